@@ -1,0 +1,18 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""In-memory types: schemas, source and exposure catalogues, footprints,
+stamps.
+"""
+
+from ._catalog import *
+from ._exposure_catalog import *
+from ._footprints import *
+from ._schema import *
+from ._stamps import *

@@ -1,0 +1,196 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+__all__ = ("AFW_MASK_PLANES", "StampSet", "cut_stamps", "mask_planes")
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from lsst.images import MaskSchema, VisitImage
+
+AFW_MASK_PLANES: Mapping[str, int] = {
+    "BAD": 0,
+    "SAT": 1,
+    "INTRP": 2,
+    "CR": 3,
+    "EDGE": 4,
+    "DETECTED": 5,
+    "DETECTED_NEGATIVE": 6,
+    "SUSPECT": 7,
+    "NO_DATA": 8,
+    "VIGNETTED": 9,
+    "STREAK": 10,
+}
+"""Mask planes of a fresh stack process and their bits (spec 02 §2.5)."""
+
+_AFW_NAMES: Mapping[str, str] = {
+    "SATURATED": "SAT",
+    "INTERPOLATED": "INTRP",
+    "COSMIC_RAY": "CR",
+    "DETECTION_EDGE": "EDGE",
+    "UNMASKED_NAN": "UNMASKEDNAN",
+}
+# Planes that pipelines set only when something of the kind is in the image.
+_OPTIONAL_PLANES = frozenset(
+    (
+        "BRIGHT_OBJECT",
+        "CROSSTALK",
+        "INJECTED",
+        "INJECTED_CORE",
+        "ITL_DIP",
+        "NOT_DEBLENDED",
+        "OTHERDET",
+        "PARTLY_VIGNETTED",
+        "SPIKE",
+        "THISDET",
+        "UNMASKEDNAN",
+    )
+)
+
+
+def mask_planes(schema: MaskSchema) -> dict[str, int]:
+    """Return the bit of every mask plane under its afw name.
+
+    Parameters
+    ----------
+    schema
+        Schema of an `lsst.images.Mask` with uint8 elements.
+
+    Returns
+    -------
+    `dict` [`str`, `int`]
+        Bit numbers for `StampSet.mask`.
+
+    Raises
+    ------
+    ValueError
+        Raised if there are more than 32 planes.
+    """
+    if len(schema) > 32:
+        raise ValueError(f"The mask has {len(schema)} planes; 32 are supported.")
+    return {_AFW_NAMES.get(p.name, p.name): i for i, p in enumerate(schema) if p is not None}
+
+
+@dataclass
+class StampSet:
+    """Cut-outs of N stars, all of one size.
+
+    Parameters
+    ----------
+    image, variance
+        float32 arrays of shape (N, height, width).
+    mask
+        uint32 array of the same shape.
+    x0, y0
+        int64 arrays of shape (N,): PARENT column and row of pixel [0, 0].
+    planes
+        Bit number in ``mask`` by afw name of the mask plane.
+    valid
+        bool array like ``image``, False where the stamp leaves the image
+        (all planes are 0 there); `None` if all stamps are inside.
+    """
+
+    image: np.ndarray
+    variance: np.ndarray
+    mask: np.ndarray
+    x0: np.ndarray
+    y0: np.ndarray
+    planes: Mapping[str, int]
+    valid: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def bits(self, names: Iterable[str]) -> int:
+        """Return the OR of the bits of some mask planes.
+
+        Parameters
+        ----------
+        names
+            Names as in afw or in lsst.images.  A known plane this image
+            lacks contributes nothing.
+
+        Raises
+        ------
+        ValueError
+            Raised for a name that is no known mask plane.
+        """
+        bits = 0
+        for given in names:
+            name = _AFW_NAMES.get(given, given)
+            if name in self.planes:
+                bits |= 1 << self.planes[name]
+            elif name not in AFW_MASK_PLANES and name not in _OPTIONAL_PLANES:
+                raise ValueError(f"There is no mask plane {given!r}; known are {sorted(self.planes)}.")
+        return bits
+
+    def bad(self, names: Iterable[str]) -> np.ndarray:
+        """Return where any of some mask planes is set, bool like ``mask``."""
+        return (self.mask & np.uint32(self.bits(names))) != 0
+
+    def take(self, index: np.ndarray | slice | list[int]) -> StampSet:
+        """Return some of the stamps."""
+        return StampSet(
+            self.image[index],
+            self.variance[index],
+            self.mask[index],
+            self.x0[index],
+            self.y0[index],
+            self.planes,
+            None if self.valid is None else self.valid[index],
+        )
+
+
+def cut_stamps(exposure: VisitImage, x0: np.ndarray, y0: np.ndarray, width: int, height: int) -> StampSet:
+    """Cut equal boxes out of all three planes of an image.
+
+    Parameters
+    ----------
+    exposure
+        Image with an uint8 mask.
+    x0, y0
+        PARENT column and row of the first pixel of each box.
+    width, height
+        Size of the boxes in pixels.
+
+    Returns
+    -------
+    `StampSet`
+        Copies of the pixels.
+    """
+    box = exposure.bbox
+    x0 = np.asarray(x0, dtype=np.int64)
+    y0 = np.asarray(y0, dtype=np.int64)
+    columns = (x0 - box.x.start)[:, None] + np.arange(width)
+    rows = (y0 - box.y.start)[:, None] + np.arange(height)
+    inside_x = (columns >= 0) & (columns < box.x.size)
+    inside_y = (rows >= 0) & (rows < box.y.size)
+    valid = inside_y[:, :, None] & inside_x[:, None, :]
+    index = (
+        np.clip(rows, 0, box.y.size - 1)[:, :, None],
+        np.clip(columns, 0, box.x.size - 1)[:, None, :],
+    )
+    mask = np.zeros(valid.shape, dtype=np.uint32)
+    for k in range(exposure.mask.array.shape[2]):
+        mask |= exposure.mask.array[..., k][index].astype(np.uint32) << np.uint32(8 * k)
+    image = exposure.image.array[index]
+    variance = exposure.variance.array[index]
+    all_inside = bool(valid.all())
+    if not all_inside:
+        for plane in (image, variance, mask):
+            plane[~valid] = 0
+    return StampSet(
+        image, variance, mask, x0, y0, mask_planes(exposure.mask.schema), None if all_inside else valid
+    )
