@@ -1,0 +1,19 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""The pipeline tasks: connections, configs, butler in and out, failure
+policy.
+"""
+
+from ._characterize import *
+from ._config import *
+from ._connections import *
+from ._consolidate import *
+from ._detector import *
+from ._visit import *

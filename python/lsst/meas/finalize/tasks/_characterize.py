@@ -1,0 +1,299 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+__all__ = ("FinalizeCharacterizationTaskBase",)
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import astropy.table
+import numpy as np
+
+import lsst.pipe.base as pipeBase
+
+from ..catalogs import ExposureCatalog, ExposureRecord, PsfCandidates, Schema, SourceCatalog
+from ..stars import (
+    add_colors,
+    add_fgcm_photometry,
+    add_sky_moments,
+    concat_isolated_star_cats,
+)
+from ._config import FinalizeCharacterizationConfigBase
+from ._output import OutputSchema, to_output_table
+
+if TYPE_CHECKING:
+    from lsst.images import VisitImage
+    from lsst.images.psfs import PointSpreadFunction
+
+    type TableHandles = Mapping[int, Any]
+    type ApCorrMap = dict[str, Any]
+
+
+@dataclass
+class _BoundTasks:
+    """Tasks that depend on the input schema, and the schema they made."""
+
+    input_schema: Schema
+    output: OutputSchema
+    measurement: Any
+    measure_ap_corr: Any
+    apply_ap_corr: Any
+
+
+class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
+    """Base of the tasks that finalise the PSF and the aperture corrections.
+
+    Parameters
+    ----------
+    **kwargs
+        Passed to `lsst.pipe.base.PipelineTask`.
+    """
+
+    ConfigClass: ClassVar = FinalizeCharacterizationConfigBase
+    _DefaultName: ClassVar[str] = "finalize_characterization_base"
+
+    config: FinalizeCharacterizationConfigBase
+
+    def __init__(self, **kwargs: Any) -> None:
+        # Published pipelines may still hand over a schema (see connections).
+        kwargs.pop("initInputs", None)
+        super().__init__(**kwargs)
+        self.makeSubtask("reserve_selection")
+        self.makeSubtask("source_selector")
+        self.source_selector.log.setLevel(self.source_selector.log.WARNING)
+        self.makeSubtask("make_psf_candidates")
+        self.makeSubtask("psf_determiner")
+        self._bound: _BoundTasks | None = None
+
+    @property
+    def isPsfDeterminerPiff(self) -> bool:
+        """Whether the active PSF determiner is Piff."""
+        return self.config.psf_determiner.name == "piff"
+
+    def _bind(self, input_schema: Schema) -> _BoundTasks:
+        """Make the tasks that add fields to the output schema, once."""
+        if self._bound is not None and self._bound.input_schema == input_schema:
+            return self._bound
+        config = self.config
+        selector = config.source_selector.active
+        signal_to_noise = getattr(selector, "signalToNoise", None)
+        output = OutputSchema(
+            input_schema,
+            selection_fields=None
+            if signal_to_noise is None
+            else (signal_to_noise.fluxField, signal_to_noise.errField),
+            sky_moments=config.do_add_sky_moments,
+            fgcm_bands=config.fgcmPhotometryBands if config.do_add_fgcm_photometry else (),
+        )
+        # Each of these adds its fields; the order is that of the columns.
+        subtasks = {
+            name: getattr(config, name).apply(schema=output.schema, parentTask=self, name=name)
+            for name in ("measurement", "measure_ap_corr", "apply_ap_corr")
+        }
+        self._bound = _BoundTasks(input_schema.copy(), output, **subtasks)
+        return self._bound
+
+    def concat_isolated_star_cats(
+        self,
+        band: str,
+        isolated_star_cat_dict: TableHandles,
+        isolated_star_source_dict: TableHandles,
+        visit: int | None = None,
+        detector: int | None = None,
+    ) -> tuple[astropy.table.Table | None, astropy.table.Table | None]:
+        """Concatenate the isolated stars of all tracts and reserve some.
+
+        Parameters
+        ----------
+        band
+            Band of the visit.
+        isolated_star_cat_dict, isolated_star_source_dict
+            Handles of the tables of stars and of their sources by tract.
+        visit
+            Visit to keep sources of; all are kept if not given.
+        detector
+            Detector to keep sources of; ignored without ``visit``.
+
+        Returns
+        -------
+        isolated_table, isolated_source_table : `astropy.table.Table`
+            Stars and sources with a column ``reserved``; `None` if there
+            are none.
+        """
+        return concat_isolated_star_cats(
+            band,
+            isolated_star_cat_dict,
+            isolated_star_source_dict,
+            id_column=self.config.id_column,
+            reserve=self.reserve_selection,
+            visit=visit,
+            detector=detector,
+        )
+
+    def compute_psf_and_ap_corr_map(
+        self,
+        visit: int,
+        detector: int,
+        exposure: VisitImage,
+        src: SourceCatalog,
+        isolated_source_table: astropy.table.Table,
+        fgcm_standard_star_cat: np.ndarray | None,
+    ) -> tuple[PointSpreadFunction | None, ApCorrMap | None, SourceCatalog | None]:
+        """Compute PSF model and aperture corrections of one detector.
+
+        Parameters
+        ----------
+        visit
+            Visit number.
+        detector
+            Detector number.
+        exposure
+            Image of the detector; it is not modified.
+        src
+            All sources of the detector, with footprints.
+        isolated_source_table
+            Isolated sources with columns ``id_column`` and ``reserved``.
+        fgcm_standard_star_cat
+            FGCM standard stars, if colours or photometry are wanted.
+
+        Returns
+        -------
+        psf : `lsst.images.psfs.PointSpreadFunction` or `None`
+            Final PSF; `None` if it could not be determined.
+        ap_corr_map : `dict` or `None`
+            Aperture corrections by flux name; `None` if not determined.
+        measured : `SourceCatalog` or `None`
+            Measured candidates; `None` if there is no candidate.
+        """
+        where = f"visit {visit}, detector {detector}"
+        bound = self._bind(src.schema)
+        measured = self._select_stars(bound, src, isolated_source_table, where)
+        if measured is None:
+            return None, None, None
+        self._add_colors(exposure, measured, fgcm_standard_star_cat)
+
+        psf = self._determine_psf(exposure, measured, where)
+        if psf is None:
+            return None, None, measured
+
+        try:
+            bound.measurement.run(measured, exposure, footprints=src, psf=psf)
+        except Exception:
+            self.log.warning("Measurement failed for %s.", where, exc_info=True)
+            return psf, None, measured
+        if self.config.do_add_sky_moments:
+            add_sky_moments(measured, exposure)
+
+        try:
+            ap_corr_map = dict(bound.measure_ap_corr.run(exposure=exposure, catalog=measured).apCorrMap)
+        except Exception:
+            self.log.warning("Aperture corrections could not be measured for %s.", where, exc_info=True)
+            return psf, None, measured
+        # This carries over the normalisation of the calibration flux.
+        for name, correction in exposure.aperture_corrections.items():
+            ap_corr_map.setdefault(name, correction)
+        bound.apply_ap_corr.run(catalog=measured, apCorrMap=ap_corr_map)
+        return psf, ap_corr_map, measured
+
+    def _select_stars(
+        self, bound: _BoundTasks, src: SourceCatalog, isolated_source_table: astropy.table.Table, where: str
+    ) -> SourceCatalog | None:
+        """Return the isolated ones of the good sources, in output schema."""
+        selected = np.flatnonzero(self.source_selector.selectSources(src).selected)
+        if not len(selected):
+            self.log.warning("No good sources remain after selection for %s.", where)
+            return None
+        isolated_ids = np.asarray(isolated_source_table[self.config.id_column])
+        reserved_ids = isolated_ids[np.asarray(isolated_source_table["reserved"], dtype=bool)]
+        ids = src["id"][selected]
+        if len(np.unique(ids)) != len(ids):
+            raise ValueError(f"Ids of the source catalogue of {where} are not unique.")
+        is_isolated = np.isin(ids, isolated_ids)
+        if not is_isolated.any():
+            self.log.warning("No selected source is isolated for %s.", where)
+            return None
+        rows = selected[is_isolated]
+        measured = bound.output.make_catalog(src[rows])
+        measured["calib_psf_candidate"] = True
+        measured["calib_psf_reserved"] = np.isin(src["id"][rows], reserved_ids)
+        return measured
+
+    def _add_colors(
+        self, exposure: VisitImage, measured: SourceCatalog, fgcm_standard_star_cat: np.ndarray | None
+    ) -> None:
+        if self.isPsfDeterminerPiff and fgcm_standard_star_cat is not None:
+            piff = self.config.psf_determiner["piff"]
+            if piff.useColor:
+                add_colors(measured, fgcm_standard_star_cat, band=exposure.band, color=piff.color)
+        if self.config.do_add_fgcm_photometry:
+            add_fgcm_photometry(measured, fgcm_standard_star_cat, bands=self.config.fgcmPhotometryBands)
+
+    def _determine_psf(
+        self, exposure: VisitImage, measured: SourceCatalog, where: str
+    ) -> PointSpreadFunction | None:
+        """Fit the PSF and set ``calib_psf_used``; `None` if that fails."""
+        try:
+            candidates = self.make_psf_candidates.run(measured, exposure).psfCandidates
+        except Exception:
+            self.log.exception("Failed to make PSF candidates for %s.", where)
+            return None
+        reserved_ids = measured["id"][measured["calib_psf_reserved"]]
+        fitted: PsfCandidates = candidates.take(~np.isin(candidates.id, reserved_ids))
+        try:
+            fit = self.psf_determiner.determine_psf(
+                exposure, fitted, metadata=self.metadata, band=exposure.band or None
+            )
+        except Exception:
+            self.log.exception("Failed to determine PSF for %s.", where)
+            return None
+        x, y = fit.psf.average_position
+        xx, yy, xy = fit.psf.compute_shapes(np.array([x]), np.array([y]))[0]
+        if not np.isfinite(xx * yy - xy**2):
+            self.log.warning("The PSF has no finite size at its average position for %s.", where)
+            return None
+        measured["calib_psf_used"] = np.isin(measured["id"], fitted.id[fit.used])
+        return fit.psf
+
+    @staticmethod
+    def _make_exposure_catalog(which_detectors: str) -> ExposureCatalog:
+        schema = Schema.exposure_minimal()
+        schema.add_field("visit", "L", doc="Visit number")
+        comments = ["Catalog id is detector id, sorted.", which_detectors]
+        return ExposureCatalog(schema, 0, metadata={"COMMENT": comments})
+
+    @staticmethod
+    def _append_detector(
+        catalog: ExposureCatalog,
+        visit: int,
+        detector: int,
+        psf: PointSpreadFunction | None,
+        ap_corr_map: ApCorrMap | None,
+        measured: SourceCatalog,
+    ) -> astropy.table.Table:
+        """Add a detector's row to the catalogue and return its star table."""
+        catalog.append(ExposureRecord({"id": detector, "visit": visit}, psf, ap_corr_map))
+        measured["visit"] = visit
+        measured["detector"] = detector
+        return to_output_table(measured)
+
+
+def sorted_by(handles: Any, dimension: str) -> dict[int, Any]:
+    """Return handles by the value of a dimension, in ascending order."""
+    return dict(sorted((handle.dataId[dimension], handle) for handle in handles))
+
+
+def load_standard_stars(handles: TableHandles | None) -> np.ndarray | None:
+    """Return the FGCM standard stars of all tracts as one array."""
+    if handles is None:
+        return None
+    tables = [handle.get() for handle in handles.values()]
+    return np.concatenate([t.as_array() if hasattr(t, "as_array") else np.asarray(t) for t in tables])

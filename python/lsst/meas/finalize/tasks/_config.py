@@ -1,0 +1,186 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+__all__ = (
+    "ConsolidateFinalizeCharacterizationDetectorConfig",
+    "FinalizeCharacterizationConfig",
+    "FinalizeCharacterizationConfigBase",
+    "FinalizeCharacterizationDetectorConfig",
+)
+
+import lsst.pex.config as pexConfig
+import lsst.pipe.base as pipeBase
+
+from ..apcorr import ApplyApCorrTask, MeasureApCorrTask
+from ..measure import SingleFrameMeasurementTask, plugin_registry
+from ..psf import psfDeterminerRegistry
+from ..stars import MakePsfCandidatesTask, ReserveIsolatedStarsTask, sourceSelectorRegistry
+from ._connections import (
+    ConsolidateFinalizeCharacterizationDetectorConnections,
+    FinalizeCharacterizationConnections,
+    FinalizeCharacterizationDetectorConnections,
+)
+
+_BAD_PIXEL_FLAGS = (
+    "edge",
+    "nodata",
+    "interpolatedCenter",
+    "saturatedCenter",
+    "crCenter",
+    "bad",
+    "interpolated",
+    "saturated",
+)
+
+# Upstream's list (spec 01 §1.2); the default is what of it exists here.
+_MEASUREMENT_PLUGINS = (
+    "base_FPPosition",
+    "base_PsfFlux",
+    "base_GaussianFlux",
+    "modelfit_DoubleShapeletPsfApprox",
+    "modelfit_CModel",
+    "ext_photometryKron_KronFlux",
+    "ext_convolved_ConvolvedFlux",
+    "ext_gaap_GaapFlux",
+    "ext_shapeHSM_HsmShapeRegauss",
+    "ext_shapeHSM_HsmSourceMoments",
+    "ext_shapeHSM_HsmPsfMoments",
+    "ext_shapeHSM_HsmSourceMomentsRound",
+    "ext_shapeHSM_HigherOrderMomentsSource",
+    "ext_shapeHSM_HigherOrderMomentsPSF",
+)
+
+
+class FinalizeCharacterizationConfigBase(
+    pipeBase.PipelineTaskConfig,
+    pipelineConnections=pipeBase.PipelineTaskConnections,
+):
+    """Options that the visit and the detector task share."""
+
+    source_selector = sourceSelectorRegistry.makeField(
+        doc="How to select sources.",
+        default="science",
+    )
+    id_column = pexConfig.Field(
+        doc="Name of column in isolated_star_sources with source id.",
+        dtype=str,
+        default="sourceId",
+    )
+    reserve_selection = pexConfig.ConfigurableField(
+        target=ReserveIsolatedStarsTask,
+        doc="Task to select reserved stars.",
+    )
+    make_psf_candidates = pexConfig.ConfigurableField(
+        target=MakePsfCandidatesTask,
+        doc="Task to make psf candidates from selected stars.",
+    )
+    psf_determiner = psfDeterminerRegistry.makeField(
+        doc="PSF Determination algorithm.",
+        default="piff",
+    )
+    measurement = pexConfig.ConfigurableField(
+        target=SingleFrameMeasurementTask,
+        doc="Measure sources for aperture corrections.",
+    )
+    measure_ap_corr = pexConfig.ConfigurableField(
+        target=MeasureApCorrTask,
+        doc="Subtask to measure aperture corrections.",
+    )
+    apply_ap_corr = pexConfig.ConfigurableField(
+        target=ApplyApCorrTask,
+        doc="Subtask to apply aperture corrections.",
+    )
+    do_add_sky_moments = pexConfig.Field(
+        dtype=bool,
+        doc="Add second moments of stars and PSF models in sky and in alt/az coordinates (arcsec^2) to the "
+        "output table?",
+        default=False,
+    )
+    do_add_fgcm_photometry = pexConfig.Field(
+        dtype=bool,
+        doc="Add FGCM photometry for all bands to the output table.",
+        default=False,
+    )
+    fgcmPhotometryBands = pexConfig.ListField(
+        dtype=str,
+        doc="List of bands to include for FGCM photometry (telescope-dependent).",
+        default=["g", "r", "i", "z", "y"],
+    )
+
+    def needs_fgcm_standard_stars(self) -> bool:
+        """Whether the task reads ``fgcm_standard_star``.
+
+        The options of ``piff`` count even if another determiner is active,
+        as upstream.
+        """
+        return self.psf_determiner["piff"].useColor or self.do_add_fgcm_photometry
+
+    def setDefaults(self) -> None:
+        super().setDefaults()
+        self._set_selector_defaults()
+        self._set_measurement_defaults()
+        self.measure_ap_corr.sourceSelector = "science"
+        self.measure_ap_corr.sourceSelector["science"].doFlags = False
+        self.measure_ap_corr.sourceSelector["science"].doUnresolved = False
+        self.measure_ap_corr.allowFailure = []
+
+    def _set_selector_defaults(self) -> None:
+        selector = self.source_selector["science"]
+        selector.setDefaults()
+        selector.doFlags = True
+        selector.doSignalToNoise = True
+        selector.doFluxLimit = False
+        selector.doUnresolved = False
+        selector.doIsolated = False
+        selector.signalToNoise.minimum = 50.0
+        selector.signalToNoise.maximum = 1000.0
+        selector.signalToNoise.fluxField = "base_GaussianFlux_instFlux"
+        selector.signalToNoise.errField = "base_GaussianFlux_instFluxErr"
+        selector.flags.bad = [f"base_PixelFlags_flag_{name}" for name in _BAD_PIXEL_FLAGS] + [
+            "slot_Centroid_flag",
+            "base_GaussianFlux_flag",
+        ]
+
+    def _set_measurement_defaults(self) -> None:
+        available = [name for name in _MEASUREMENT_PLUGINS if name in plugin_registry]
+        self.measurement.plugins.names = available
+        slots = self.measurement.slots
+        slots.modelFlux = "modelfit_CModel" if "modelfit_CModel" in available else None
+        slots.shape = "ext_shapeHSM_HsmSourceMoments"
+        slots.psfShape = "ext_shapeHSM_HsmPsfMoments"
+        slots.centroid = None
+        slots.apFlux = None
+        slots.calibFlux = None
+        self.measurement.plugins["ext_shapeHSM_HsmShapeRegauss"].deblendNChild = ""
+        # Upstream sets these although base_PixelFlags is not in its list.
+        self.measurement.plugins["base_PixelFlags"].masksFpAnywhere = ["STREAK"]
+        self.measurement.plugins["base_PixelFlags"].masksFpCenter = ["STREAK"]
+
+
+class FinalizeCharacterizationConfig(
+    FinalizeCharacterizationConfigBase,
+    pipelineConnections=FinalizeCharacterizationConnections,
+):
+    """Options of `FinalizeCharacterizationTask`."""
+
+
+class FinalizeCharacterizationDetectorConfig(
+    FinalizeCharacterizationConfigBase,
+    pipelineConnections=FinalizeCharacterizationDetectorConnections,
+):
+    """Options of `FinalizeCharacterizationDetectorTask`."""
+
+
+class ConsolidateFinalizeCharacterizationDetectorConfig(
+    pipeBase.PipelineTaskConfig,
+    pipelineConnections=ConsolidateFinalizeCharacterizationDetectorConnections,
+):
+    """Options of `ConsolidateFinalizeCharacterizationDetectorTask`."""

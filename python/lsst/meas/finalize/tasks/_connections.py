@@ -1,0 +1,179 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+__all__ = (
+    "ConsolidateFinalizeCharacterizationDetectorConnections",
+    "FinalizeCharacterizationConnectionsBase",
+    "FinalizeCharacterizationConnections",
+    "FinalizeCharacterizationDetectorConnections",
+)
+
+from typing import TYPE_CHECKING
+
+import lsst.pipe.base as pipeBase
+import lsst.pipe.base.connectionTypes as cT
+
+if TYPE_CHECKING:
+    from ._config import FinalizeCharacterizationConfigBase
+
+
+class FinalizeCharacterizationConnectionsBase(
+    pipeBase.PipelineTaskConnections,
+    dimensions=("instrument", "visit"),
+    defaultTemplates={},
+):
+    """Inputs that the visit and the detector task share (spec 01 §1.1)."""
+
+    src_schema = cT.InitInput(
+        doc="Obsolete and never read; it exists so that published pipelines which override its name still load.",
+        name="src_schema",
+        storageClass="SourceCatalog",
+    )
+    isolated_star_cats = cT.Input(
+        doc="Catalog of isolated stars with average positions, number of associated sources, and indexes "
+        "to the isolated_star_sources catalogs.",
+        name="isolated_star_presource_associations",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "tract", "skymap"),
+        deferLoad=True,
+        multiple=True,
+    )
+    isolated_star_sources = cT.Input(
+        doc="Catalog of isolated star sources with sourceIds, and indexes to the isolated_star_cats "
+        "catalogs.",
+        name="isolated_star_presources",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "tract", "skymap"),
+        deferLoad=True,
+        multiple=True,
+    )
+    fgcm_standard_star = cT.Input(
+        doc="Catalog of FGCM standard magnitudes, for colors and photometry of the stars.",
+        name="fgcm_standard_star",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "tract", "skymap"),
+        deferLoad=True,
+        multiple=True,
+    )
+
+    def __init__(self, *, config: FinalizeCharacterizationConfigBase | None = None) -> None:
+        super().__init__(config=config)
+        del self.src_schema
+        if config is not None and not config.needs_fgcm_standard_stars():
+            del self.fgcm_standard_star
+
+
+class FinalizeCharacterizationConnections(
+    FinalizeCharacterizationConnectionsBase,
+    dimensions=("instrument", "visit"),
+    defaultTemplates={},
+):
+    """Connections of `FinalizeCharacterizationTask`."""
+
+    srcs = cT.Input(
+        doc="Source catalogs for the visit.",
+        name="src",
+        storageClass="SourceCatalog",
+        dimensions=("instrument", "visit", "detector"),
+        deferLoad=True,
+        multiple=True,
+        deferGraphConstraint=True,
+    )
+    calexps = cT.Input(
+        doc="Calexps for the visit.",
+        name="calexp",
+        storageClass="ExposureF",
+        dimensions=("instrument", "visit", "detector"),
+        deferLoad=True,
+        multiple=True,
+    )
+    finalized_psf_ap_corr_cat = cT.Output(
+        doc="Per-visit catalog with one row per detector: PSF models and aperture corrections.",
+        name="finalized_psf_ap_corr_catalog",
+        storageClass="ExposureCatalog",
+        dimensions=("instrument", "visit"),
+    )
+    finalized_src_table = cT.Output(
+        doc="Per-visit catalog of measurements of the PSF candidate stars.",
+        name="finalized_src_table",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "visit"),
+    )
+
+
+class FinalizeCharacterizationDetectorConnections(
+    FinalizeCharacterizationConnectionsBase,
+    dimensions=("instrument", "visit", "detector"),
+    defaultTemplates={},
+):
+    """Connections of `FinalizeCharacterizationDetectorTask`."""
+
+    src = cT.Input(
+        doc="Source catalog for the visit and detector.",
+        name="src",
+        storageClass="SourceCatalog",
+        dimensions=("instrument", "visit", "detector"),
+    )
+    calexp = cT.Input(
+        doc="Calexp for the visit and detector.",
+        name="calexp",
+        storageClass="ExposureF",
+        dimensions=("instrument", "visit", "detector"),
+    )
+    finalized_psf_ap_corr_detector_cat = cT.Output(
+        doc="Catalog with one row: PSF model and aperture corrections of the detector.",
+        name="finalized_psf_ap_corr_detector_catalog",
+        storageClass="ExposureCatalog",
+        dimensions=("instrument", "visit", "detector"),
+    )
+    finalized_src_detector_table = cT.Output(
+        doc="Per-detector catalog of measurements of the PSF candidate stars.",
+        name="finalized_src_detector_table",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "visit", "detector"),
+    )
+
+
+class ConsolidateFinalizeCharacterizationDetectorConnections(
+    pipeBase.PipelineTaskConnections,
+    dimensions=("instrument", "visit"),
+    defaultTemplates={},
+):
+    """Connections of `ConsolidateFinalizeCharacterizationDetectorTask`."""
+
+    finalized_psf_ap_corr_detector_cats = cT.Input(
+        doc="Per-detector catalogs of PSF models and aperture corrections.",
+        name="finalized_psf_ap_corr_detector_catalog",
+        storageClass="ExposureCatalog",
+        dimensions=("instrument", "visit", "detector"),
+        multiple=True,
+        deferLoad=True,
+    )
+    finalized_src_detector_tables = cT.Input(
+        doc="Per-detector catalogs of measurements of the PSF candidate stars.",
+        name="finalized_src_detector_table",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "visit", "detector"),
+        multiple=True,
+        deferLoad=True,
+    )
+    finalized_psf_ap_corr_cat = cT.Output(
+        doc="Per-visit catalog with one row per detector: PSF models and aperture corrections.",
+        name="finalized_psf_ap_corr_catalog",
+        storageClass="ExposureCatalog",
+        dimensions=("instrument", "visit"),
+    )
+    finalized_src_table = cT.Output(
+        doc="Per-visit catalog of measurements of the PSF candidate stars.",
+        name="finalized_src_table",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "visit"),
+    )

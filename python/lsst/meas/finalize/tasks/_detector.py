@@ -1,0 +1,115 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+__all__ = ("FinalizeCharacterizationDetectorTask",)
+
+from typing import TYPE_CHECKING, ClassVar
+
+import lsst.pipe.base as pipeBase
+
+from ._characterize import FinalizeCharacterizationTaskBase, load_standard_stars, sorted_by
+from ._config import FinalizeCharacterizationDetectorConfig
+
+if TYPE_CHECKING:
+    from lsst.images import VisitImage
+
+    from ..catalogs import SourceCatalog
+    from ._characterize import TableHandles
+
+
+class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
+    """Run final characterization on one detector of a visit."""
+
+    ConfigClass: ClassVar = FinalizeCharacterizationDetectorConfig
+    _DefaultName: ClassVar[str] = "finalize_characterization_detector"
+
+    def runQuantum(
+        self,
+        butlerQC: pipeBase.QuantumContext,
+        inputRefs: pipeBase.InputQuantizedConnection,
+        outputRefs: pipeBase.OutputQuantizedConnection,
+    ) -> None:
+        inputs = butlerQC.get(inputRefs)
+        data_id = butlerQC.quantum.dataId
+        standard_stars = inputs.get("fgcm_standard_star")
+        struct = self.run(
+            visit=data_id["visit"],
+            band=data_id["band"],
+            detector=data_id["detector"],
+            isolated_star_cat_dict=sorted_by(inputs["isolated_star_cats"], "tract"),
+            isolated_star_source_dict=sorted_by(inputs["isolated_star_sources"], "tract"),
+            src=inputs["src"],
+            exposure=inputs["calexp"],
+            fgcm_standard_star_dict=None if standard_stars is None else sorted_by(standard_stars, "tract"),
+        )
+        butlerQC.put(struct.psf_ap_corr_cat, outputRefs.finalized_psf_ap_corr_detector_cat)
+        butlerQC.put(struct.output_table, outputRefs.finalized_src_detector_table)
+
+    def run(
+        self,
+        visit: int,
+        band: str,
+        detector: int,
+        isolated_star_cat_dict: TableHandles,
+        isolated_star_source_dict: TableHandles,
+        src: SourceCatalog,
+        exposure: VisitImage,
+        fgcm_standard_star_dict: TableHandles | None = None,
+    ) -> pipeBase.Struct:
+        """Run the task on data in memory.
+
+        Parameters
+        ----------
+        visit
+            Visit number.
+        band
+            Band of the visit.
+        detector
+            Detector number.
+        isolated_star_cat_dict, isolated_star_source_dict
+            Handles of the isolated stars and their sources by tract.
+        src
+            Sources of the detector, with footprints.
+        exposure
+            Image of the detector; it is not modified.
+        fgcm_standard_star_dict
+            Handles of the FGCM standard stars by tract.
+
+        Returns
+        -------
+        `lsst.pipe.base.Struct`
+            ``psf_ap_corr_cat`` (`ExposureCatalog` of one row) and
+            ``output_table`` (`astropy.table.Table` of the stars).
+
+        Raises
+        ------
+        lsst.pipe.base.NoWorkFound
+            Raised if there is no good isolated star.
+        """
+        _, isolated_sources = self.concat_isolated_star_cats(
+            band, isolated_star_cat_dict, isolated_star_source_dict, visit=visit, detector=detector
+        )
+        if isolated_sources is None or len(isolated_sources) == 0:
+            raise pipeBase.NoWorkFound(f"No good isolated sources found for any detectors in visit {visit}")
+        catalog = self._make_exposure_catalog("Only one detector with data has an entry.")
+        self.log.info("Starting finalization for visit %d, detector %d.", visit, detector)
+        psf, ap_corr_map, measured = self.compute_psf_and_ap_corr_map(
+            visit,
+            detector,
+            exposure,
+            src,
+            isolated_sources,
+            load_standard_stars(fgcm_standard_star_dict),
+        )
+        if measured is None:
+            raise pipeBase.NoWorkFound(f"No good sources found for visit {visit} / detector {detector}")
+        table = self._append_detector(catalog, visit, detector, psf, ap_corr_map, measured)
+        return pipeBase.Struct(psf_ap_corr_cat=catalog, output_table=table)

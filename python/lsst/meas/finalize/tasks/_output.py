@@ -1,0 +1,202 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+__all__ = ("OutputSchema", "to_output_table")
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+
+import astropy.table
+import astropy.units
+
+from ..catalogs import Schema, SourceCatalog
+
+_CARRIED = ("id", "coord_ra", "coord_dec", "parent")
+_CARRIED_SLOTS = ("slot_Centroid", "slot_ApFlux", "slot_CalibFlux")
+_CARRIED_PATTERNS = ("base_CircularApertureFlux_*", "slot_ApFlux_*", "slot_CalibFlux_*")
+_SHAPES = {"shape": "source shape", "psfShape": "PSF shape"}
+_MOMENTS = (
+    {
+        "Iuu": "Second moment of {} along RA axis in sky coordinates (arcsec^2).",
+        "Ivv": "Second moment of {} along Dec axis in sky coordinates (arcsec^2).",
+        "Iuv": "Cross-term of {} second moments in sky coordinates (arcsec^2).",
+    },
+    {
+        "Ialtalt": "Second moment of {} along altitude axis (arcsec^2).",
+        "Iazaz": "Second moment of {} along azimuth axis (arcsec^2).",
+        "Ialtaz": "Cross-term of {} second moments in alt/az coordinates (arcsec^2).",
+    },
+)
+_SKY_MOMENTS = {
+    f"{shape}_{name}": doc.format(what)
+    for moments in _MOMENTS
+    for shape, what in _SHAPES.items()
+    for name, doc in moments.items()
+}
+_TASK = "FinalizeCharacterizationTask"
+
+
+def _alias_names(name: str, aliases: Mapping[str, str]) -> list[str]:
+    """Names a field has through aliases whose target is a prefix of its own
+    (spec 01 §1.8), in order of the aliases.
+    """
+    return [
+        alias + name[len(target) :] for alias, target in sorted(aliases.items()) if name.startswith(target)
+    ]
+
+
+class OutputSchema:
+    """Schema of the star table and where its first fields come from.
+
+    Follows spec 01 §1.7 (a) to (c); measurement and aperture-correction
+    tasks append their fields to ``schema``.
+
+    Parameters
+    ----------
+    input_schema
+        Schema of the source catalogue.
+    selection_fields
+        Flux and error field of the source selector, or `None` if it uses
+        none.
+    sky_moments
+        Whether to add moments in sky coordinates.
+    fgcm_bands
+        Bands to add FGCM magnitudes for.
+
+    Raises
+    ------
+    KeyError
+        Raised if the input lacks a slot or a field that is carried over.
+
+    Attributes
+    ----------
+    schema : `Schema`
+        The output schema.
+    source_of : `dict` [`str`, `str`]
+        Input field by output field.
+    """
+
+    def __init__(
+        self,
+        input_schema: Schema,
+        *,
+        selection_fields: tuple[str, str] | None,
+        sky_moments: bool = False,
+        fgcm_bands: Iterable[str] = (),
+    ) -> None:
+        self.schema = Schema()
+        self.source_of: dict[str, str] = {}
+        self._input = input_schema
+        missing = [slot for slot in _CARRIED_SLOTS if slot not in input_schema.aliases]
+        if missing:
+            raise KeyError(f"The source catalogue does not define {', '.join(missing)}.")
+        self._carry_fields(selection_fields)
+        for output, name in self.source_of.items():
+            field = input_schema[name]
+            self.schema.add_field(output, field.type, doc=field.doc, unit=field.unit, size=field.size)
+        self._add_fields(sky_moments, fgcm_bands)
+        for slot in _CARRIED_SLOTS:
+            self.schema.set_alias(slot, input_schema.aliases[slot])
+
+    def _carry(self, name: str) -> None:
+        true = self._input.resolve(name)
+        self.source_of.setdefault(true, true)
+
+    def _carry_renamed(self, name: str, output: str) -> None:
+        true = self._input.resolve(name)
+        if true in self.source_of:
+            # Upstream renames a field that is carried already.
+            self.source_of = {output if k == true else k: v for k, v in self.source_of.items()}
+        else:
+            self.source_of[output] = true
+
+    def _carry_fields(self, selection_fields: tuple[str, str] | None) -> None:
+        for name in (*_CARRIED, "slot_Centroid_x", "slot_Centroid_y"):
+            self._carry(name)
+        aliases = self._input.aliases
+        for pattern in _CARRIED_PATTERNS:
+            for field in self._input:
+                if any(fnmatchcase(n, pattern) for n in (field.name, *_alias_names(field.name, aliases))):
+                    self._carry(field.name)
+        if selection_fields is not None:
+            outputs = ("calib_psf_selection_flux", "calib_psf_selection_flux_err")
+            for name, output in zip(selection_fields, outputs, strict=True):
+                self._carry_renamed(name, output)
+
+    def _add_fields(self, sky_moments: bool, fgcm_bands: Iterable[str]) -> None:
+        add = self.schema.add_field
+        add(
+            "calib_psf_candidate",
+            "Flag",
+            doc=f"set if the source was a candidate for PSF determination, as determined from {_TASK}.",
+        )
+        add(
+            "calib_psf_reserved",
+            "Flag",
+            doc=f"set if source was reserved from PSF determination by {_TASK}.",
+        )
+        add("calib_psf_used", "Flag", doc=f"set if source was used in the PSF determination by {_TASK}.")
+        add("visit", "L", doc="Visit number for the sources.")
+        add("detector", "I", doc="Detector number for the sources.")
+        add("psf_color_value", "F", doc="Color used in PSF fit.")
+        add("psf_color_type", "String", doc="Color used in PSF fit.", size=10)
+        add("psf_max_value", "F", doc="Maximum value in the star image used to train PSF.")
+        if sky_moments:
+            for name, doc in _SKY_MOMENTS.items():
+                add(name, "F", doc=doc)
+        for band in fgcm_bands:
+            add(f"fgcm_mag_{band}", "F", doc=f"FGCM standard star magnitude in {band} band (mag).")
+
+    def make_catalog(self, rows: SourceCatalog) -> SourceCatalog:
+        """Return a catalogue with this schema holding some input rows.
+
+        Parameters
+        ----------
+        rows
+            Rows of the source catalogue.
+
+        Returns
+        -------
+        `SourceCatalog`
+            Carried fields are copied, footprints are shared, the other
+            fields are unset.
+        """
+        columns = {output: rows[name].copy() for output, name in self.source_of.items()}
+        return SourceCatalog(self.schema, columns, footprints=rows.footprints)
+
+
+def to_output_table(catalog: SourceCatalog) -> astropy.table.Table:
+    """Convert the measured stars to the output table (spec 01 §1.8).
+
+    Aliases become columns of their own behind the column they stand for.
+
+    Parameters
+    ----------
+    catalog
+        Measured stars.
+
+    Returns
+    -------
+    `astropy.table.Table`
+        One column per field and alias, with units and descriptions; angles
+        are in radians.
+    """
+    columns = []
+    aliases = catalog.schema.aliases
+    for field in catalog.schema:
+        unit = astropy.units.Unit(field.unit, parse_strict="silent") if field.unit else None
+        for name in (field.name, *_alias_names(field.name, aliases)):
+            columns.append(
+                astropy.table.Column(
+                    catalog[field.name], name=name, unit=unit, description=field.doc, copy=True
+                )
+            )
+    return astropy.table.Table(columns, copy=False, meta=dict(catalog.metadata))

@@ -1,0 +1,123 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+__all__ = ("FinalizeCharacterizationTask",)
+
+from typing import TYPE_CHECKING, ClassVar
+
+import astropy.table
+
+import lsst.pipe.base as pipeBase
+
+from ._characterize import FinalizeCharacterizationTaskBase, load_standard_stars, sorted_by
+from ._config import FinalizeCharacterizationConfig
+
+if TYPE_CHECKING:
+    from ._characterize import TableHandles
+
+
+class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
+    """Run final characterization on all detectors of a visit."""
+
+    ConfigClass: ClassVar = FinalizeCharacterizationConfig
+    _DefaultName: ClassVar[str] = "finalize_characterization"
+
+    def runQuantum(
+        self,
+        butlerQC: pipeBase.QuantumContext,
+        inputRefs: pipeBase.InputQuantizedConnection,
+        outputRefs: pipeBase.OutputQuantizedConnection,
+    ) -> None:
+        inputs = butlerQC.get(inputRefs)
+        data_id = butlerQC.quantum.dataId
+        standard_stars = inputs.get("fgcm_standard_star")
+        struct = self.run(
+            visit=data_id["visit"],
+            band=data_id["band"],
+            isolated_star_cat_dict=sorted_by(inputs["isolated_star_cats"], "tract"),
+            isolated_star_source_dict=sorted_by(inputs["isolated_star_sources"], "tract"),
+            src_dict=sorted_by(inputs["srcs"], "detector"),
+            calexp_dict=sorted_by(inputs["calexps"], "detector"),
+            fgcm_standard_star_dict=None if standard_stars is None else sorted_by(standard_stars, "tract"),
+        )
+        butlerQC.put(struct.psf_ap_corr_cat, outputRefs.finalized_psf_ap_corr_cat)
+        butlerQC.put(struct.output_table, outputRefs.finalized_src_table)
+
+    def run(
+        self,
+        visit: int,
+        band: str,
+        isolated_star_cat_dict: TableHandles,
+        isolated_star_source_dict: TableHandles,
+        src_dict: TableHandles,
+        calexp_dict: TableHandles,
+        fgcm_standard_star_dict: TableHandles | None = None,
+    ) -> pipeBase.Struct:
+        """Run the task on a visit.
+
+        Parameters
+        ----------
+        visit
+            Visit number.
+        band
+            Band of the visit.
+        isolated_star_cat_dict, isolated_star_source_dict
+            Handles of the isolated stars and their sources by tract.
+        src_dict
+            Handles of the source catalogues by detector.
+        calexp_dict
+            Handles of the images by detector.
+        fgcm_standard_star_dict
+            Handles of the FGCM standard stars by tract.
+
+        Returns
+        -------
+        `lsst.pipe.base.Struct`
+            ``psf_ap_corr_cat`` (`ExposureCatalog`, one row per detector)
+            and ``output_table`` (`astropy.table.Table` of the stars).
+
+        Raises
+        ------
+        lsst.pipe.base.NoWorkFound
+            Raised if no detector has good isolated stars.
+        """
+        detectors = sorted(src_dict.keys() & calexp_dict.keys())
+        if src_dict.keys() != calexp_dict.keys():
+            self.log.warning(
+                "Detectors of the sources and of the images differ for visit %d; using the %d common ones.",
+                visit,
+                len(detectors),
+            )
+        _, isolated_sources = self.concat_isolated_star_cats(
+            band, isolated_star_cat_dict, isolated_star_source_dict, visit=visit
+        )
+        if isolated_sources is None or len(isolated_sources) == 0:
+            raise pipeBase.NoWorkFound(f"No good isolated sources found for any detectors in visit {visit}")
+        catalog = self._make_exposure_catalog("Only detectors with data have entries.")
+        standard_stars = load_standard_stars(fgcm_standard_star_dict)
+        self.log.info("Running finalizeCharacterization on %d detectors.", len(detectors))
+        tables = []
+        for detector in detectors:
+            self.log.info("Starting finalization for visit %d, detector %d.", visit, detector)
+            psf, ap_corr_map, measured = self.compute_psf_and_ap_corr_map(
+                visit,
+                detector,
+                calexp_dict[detector].get(),
+                src_dict[detector].get(),
+                isolated_sources,
+                standard_stars,
+            )
+            if measured is not None:
+                tables.append(self._append_detector(catalog, visit, detector, psf, ap_corr_map, measured))
+        if not tables:
+            raise pipeBase.NoWorkFound(f"No good sources found for any detectors in visit {visit}")
+        table = astropy.table.vstack(tables, join_type="exact", metadata_conflicts="silent")
+        return pipeBase.Struct(psf_ap_corr_cat=catalog, output_table=table)
