@@ -1,0 +1,329 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+__all__ = ("MeasureApCorrConfig", "MeasureApCorrError", "MeasureApCorrTask")
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from lsst.images.fields import BaseField, ChebyshevField
+from lsst.pex.config import Config, ConfigField, Field, ListField, RangeField
+from lsst.pipe.base import AlgorithmError, Struct, Task
+
+from ._chebyshev import ChebyshevBoundedFieldConfig, constant_field, fit_chebyshev, n_coefficients
+from ._registry import correctable_names
+from ._selectors import sourceSelectorRegistry
+
+if TYPE_CHECKING:
+    from lsst.images import Box, VisitImage
+
+    from ..catalogs import Schema, SourceCatalog
+
+# Median absolute deviation of a unit normal distribution, and the floor that
+# upstream adds to its estimate of sigma (spec 01 §6.3).
+_MAD_TO_SIGMA = 0.6744897501960817
+_SIGMA_FLOOR = 1e-7
+
+
+class MeasureApCorrError(AlgorithmError):
+    """Raised when an aperture correction that must not fail can't be fitted.
+
+    Parameters
+    ----------
+    name : `str`
+        Prefix of the flux.
+    nSources : `int`
+        Number of usable stars.
+    ndof : `int`
+        Number of stars that are needed for the lowest order.
+    iteration : `int`, optional
+        Clipping iteration (from 1) in which the fit failed; `None` if there
+        were too few stars from the beginning.
+    """
+
+    def __init__(self, *, name: str, nSources: int, ndof: int, iteration: int | None = None) -> None:
+        where = "" if iteration is None else f" on iteration {iteration}"
+        super().__init__(
+            f"Unable to measure aperture correction for '{name}'{where}: "
+            f"{nSources} usable source(s), at least {ndof} needed."
+        )
+        self.name = name
+        self.nSources = nSources
+        self.ndof = ndof
+        self.iteration = iteration
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What failed, for the task metadata (`dict`)."""
+        result = {"name": self.name, "nSources": self.nSources, "ndof": self.ndof}
+        if self.iteration is not None:
+            result["iteration"] = self.iteration
+        return result
+
+
+class MeasureApCorrConfig(Config):
+    """Configuration of `MeasureApCorrTask`."""
+
+    refFluxName: Field[str] = Field(
+        "Field name prefix for the flux other measurements should be aperture corrected to match",
+        dtype=str,
+        default="slot_CalibFlux",
+    )
+    sourceSelector = sourceSelectorRegistry.makeField(
+        "Selector that sets the stars that aperture corrections will be measured from.",
+        default="science",
+    )
+    minDegreesOfFreedom: Field[int] = RangeField(
+        "Minimum number of degrees of freedom (# of valid data points - # of parameters); if this is "
+        "exceeded, the order of the fit is decreased (in both dimensions), and if we can't decrease it "
+        "enough, we'll raise ValueError.",
+        dtype=int,
+        default=1,
+        min=1,
+    )
+    fitConfig = ConfigField(
+        "Configuration used in fitting the aperture correction fields.",
+        dtype=ChebyshevBoundedFieldConfig,
+    )
+    numIter: Field[int] = RangeField(
+        "Number of iterations for robust MAD sigma clipping.", dtype=int, default=4, min=1
+    )
+    numSigmaClip: Field[float] = Field("Number of robust MAD sigma to do clipping.", dtype=float, default=4.0)
+    doFinalMedianShift: Field[bool] = Field(
+        "Do final shift to ensure medians match.", dtype=bool, default=True
+    )
+    allowFailure: ListField[str] = ListField(
+        "Allow these measurement algorithms to fail without an exception.", dtype=str, default=[]
+    )
+
+    def setDefaults(self) -> None:
+        """Select bright unflagged stars."""
+        selector = self.sourceSelector["science"]
+        selector.doFlags = True
+        selector.doUnresolved = True
+        selector.doSignalToNoise = True
+        selector.doIsolated = False
+        selector.flags.good = []
+        selector.flags.bad = [
+            f"base_PixelFlags_flag_{name}"
+            for name in (
+                "edge",
+                "nodata",
+                "interpolatedCenter",
+                "saturatedCenter",
+                "crCenter",
+                "bad",
+                "interpolated",
+                "saturated",
+            )
+        ]
+        selector.signalToNoise.minimum = 200.0
+        selector.signalToNoise.maximum = None
+        selector.signalToNoise.fluxField = "base_PsfFlux_instFlux"
+        selector.signalToNoise.errField = "base_PsfFlux_instFluxErr"
+
+    def validate(self) -> None:
+        """Refuse selectors that would need matches to a reference catalogue.
+
+        Raises
+        ------
+        ValueError
+            Raised if the selector uses matches.
+        """
+        super().validate()
+        if self.sourceSelector.target.usesMatches:
+            raise ValueError(
+                f"sourceSelector={self.sourceSelector.name!r} needs matches, which MeasureApCorrTask "
+                "doesn't have."
+            )
+
+
+@dataclasses.dataclass
+class _Fit:
+    """A finished fit and the stars that survived it."""
+
+    field: ChebyshevField
+    sigma: float
+    rows: npt.NDArray[np.intp]
+    residuals: npt.NDArray[np.float64]
+
+
+class MeasureApCorrTask(Task):
+    """Fit aperture corrections as functions of position.
+
+    Parameters
+    ----------
+    config : `MeasureApCorrConfig`, optional
+        Configuration.
+    schema : `~lsst.meas.finalize.catalogs.Schema`
+        Schema of the catalogues to come; gets ``apcorr_<refFluxName>_used``
+        and one ``apcorr_<name>_used`` flag per corrected flux.
+    namesToCorrect : iterable of `str`, optional
+        Fluxes to correct instead of all registered ones.
+    **kwargs
+        Passed to `lsst.pipe.base.Task`.
+
+    Raises
+    ------
+    KeyError
+        Raised if the fields of the reference flux are missing.
+    """
+
+    ConfigClass: ClassVar[type[Config]] = MeasureApCorrConfig
+    _DefaultName: ClassVar[str] = "measureApCorr"
+    config: MeasureApCorrConfig
+
+    def __init__(
+        self,
+        config: MeasureApCorrConfig | None = None,
+        *,
+        schema: Schema,
+        namesToCorrect: Iterable[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(config=config, **kwargs)
+        reference = self.config.refFluxName
+        for suffix in ("_instFlux", "_instFluxErr", "_flag"):
+            if reference + suffix not in schema:
+                raise KeyError(
+                    f"refFluxName={reference!r}: the catalogue has no field {reference + suffix!r}."
+                )
+        doc = "Set if source was used in measuring aperture correction."
+        schema.add_flag(f"apcorr_{reference}_used", doc)
+        self.names = correctable_names(schema, namesToCorrect)
+        for name in self.names:
+            schema.add_flag(f"apcorr_{name}_used", doc)
+        self.makeSubtask("sourceSelector")
+
+    def run(self, exposure: VisitImage, catalog: SourceCatalog) -> Struct:
+        """Measure the aperture corrections.
+
+        Parameters
+        ----------
+        exposure : `lsst.images.VisitImage`
+            Image the catalogue was measured on; only its box is used.
+        catalog : `~lsst.meas.finalize.catalogs.SourceCatalog`
+            Measured stars with uncorrected fluxes; the
+            ``apcorr_<name>_used`` flags are set in place.
+
+        Returns
+        -------
+        result : `lsst.pipe.base.Struct`
+            ``apCorrMap`` : `dict` [ `str`, `~lsst.images.fields.BaseField` ]
+            with, per flux, the factor ``<name>_instFlux`` and its constant
+            scatter ``<name>_instFluxErr``.
+
+        Raises
+        ------
+        MeasureApCorrError
+            Raised if a flux not listed in ``allowFailure`` can't be fitted.
+        """
+        bbox = exposure.bbox
+        self.log.info("Measuring aperture corrections for %d flux fields", len(self.names))
+        selected = self._select(catalog)
+        reference = np.asarray(catalog[self.config.refFluxName + "_instFlux"], dtype=np.float64)
+        x = np.asarray(catalog["slot_Centroid_x"], dtype=np.float64)
+        y = np.asarray(catalog["slot_Centroid_y"], dtype=np.float64)
+        ap_corr_map: dict[str, BaseField] = {}
+        for name in self.names:
+            flux = np.asarray(catalog[name + "_instFlux"], dtype=np.float64)
+            with np.errstate(invalid="ignore"):
+                good = selected & ~np.asarray(catalog[name + "_flag"]) & np.isfinite(flux) & (flux > 0)
+            rows = np.flatnonzero(good)
+            try:
+                fit = self._fit(name, bbox, x, y, reference[rows] / flux[rows], rows)
+            except MeasureApCorrError as error:
+                if name not in self.config.allowFailure:
+                    raise
+                self.log.warning("%s Failure is allowed for this flux, continuing without it.", error)
+                continue
+            self._report(name, fit)
+            used = np.zeros(len(catalog), dtype=bool)
+            used[fit.rows] = True
+            catalog[f"apcorr_{name}_used"] = used
+            ap_corr_map[name + "_instFlux"] = fit.field
+            ap_corr_map[name + "_instFluxErr"] = constant_field(bbox, fit.sigma)
+        return Struct(apCorrMap=ap_corr_map)
+
+    def _select(self, catalog: SourceCatalog) -> npt.NDArray[np.bool_]:
+        """Return the rows with a good reference flux and position."""
+        reference = self.config.refFluxName
+        selected = self.sourceSelector.selectSources(catalog).selected
+        # Upstream lets a NaN position spoil the fit of all stars.
+        return (
+            selected
+            & ~np.asarray(catalog[reference + "_flag"])
+            & np.isfinite(catalog[reference + "_instFlux"])
+            & np.isfinite(catalog["slot_Centroid_x"])
+            & np.isfinite(catalog["slot_Centroid_y"])
+        )
+
+    def _fit(
+        self,
+        name: str,
+        bbox: Box,
+        x: npt.NDArray[np.float64],
+        y: npt.NDArray[np.float64],
+        ratio: npt.NDArray[np.float64],
+        rows: npt.NDArray[np.intp],
+    ) -> _Fit:
+        """Fit one flux with clipping and order reduction, spec 01 §6.3.
+
+        ``x`` and ``y`` are those of the whole catalogue, ``ratio`` that of
+        the ``rows`` only.
+        """
+        config = self.config
+        min_dof = config.minDegreesOfFreedom
+        if len(rows) - 1 < min_dof:
+            raise MeasureApCorrError(name=name, nSources=len(rows), ndof=min_dof + 1)
+        order_x, order_y = config.fitConfig.orderX, config.fitConfig.orderY
+        triangular = config.fitConfig.triangular
+        x, y, z = x[rows], y[rows], ratio
+        model = np.full(len(z), np.median(z))
+        for iteration in range(config.numIter):
+            residuals = z - model
+            mad = np.median(np.abs(residuals - np.median(residuals)))
+            sigma = float(mad / _MAD_TO_SIGMA + _SIGMA_FLOOR)
+            keep = np.abs(residuals) <= config.numSigmaClip * sigma
+            x, y, z, rows = x[keep], y[keep], z[keep], rows[keep]
+            while len(x) - n_coefficients(order_x, order_y, triangular) < min_dof:
+                if order_x == 0 or order_y == 0:
+                    raise MeasureApCorrError(
+                        name=name, nSources=len(x), ndof=min_dof + 1, iteration=iteration + 1
+                    )
+                order_x -= 1
+                order_y -= 1
+            field = fit_chebyshev(bbox, x, y, z, order_x=order_x, order_y=order_y, triangular=triangular)
+            model = np.asarray(field(x=x, y=y))
+        if config.doFinalMedianShift:
+            shift = np.median(model - z)
+            coefficients = np.array(field.coefficients)
+            coefficients[0, 0] -= shift
+            field = ChebyshevField(bbox, coefficients)
+            model = model - shift
+        return _Fit(field, sigma, rows, model - z)
+
+    def _report(self, name: str, fit: _Fit) -> None:
+        """Log the quality of a fit."""
+        median = float(np.median(fit.residuals))
+        self.log.info(
+            "Aperture correction for %s from %d stars: median %f, MAD %f, RMS %f",
+            name,
+            len(fit.rows),
+            median,
+            float(np.median(np.abs(fit.residuals - median))) / _MAD_TO_SIGMA,
+            math.sqrt(float(np.mean(fit.residuals**2))),
+        )
