@@ -28,12 +28,10 @@ class BuildWithPth(build_py):
     def run(self) -> None:
         """Build the packages, then copy the file."""
         super().run()
-        if self.editable_mode:
-            # Then the wheel's content is what "install" is pointed at.
-            target = self.get_finalized_command("install").install_lib
-        else:
-            target = self.build_lib
-        self.copy_file(str(PTH), str(Path(target, PTH.name)))
+        # The content of an editable wheel is what "install" is pointed at.
+        install = self.get_finalized_command("install")
+        top = install.install_lib if self.editable_mode else self.build_lib
+        self.copy_file(str(PTH), str(Path(top, PTH.name)))
 
 
 setup(cmdclass={"build_py": BuildWithPth})

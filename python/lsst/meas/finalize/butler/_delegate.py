@@ -1,0 +1,101 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Components and parameters of ``ExposureF`` datasets."""
+
+from __future__ import annotations
+
+__all__ = ("ExposureDelegate",)
+
+from collections.abc import Mapping
+from typing import Any
+
+from lsst.daf.butler import StorageClassDelegate
+from lsst.images import Box, VisitImage
+
+_AFW_NAMES = {
+    "apCorrMap": "aperture_corrections",
+    "summaryStats": "summary_stats",
+    "visitInfo": "obs_info",
+    "wcs": "sky_projection",
+}
+
+
+class ExposureDelegate(StorageClassDelegate):
+    """Delegate of the storage class ``ExposureF`` in a client without afw.
+
+    Notes
+    -----
+    Components have the names that a ``VisitImage`` dataset has, and, where the
+    content is the same, those of an afw exposure as well.
+    """
+
+    def getComponent(self, composite: VisitImage, componentName: str) -> Any:
+        """Return one component of an image.
+
+        Parameters
+        ----------
+        composite
+            The image.
+        componentName
+            Name of the component, `lsst.images`' or afw's.
+
+        Returns
+        -------
+        component
+            The component; it shares memory with the image.
+
+        Raises
+        ------
+        AttributeError
+            Raised if the storage class has no such component.
+        """
+        if componentName not in self.storageClass.allComponents():
+            raise AttributeError(
+                f"Storage class {self.storageClass.name} has no component {componentName!r}."
+            )
+        return getattr(composite, _AFW_NAMES.get(componentName, componentName))
+
+    def handleParameters(
+        self, inMemoryDataset: VisitImage, parameters: Mapping[str, Any] | None = None
+    ) -> VisitImage:
+        """Apply the ``bbox`` parameter to an image.
+
+        Parameters
+        ----------
+        inMemoryDataset
+            The image.
+        parameters
+            Parameters of the read; only ``bbox`` is known, a `lsst.images.Box`
+            in parent coordinates inside the image.
+
+        Returns
+        -------
+        image
+            The image, or a view of a part of it.
+
+        Raises
+        ------
+        TypeError
+            Raised if ``bbox`` isn't a `lsst.images.Box`.
+        ValueError
+            Raised if there is another parameter, or if the box isn't
+            contained by the image.
+        """
+        remaining = dict(parameters or {})
+        bbox = remaining.pop("bbox", None)
+        if remaining:
+            raise ValueError(f"Unknown parameters of {self.storageClass.name}: {sorted(remaining)}.")
+        if bbox is None:
+            return inMemoryDataset
+        if not isinstance(bbox, Box):
+            raise TypeError(f"Parameter 'bbox' must be a lsst.images.Box, not {type(bbox).__name__}: {bbox}.")
+        if not inMemoryDataset.bbox.contains(bbox):
+            raise ValueError(f"Parameter 'bbox' {bbox} is not inside the image's {inMemoryDataset.bbox}.")
+        return inMemoryDataset[bbox]
