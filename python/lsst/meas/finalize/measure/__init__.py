@@ -1,0 +1,19 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+"""Batched single-frame measurement: framework, noise replacement, one module
+per plugin.
+"""
+
+from ._batch import *
+from ._plugin import *
+from ._sdss_moments import *
+from ._stats import *

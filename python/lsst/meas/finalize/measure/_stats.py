@@ -1,0 +1,146 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+"""Clipped statistics (spec 03 §8.1)."""
+
+from __future__ import annotations
+
+__all__ = ("clipped_mean_std", "clipped_mean_std_rows")
+
+import numpy as np
+import numpy.typing as npt
+
+_IQR_TO_SIGMA = 0.741301109252802
+_CHUNK = 1 << 20
+
+
+def _quantiles(values: np.ndarray, quantiles: tuple[float, ...]) -> list[float]:
+    """Return quantiles by linear interpolation; reorders ``values``."""
+    positions = [q * (len(values) - 1) for q in quantiles]
+    below = [int(np.floor(p)) for p in positions]
+    needed = sorted({k for b in below for k in (b, min(b + 1, len(values) - 1))})
+    values.partition(needed)
+    result = []
+    for position, b in zip(positions, below, strict=True):
+        low, high = float(values[b]), float(values[min(b + 1, len(values) - 1)])
+        result.append(low + (position - b) * (high - low))
+    return result
+
+
+def _moments_within(values: np.ndarray, centre: float, width: float) -> tuple[float, float]:
+    """Return mean and variance of the values within a distance."""
+    if np.isnan(centre) or np.isnan(width):
+        return np.nan, np.nan
+    n, total, squares = 0, 0.0, 0.0
+    for start in range(0, len(values), _CHUNK):
+        offset = values[start : start + _CHUNK].astype(np.float64) - centre
+        offset = offset[np.abs(offset) <= width]
+        n += len(offset)
+        total += float(offset.sum())
+        squares += float(offset @ offset)
+    if n == 0:
+        return np.nan, np.nan
+    mean = total / n
+    variance = (squares - n * mean**2) / (n - 1) if n > 1 else np.nan
+    return centre + mean, variance
+
+
+def clipped_mean_std(
+    values: npt.ArrayLike, n_sigma: float = 3.0, n_iter: int = 3, *, overwrite: bool = False
+) -> tuple[float, float]:
+    """Compute the clipped mean and standard deviation of an array.
+
+    Parameters
+    ----------
+    values : `numpy.ndarray`
+        Values of any shape; those that aren't finite are skipped.
+    n_sigma : `float`, optional
+        Half-width of the accepted range in standard deviations.
+    n_iter : `int`, optional
+        Number of iterations; always all of them are done.
+    overwrite : `bool`, optional
+        May the (contiguous) array be reordered?  Saves a copy.
+
+    Returns
+    -------
+    mean, std : `float`
+        Mean, and standard deviation with ``n - 1``.
+
+    Raises
+    ------
+    ValueError
+        Raised if no value is finite.
+    """
+    flat = np.asarray(values).reshape(-1)
+    finite = np.isfinite(flat)
+    if not finite.all():
+        flat = flat[finite]
+    elif not overwrite or not np.shares_memory(flat, values):
+        flat = flat.copy()
+    if len(flat) == 0:
+        raise ValueError("Clipped statistics need at least one finite value.")
+    q25, median, q75 = _quantiles(flat, (0.25, 0.5, 0.75))
+    centre, width = median, n_sigma * _IQR_TO_SIGMA * (q75 - q25)
+    mean, variance = np.nan, np.nan
+    for _ in range(n_iter):
+        mean, variance = _moments_within(flat, centre, width)
+        centre, width = mean, n_sigma * float(np.sqrt(np.maximum(variance, 0.0)))
+    return mean, float(np.sqrt(np.maximum(variance, 0.0)))
+
+
+def clipped_mean_std_rows(
+    values: npt.NDArray[np.floating], good: npt.NDArray[np.bool_], n_sigma: float = 3.0, n_iter: int = 3
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Compute clipped means and standard deviations of many samples.
+
+    Parameters
+    ----------
+    values : `numpy.ndarray`
+        Samples, shape (N, M).
+    good : `numpy.ndarray`
+        Which values to use, shape (N, M).
+    n_sigma, n_iter
+        As for `clipped_mean_std`.
+
+    Returns
+    -------
+    mean, std : `numpy.ndarray`
+        float64 arrays of shape (N,), NaN where there are no values.
+    """
+    x = values.astype(np.float64)
+    good = good & np.isfinite(x)
+    n_good = good.sum(axis=1)
+    ordered = np.sort(np.where(good, x, np.inf), axis=1)
+    rows = np.arange(len(x))
+    last = np.maximum(n_good - 1, 0)
+
+    def quantile(q: float) -> npt.NDArray[np.float64]:
+        position = q * last
+        below = np.floor(position).astype(np.int64)
+        low, high = ordered[rows, below], ordered[rows, np.minimum(below + 1, last)]
+        return np.asarray(low + (position - below) * (high - low))
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        centre = quantile(0.5)
+        width = n_sigma * _IQR_TO_SIGMA * (quantile(0.75) - quantile(0.25))
+        mean = variance = np.full(len(x), np.nan)
+        for _ in range(n_iter):
+            used = good & (np.abs(x - centre[:, None]) <= width[:, None])
+            n = used.sum(axis=1)
+            mean = np.where(used, x, 0.0).sum(axis=1) / n
+            offset = np.where(used, x - mean[:, None], 0.0)
+            variance = (offset**2).sum(axis=1) / (n - 1)
+            centre, width = mean, n_sigma * np.sqrt(np.maximum(variance, 0.0))
+        empty = n_good == 0
+        return (
+            np.where(empty, np.nan, mean),
+            np.where(empty, np.nan, np.sqrt(np.maximum(variance, 0.0))),
+        )
