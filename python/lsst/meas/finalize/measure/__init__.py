@@ -7,8 +7,6 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-from __future__ import annotations
-
 """Batched single-frame measurement: framework, noise replacement, one module
 per plugin.
 """
