@@ -11,8 +11,10 @@
 stamps.
 """
 
+from ._candidates import *
 from ._catalog import *
 from ._exposure_catalog import *
 from ._footprints import *
+from ._neighbours import *
 from ._schema import *
 from ._stamps import *
