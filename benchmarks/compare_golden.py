@@ -1,0 +1,380 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Compare our results with what the real stack made of the same files.
+
+A golden set's butler export goes untouched into a new SQLite butler,
+``pipetask run`` makes our results, and a table tells how they compare.  The
+exit code is 1 if they fall short.
+
+Usage: python benchmarks/compare_golden.py PATH_OF_A_GOLDEN_SET [--variant V]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import astropy.table
+import numpy as np
+
+from lsst.daf.butler import Butler
+from lsst.meas.finalize.afw import read_exposure_catalog
+from lsst.meas.finalize.psf import as_batch_psf
+from lsst.pipe.tasks.finalizeCharacterization import FinalizeCharacterizationDetectorConfig
+
+DETECTOR_LABEL = "finalizeCharacterizationDetector"
+VISIT_LABEL = "finalizeCharacterization"
+
+# Columns that differ for a reason: pattern, fraction of rows that must
+# agree, tolerance (relative, in units of the error), cause.
+EXCEPTIONS: tuple[tuple[str, float, float, float, str], ...] = (
+    (
+        r"ext_shapeHSM_HsmShapeRegauss_(e1|e2|sigma|resolution)",
+        0.99,
+        1e-4,
+        1e-2,
+        "ill-conditioned for stars: proportional to 1/resolution, which is about 0",
+    ),
+)
+SKIPPED = {
+    r".*_apCorr(Err)?$": "upstream never writes them (NaN); here they are written",
+}
+
+
+@dataclass
+class Check:
+    """One line of the printed table."""
+
+    where: str
+    what: str
+    value: str
+    ok: bool
+
+
+@dataclass
+class Report:
+    """All checks, in order."""
+
+    checks: list[Check] = field(default_factory=list)
+
+    def add(self, where: str, what: str, value: str, ok: bool) -> None:
+        """Append a check and print it."""
+        self.checks.append(Check(where, what, value, ok))
+        print(f"{where:22s} {what:44s} {value:48s} {'ok' if ok else 'FAILS'}", flush=True)
+
+    @property
+    def ok(self) -> bool:
+        """Whether all checks passed."""
+        return all(check.ok for check in self.checks)
+
+
+def convert_config(path: Path) -> tuple[str, list[str]]:
+    """Return the part of a stack's config dump that exists here.
+
+    Parameters
+    ----------
+    path
+        The dump.
+
+    Returns
+    -------
+    text : `str`
+        Override file.
+    absent : `list` [`str`]
+        Measurement plugins and PSF determiners that are left out.
+    """
+    config = FinalizeCharacterizationDetectorConfig()
+    known = {
+        "measurement.plugins": set(config.measurement.plugins.types),
+        "measurement.undeblended": set(config.measurement.undeblended.types),
+        "psf_determiner": set(config.psf_determiner.types),
+    }
+    lines = []
+    absent: set[str] = set()
+    for line in path.read_text().splitlines():
+        if not line.startswith("config."):
+            continue
+        entry = re.match(
+            r"config\.(measurement\.plugins|measurement\.undeblended|psf_determiner)\['(\w+)'\]", line
+        )
+        if entry and entry[2] not in known[entry[1]]:
+            absent.add(entry[2])
+        elif line.startswith("config.measurement.plugins.names="):
+            names = [n for n in re.findall(r"'(\w+)'", line) if n in known["measurement.plugins"]]
+            lines.append(f"config.measurement.plugins.names={names!r}")
+        elif (slot := re.match(r"config\.measurement\.slots\.\w+='(\w+)'", line)) and slot[1] not in known[
+            "measurement.plugins"
+        ]:
+            lines.append(f"{line.split('=')[0]}=None")
+        else:
+            lines.append(line)
+    return "\n".join(lines) + "\n", sorted(absent)
+
+
+def run(*command: str) -> None:
+    """Run a command, showing its output only if it fails."""
+    env = {"OMP_NUM_THREADS": "1"} | dict(os.environ)
+    result = subprocess.run(command, capture_output=True, text=True, env=env)
+    if result.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{result.stdout}\n{result.stderr}")
+
+
+def make_repo(golden: Path, repo: Path) -> None:
+    """Import a golden set's export into a new butler."""
+    run("butler", "create", str(repo))
+    run("butler", "import", str(repo), str(golden / "export"), "--transfer", "copy")
+
+
+def run_pipeline(
+    repo: Path, pipeline: str, label: str, config: Path, output: str, detectors: list[int] | None, jobs: int
+) -> None:
+    """Run one of our pipelines on everything in the repository."""
+    command = ["pipetask", "run", "-b", str(repo), "-i", "golden/inputs", "--output-run", output]
+    command += ["-p", f"resource://lsst.meas.finalize/pipelines/{pipeline}", "-C", f"{label}:{config}"]
+    command += ["--register-dataset-types", "-j", str(jobs)]
+    if detectors is not None:
+        command += ["-d", f"instrument='SynthCam' AND detector IN ({','.join(map(str, detectors))})"]
+    run(*command)
+
+
+def compare_flags(report: Report, where: str, ours: astropy.table.Table, theirs: astropy.table.Table) -> None:
+    """Compare which stars were candidates, reserved and used."""
+    same_ids = len(ours) == len(theirs) and bool(np.all(ours["id"] == theirs["id"]))
+    report.add(where, "stars", f"{len(ours)} (stack {len(theirs)})", same_ids)
+    if same_ids:
+        for flag in ("candidate", "reserved", "used"):
+            n = int(np.sum(ours[f"calib_psf_{flag}"] != theirs[f"calib_psf_{flag}"]))
+            report.add(where, f"calib_psf_{flag}", f"{n} differ", n == 0)
+
+
+def compare_psf(report: Report, where: str, record, grid, variant: str) -> None:
+    """Compare PSF images on a grid of points."""
+    psf = as_batch_psf(record.psf)
+    x, y = grid["points"].T
+    tolerance = 1e-4 if variant == "field" else 1e-6
+    for kind, images in (
+        ("kernel_images", psf.draw_kernel_images(x, y)),
+        ("star_images", psf.draw_star_images(x, y)[0]),
+    ):
+        peak = grid[kind].max(axis=(1, 2))
+        worst = float((np.abs(images - grid[kind]).max(axis=(1, 2)) / peak).max())
+        report.add(where, f"PSF {kind}", f"{worst:.1e} of peak", worst < tolerance)
+
+
+def compare_ap_corr(report: Report, where: str, record, grid) -> None:
+    """Compare aperture-correction maps on a grid of points."""
+    x, y = grid["points"].T
+    names = {key.removeprefix("apcorr/") for key in grid.files if key.startswith("apcorr/")}
+    ours = set(record.ap_corr_map)
+    common = sorted(names & ours)
+    worst, which = 0.0, ""
+    for name in common:
+        difference = np.abs(record.ap_corr_map[name](x=x, y=y) - grid[f"apcorr/{name}"]).max()
+        if difference > worst:
+            worst, which = float(difference), name
+    unexpected = sorted(ours - names)
+    report.add(
+        where,
+        f"aperture corrections ({len(common)} of {len(names)} maps)",
+        f"{worst:.1e} {which}",
+        worst < 1e-5 and bool(common) and not unexpected,
+    )
+
+
+def compare_layout(
+    report: Report, where: str, ours: astropy.table.Table, theirs: astropy.table.Table
+) -> None:
+    """Compare names, order and types of the columns we have."""
+    common = [name for name in theirs.colnames if name in ours.colnames]
+    extra = [name for name in ours.colnames if name not in theirs.colnames]
+    in_order = [name for name in ours.colnames if name in theirs.colnames] == common
+    types = [name for name in common if ours[name].dtype != theirs[name].dtype]
+    units = [name for name in common if ours[name].unit != theirs[name].unit]
+    report.add(
+        where,
+        f"layout ({len(common)} of {len(theirs.colnames)} columns)",
+        f"extra {extra[:3]}, types {types[:3]}, units {units[:3]}, order {'same' if in_order else 'differs'}",
+        not extra and not types and not units and in_order,
+    )
+
+
+def error_column(name: str, table: astropy.table.Table) -> np.ndarray | None:
+    """Return the error that belongs to a column, if the table has it."""
+    for candidate in (f"{name}Err", re.sub(r"(instFlux)\w*$", r"\1Err", name)):
+        if candidate != name and candidate in table.colnames:
+            return np.asarray(table[candidate], dtype=float)
+    return None
+
+
+def column_agreement(
+    name: str, ours: astropy.table.Table, theirs: astropy.table.Table
+) -> Iterator[tuple[float, float, str]]:
+    """Yield fraction of agreeing rows, the fraction needed, and the cause."""
+    a, b = np.asarray(ours[name]), np.asarray(theirs[name])
+    if a.dtype.kind not in "fc":
+        yield float(np.mean(a == b)) if len(a) else 1.0, 1.0, ""
+        return
+    needed, relative, in_errors, cause = 0.995, 1e-6, 1e-3, ""
+    for pattern, *limits, why in EXCEPTIONS:
+        if re.fullmatch(pattern, name):
+            (needed, relative, in_errors), cause = limits, why
+    tolerance = relative * np.abs(b)
+    error = error_column(name, theirs)
+    if error is not None:
+        tolerance = np.fmax(tolerance, in_errors * error)
+    with np.errstate(invalid="ignore"):
+        good = (np.abs(a - b) <= tolerance) | (np.isnan(a) & np.isnan(b)) | (a == b)
+    yield float(np.mean(good)) if len(a) else 1.0, needed, cause
+
+
+def compare_columns(
+    report: Report, where: str, ours: astropy.table.Table, theirs: astropy.table.Table
+) -> None:
+    """Compare the values of all common columns."""
+    skipped: dict[str, int] = {}
+    n_good = n_flags = 0
+    for name in theirs.colnames:
+        if name not in ours.colnames:
+            continue
+        if reason := next((why for pattern, why in SKIPPED.items() if re.match(pattern, name)), None):
+            skipped[reason] = skipped.get(reason, 0) + 1
+            continue
+        for fraction, needed, cause in column_agreement(name, ours, theirs):
+            ok = fraction >= needed
+            n_good += ok
+            n_flags += ours[name].dtype.kind == "b"
+            if not ok or cause:
+                report.add(where, name, f"{fraction:.4f} of rows agree ({needed} needed) {cause}", ok)
+    for reason, n in skipped.items():
+        print(f"{where:22s} {n} columns not compared: {reason}")
+    report.add(where, "columns that agree", f"{n_good}, of these {n_flags} flags", n_good > 0)
+
+
+def compare_detector(
+    report: Report, golden: Path, variant: str, detector: int, butler: Butler, run_name: str
+) -> None:
+    """Compare one detector."""
+    expected = golden / "expected" / variant / f"detector_{detector}"
+    where = f"{variant}/{detector}"
+    ref = next(
+        r
+        for r in butler.query_datasets("calexp", collections="golden/inputs")
+        if r.dataId["detector"] == detector
+    )
+    ours = butler.get("finalized_src_detector_table", ref.dataId, collections=run_name)
+    record = butler.get("finalized_psf_ap_corr_detector_catalog", ref.dataId, collections=run_name).find(
+        detector
+    )
+    import pyarrow.parquet
+
+    from lsst.daf.butler.formatters.parquet import arrow_to_astropy
+
+    theirs = arrow_to_astropy(pyarrow.parquet.read_table(expected / "finalized_src_detector_table.parquet"))
+    grid = np.load(expected / "grid.npz", allow_pickle=False)
+    compare_flags(report, where, ours, theirs)
+    compare_psf(report, where, record, grid, variant)
+    compare_ap_corr(report, where, record, grid)
+    compare_layout(report, where, ours, theirs)
+    if len(ours) == len(theirs):
+        compare_columns(report, where, ours, theirs)
+
+
+def main() -> int:
+    """Compare all variants of a golden set."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("golden", type=Path, help="path of a golden set")
+    parser.add_argument("--variant", action="append", help="variant to compare; all if not given")
+    parser.add_argument("--jobs", type=int, default=2, help="number of processes")
+    args = parser.parse_args()
+    variants = args.variant or sorted(p.name for p in (args.golden / "expected").iterdir() if p.is_dir())
+    report = Report()
+    with tempfile.TemporaryDirectory() as scratch:
+        repo = Path(scratch) / "repo"
+        make_repo(args.golden, repo)
+        for variant in variants:
+            compare_variant(report, args.golden, variant, repo, args.jobs)
+    failed = [check for check in report.checks if not check.ok]
+    print(f"\n{len(report.checks)} checks, {len(failed)} failed")
+    return 0 if report.ok else 1
+
+
+def compare_variant(report: Report, golden: Path, variant: str, repo: Path, jobs: int) -> None:
+    """Run one variant and compare all its detectors."""
+    expected = golden / "expected" / variant
+    detectors = sorted(int(p.name.split("_")[1]) for p in expected.glob("detector_*"))
+    text, absent = convert_config(expected / "config.py")
+    print(f"variant {variant}: not in this package: {', '.join(absent)}")
+    config = repo.parent / f"{variant}.py"
+    config.write_text(text)
+    run_name = f"compare/{variant}"
+    run_pipeline(repo, "FinalizeCharacterization.yaml", DETECTOR_LABEL, config, run_name, detectors, jobs)
+    with Butler.from_config(str(repo)) as butler:
+        for detector in detectors:
+            compare_detector(report, golden, variant, detector, butler, run_name)
+    if (expected / "finalized_src_table.parquet").exists():
+        compare_consolidated(report, golden, variant, repo, config, run_name, jobs)
+
+
+def compare_consolidated(
+    report: Report, golden: Path, variant: str, repo: Path, config: Path, run_name: str, jobs: int
+) -> None:
+    """Compare the visit's outputs with the stack's and the visit task's."""
+    visit_run = f"{run_name}/visit"
+    run_pipeline(repo, "FinalizeCharacterizationVisit.yaml", VISIT_LABEL, config, visit_run, None, jobs)
+    with Butler.from_config(str(repo)) as butler:
+        ref = next(iter(butler.query_datasets("calexp", collections="golden/inputs")))
+        outputs = [
+            (
+                butler.get("finalized_src_table", ref.dataId, collections=collection),
+                butler.get("finalized_psf_ap_corr_catalog", ref.dataId, collections=collection),
+            )
+            for collection in (run_name, visit_run)
+        ]
+    (table, catalog), (visit_table, visit_catalog) = outputs
+    theirs = read_exposure_catalog(golden / "expected" / variant / "finalized_psf_ap_corr_catalog.fits")
+    report.add(
+        variant,
+        "consolidated catalog",
+        f"detectors {catalog['id'].tolist()}",
+        catalog["id"].tolist() == theirs["id"].tolist()
+        and catalog.metadata.get("COMMENT") == theirs.metadata.get("COMMENT"),
+    )
+    same = [
+        name
+        for name in table.colnames
+        if np.array_equal(table[name], visit_table[name], equal_nan=table[name].dtype.kind == "f")
+    ]
+    report.add(
+        variant,
+        "visit task: equal columns",
+        f"{len(same)} of {len(table.colnames)}",
+        same == visit_table.colnames,
+    )
+    x, y = np.array([100.0, 300.0]), np.array([200.0, 250.0])
+    difference = max(
+        float(
+            np.abs(
+                as_batch_psf(a.psf).draw_kernel_images(x, y) - as_batch_psf(b.psf).draw_kernel_images(x, y)
+            ).max()
+        )
+        for a, b in zip(catalog, visit_catalog, strict=True)
+    )
+    report.add(variant, "visit task: PSF images", f"{difference:.1e}", difference == 0.0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
