@@ -1,0 +1,17 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""PSF models: determining them from stars and drawing them in batches."""
+
+from ._batch import *
+from ._config import *
+from ._piff_psf import *
+from ._determiner import *
+from ._errors import *
+from ._registry import *

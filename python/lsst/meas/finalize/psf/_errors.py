@@ -1,0 +1,47 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+"""Exceptions of the PSF determiners."""
+
+__all__ = ("PiffTooFewGoodStarsError",)
+
+from lsst.pipe.base import AlgorithmError
+
+
+class PiffTooFewGoodStarsError(AlgorithmError):
+    """Raised if too few good stars are left for the model's polynomials.
+
+    Parameters
+    ----------
+    num_good_stars
+        Number of stars that could be used.
+    minimum_dof
+        Number of stars needed.
+    poly_ndim
+        Number of coordinates the model is a polynomial of.
+    """
+
+    def __init__(self, num_good_stars: int, minimum_dof: int, poly_ndim: int) -> None:
+        self._num_good_stars = num_good_stars
+        self._minimum_dof = minimum_dof
+        self._poly_ndim = poly_ndim
+        super().__init__(
+            f"Failed to determine Piff PSF: {num_good_stars} good stars, but at least {minimum_dof} are "
+            f"needed for a polynomial in {poly_ndim} variables."
+        )
+
+    @property
+    def metadata(self) -> dict[str, int]:
+        return {
+            "num_good_stars": self._num_good_stars,
+            "minimum_dof": self._minimum_dof,
+            "poly_ndim": self._poly_ndim,
+        }

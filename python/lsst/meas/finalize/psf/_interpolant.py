@@ -1,0 +1,184 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+"""Weights of GalSim interpolants for whole batches of positions."""
+
+__all__ = ("InterpolantTaps", "banded", "taps_of", "toeplitz_bands")
+
+from functools import lru_cache
+
+import galsim
+import numpy as np
+import numpy.typing as npt
+
+_SMOOTH = (galsim.Lanczos, galsim.Quintic, galsim.Cubic, galsim.Linear)
+"""Interpolants that are analytic between integer abscissae."""
+
+_DEGREE = 31
+"""Chebyshev degree; Lanczos kernels converge to 1e-15 around degree 20."""
+
+
+class InterpolantTaps:
+    """The non-zero weights of an interpolant around a position.
+
+    Parameters
+    ----------
+    interpolant
+        GalSim interpolant; see `supports`.
+
+    Notes
+    -----
+    For a position ``i + f`` with integer ``i`` and ``0 <= f < 1`` the grid
+    points ``i - n + 1 ... i + n`` contribute, where ``n`` is the interpolant's
+    range rounded up.  Between integers the kernel is analytic, so each of the
+    2n weights is represented by a Chebyshev series in ``f``, fitted once to
+    GalSim's own kernel values; a batch of weights is then one matrix product.
+    """
+
+    def __init__(self, interpolant: galsim.Interpolant) -> None:
+        if not self.supports(interpolant):
+            raise ValueError(f"Interpolant {interpolant!r} has no smooth finite kernel.")
+        self.half_width = int(np.ceil(interpolant.xrange))
+        taps = np.arange(1 - self.half_width, self.half_width + 1, dtype=float)
+        nodes = np.cos(np.pi * (np.arange(_DEGREE + 1) + 0.5) / (_DEGREE + 1))
+        arguments = taps[np.newaxis, :] - 0.5 * (nodes[:, np.newaxis] + 1.0)
+        values = interpolant.xval(arguments.ravel()).reshape(arguments.shape)
+        coefficients = np.linalg.solve(np.polynomial.chebyshev.chebvander(nodes, _DEGREE), values)
+        significant = np.flatnonzero(np.abs(coefficients).max(axis=1) > 1e-16)
+        self._coefficients = np.ascontiguousarray(coefficients[: significant[-1] + 1])
+
+    @staticmethod
+    def supports(interpolant: galsim.Interpolant) -> bool:
+        """Tell whether an interpolant can be represented.
+
+        Parameters
+        ----------
+        interpolant
+            GalSim interpolant.
+
+        Returns
+        -------
+        bool
+            `True` for Lanczos, Quintic, Cubic and Linear kernels.
+        """
+        return isinstance(interpolant, _SMOOTH)
+
+    def __call__(self, fraction: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Evaluate the weights.
+
+        Parameters
+        ----------
+        fraction
+            Offsets in [0, 1) of positions from the grid point to their left;
+            any shape.
+
+        Returns
+        -------
+        `numpy.ndarray`
+            Weights of the grid points ``1 - half_width ... half_width``
+            relative to that point; float64, shape of ``fraction`` plus one
+            trailing axis of length ``2 * half_width``.
+        """
+        degree = len(self._coefficients) - 1
+        vandermonde = np.polynomial.chebyshev.chebvander(2.0 * fraction - 1.0, degree)
+        return vandermonde @ self._coefficients
+
+
+@lru_cache(maxsize=8)
+def taps_of(interpolant: galsim.Interpolant) -> InterpolantTaps:
+    """Return the (cached) weights of an interpolant.
+
+    Parameters
+    ----------
+    interpolant
+        GalSim interpolant supported by `InterpolantTaps`.
+
+    Returns
+    -------
+    InterpolantTaps
+        The weights.
+    """
+    return InterpolantTaps(interpolant)
+
+
+def banded(taps: InterpolantTaps, positions: npt.NDArray[np.float64], n_grid: int) -> npt.NDArray[np.float64]:
+    """Make dense interpolation matrices for arbitrary positions.
+
+    Parameters
+    ----------
+    taps
+        Weights of the interpolant.
+    positions
+        Positions in grid units (grid point 0 at 0); any shape.
+    n_grid
+        Number of grid points; the grid is zero outside of them.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        float64, shape of ``positions`` plus one axis of length ``n_grid``.
+    """
+    floor = np.floor(positions)
+    weights = taps(positions - floor)
+    padded = np.zeros(positions.shape + (2 * taps.half_width + 2,))
+    padded[..., 1:-1] = weights
+    first = floor.astype(np.int64) + 1 - taps.half_width
+    index = np.arange(n_grid) - first[..., np.newaxis] + 1
+    return np.take_along_axis(padded, np.clip(index, 0, 2 * taps.half_width + 1), axis=-1)
+
+
+def toeplitz_bands(
+    taps: InterpolantTaps, start: npt.NDArray[np.float64], step: int, n_out: int, n_grid: int
+) -> npt.NDArray[np.float64]:
+    """Make interpolation matrices for equidistant positions.
+
+    Parameters
+    ----------
+    taps
+        Weights of the interpolant.
+    start
+        Position of the first output sample in grid units, shape (N,).
+    step
+        Positive whole number of grid units between output samples, so that
+        all samples of one row share their fraction.
+    n_out
+        Number of output samples.
+    n_grid
+        Number of grid points; the grid is zero outside of them.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Matrices, float64, shape (N, n_out, n_grid).
+    """
+    n_taps = 2 * taps.half_width
+    floor = np.floor(start)
+    weights = taps(start - floor)
+    first = floor.astype(np.int64)
+    lowest = int(first.min())
+    shifts = first - lowest
+    # Element (k, g) is weight number g - first - step*k + half_width - 1.
+    base = taps.half_width - 1 - lowest
+    anchor = max(0, step * (n_out - 1) - base)
+    length = max(anchor + base + n_grid, anchor + int(shifts.max()) + n_taps, anchor + base)
+    padded = np.zeros((len(start), length))
+    # Centred stamps start within one pixel of each other: one or two shifts.
+    for shift in np.unique(shifts):
+        rows = shifts == shift
+        padded[rows, anchor + shift : anchor + shift + n_taps] = weights[rows]
+    stride, item = padded.strides
+    view = np.lib.stride_tricks.as_strided(
+        padded[:, anchor + base :],
+        shape=(len(start), n_out, n_grid),
+        strides=(stride, -step * item, item),
+        writeable=False,
+    )
+    return np.ascontiguousarray(view)

@@ -1,0 +1,25 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+"""Registry of PSF determiners."""
+
+__all__ = ("psfDeterminerRegistry",)
+
+import lsst.pex.config as pexConfig
+
+from ._config import BasePsfDeterminerConfig
+
+psfDeterminerRegistry = pexConfig.makeRegistry(
+    doc="A registry of PSF determiner classes", configBaseType=BasePsfDeterminerConfig
+)
+"""PSF determiners by name; upstream's ``pca`` and ``psfex`` don't exist
+here.
+"""
