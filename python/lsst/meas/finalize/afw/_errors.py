@@ -1,0 +1,35 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Exceptions raised by the afw file codecs."""
+
+from __future__ import annotations
+
+__all__ = (
+    "ArchiveError",
+    "FitsFormatError",
+    "MalformedArchiveError",
+    "UnsupportedPersistableError",
+)
+
+
+class FitsFormatError(ValueError):
+    """A FITS file is truncated, corrupted or not laid out as expected."""
+
+
+class ArchiveError(ValueError):
+    """An object can't be read from, or written to, an archive."""
+
+
+class MalformedArchiveError(ArchiveError, FitsFormatError):
+    """The tables of an archive contradict each other or their own index."""
+
+
+class UnsupportedPersistableError(ArchiveError):
+    """No reader or writer is known for a class of persisted objects."""

@@ -1,0 +1,255 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Schemas of catalogues from FITS tables of all versions (spec 02 §4)."""
+
+from __future__ import annotations
+
+__all__ = ("table_metadata", "table_schema", "table_version")
+
+import logging
+import re
+from collections.abc import Callable, Collection
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from astropy.io import fits
+
+from ..catalogs import Field, Schema
+from ._fits_layout import Column, FlagBit, header_cards
+from ._fits_table import FitsTable
+
+_LOG = logging.getLogger(__name__)
+
+_SCALARS = {"B": "B", "I": "I", "J": "I", "K": "L", "E": "F", "D": "D"}
+_STRUCTURAL = re.compile(
+    r"(XTENSION|SIMPLE|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|TFIELDS|THEAP|EXTEND|INHERIT|CHECKSUM|DATASUM|FLAGCOL|"
+    r"EXTNAME|EXTTYPE|EXTVER|ALIAS|AR_HDU|AR_CATN|AR_NCAT|AR_NAME|AFW_TABLE_VERSION|AFW_TYPE|EXPTABLE_VER|"
+    r"(TTYPE|TFORM|TDOC|TUNIT|TCCLS|TZERO|TSCAL|TNULL|TDISP|TDIM|TFLAG|TFDOC)\d+|"
+    r"(PSF_FLUX|AP_FLUX|INST_FLUX|MODEL_FLUX|CALIB_FLUX|CENTROID|SHAPE)_SLOT|"
+    r"SPANCOL|PEAKCOL|HVYPIXCO|HVYMSKCO|HVYVARCO)"
+)
+_OLD_SLOTS = {
+    "PSF_FLUX_SLOT": "slot_PsfFlux",
+    "AP_FLUX_SLOT": "slot_ApFlux",
+    "INST_FLUX_SLOT": "slot_GaussianFlux",
+    "MODEL_FLUX_SLOT": "slot_ModelFlux",
+    "CALIB_FLUX_SLOT": "slot_CalibFlux",
+    "CENTROID_SLOT": "slot_Centroid",
+    "SHAPE_SLOT": "slot_Shape",
+}
+_COMPOUNDS: dict[tuple[str, int], tuple[str, ...]] = {
+    ("Point", 2): ("_x", "_y"),
+    ("Coord", 2): ("_ra", "_dec"),
+    ("Moments", 3): ("_xx", "_yy", "_xy"),
+}
+_COVARIANCES = {"Covariance(Point)": ("x", "y"), "Covariance(Moments)": ("xx", "yy", "xy")}
+
+
+def table_version(header: fits.Header) -> int:
+    """Return the format version of a table.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+        Header of the table.
+
+    Returns
+    -------
+    version : `int`
+        ``AFW_TABLE_VERSION``; if missing 0 with, 3 without ``AFW_TYPE``.
+    """
+    version = header.get("AFW_TABLE_VERSION")
+    if isinstance(version, int):
+        return version
+    return 0 if "AFW_TYPE" in header else 3
+
+
+def table_metadata(header: fits.Header, where: str) -> dict[str, Any]:
+    """Collect the header cards that aren't part of the format.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+        Header of the table.
+    where : `str`
+        Name of file and HDU for messages.
+
+    Returns
+    -------
+    metadata : `dict`
+        Values by keyword; lists for repeated keywords, COMMENT and HISTORY,
+        `None` for undefined values.
+    """
+    metadata: dict[str, Any] = {}
+    for keyword, value, _ in header_cards(header, where):
+        if not keyword or keyword == "END" or _STRUCTURAL.fullmatch(keyword):
+            continue
+        if keyword in ("COMMENT", "HISTORY"):
+            metadata.setdefault(keyword, []).append(str(value))
+        elif keyword not in metadata:
+            metadata[keyword] = value
+        elif isinstance(metadata[keyword], list):
+            metadata[keyword].append(value)
+        else:
+            metadata[keyword] = [metadata[keyword], value]
+    return metadata
+
+
+def _field_type(column: Column, table: FitsTable) -> tuple[str, int] | None:
+    """Return afw type and size, or `None` if afw has no such type."""
+    if column.code == "A":
+        return ("String", 0 if column.variable else column.count) if column.count or column.variable else None
+    base = "U" if column.unsigned else _SCALARS.get(column.code)
+    if base is None:
+        return None
+    if column.variable or column.count != 1 or column.kind == "Array":
+        size = 0 if column.variable else column.count
+        return (f"Array{base}", size) if base != "L" and (size or column.variable) else None
+    if column.kind == "Angle":
+        if column.unit not in ("", "rad", "radian", "radians") or base != "D":
+            raise table.error(
+                f"{table.where}: angle {column.name!r} has type {column.code!r} and unit {column.unit!r} "
+                "instead of 64-bit floats in radians"
+            )
+        return "Angle", 0
+    return base, 0
+
+
+def _add_old_compound(
+    column: Column, table: FitsTable, add: Callable[[Field, npt.NDArray[Any]], None]
+) -> bool:
+    """Expand a multi-element column of old table versions."""
+    kind, name = column.kind, column.name
+    if suffixes := _COMPOUNDS.get((kind, column.count)):
+        values = table.column(name)
+        base = "Angle" if kind == "Coord" else _SCALARS[column.code]
+        unit = "rad" if kind == "Coord" else column.unit
+        for i, suffix in enumerate(suffixes):
+            add(
+                Field(name + suffix, base, column.doc, "rad" if kind == "Coord" else column.unit),
+                values[:, i],
+            )
+        return True
+    if not kind.startswith("Covariance") or column.code not in "ED":
+        return False
+    n = int((np.sqrt(8 * column.count + 1) - 1) / 2)
+    names = _COVARIANCES.get(kind, tuple(str(i) for i in range(n)))
+    if n * (n + 1) // 2 != column.count or len(names) != n or column.count < 3:
+        return False
+    prefix = name.removesuffix("_err")
+    values, base = table.column(name), _SCALARS[column.code]
+    for j in range(n):
+        for i in range(j + 1):
+            element = values[:, i + j * (j + 1) // 2]
+            if i == j:
+                add(Field(f"{prefix}_{names[i]}Err", base, column.doc, column.unit), np.sqrt(element))
+            else:
+                add(Field(f"{prefix}_{names[i]}_{names[j]}_Cov", base, column.doc, column.unit), element)
+    return True
+
+
+def table_schema(
+    table: FitsTable, skip: Collection[str] = (), *, aliases: bool = True
+) -> tuple[Schema, dict[str, npt.NDArray[Any]]]:
+    """Turn a table into the schema and columns of a catalogue.
+
+    Parameters
+    ----------
+    table : `FitsTable`
+        The table.
+    skip : `~collections.abc.Collection` [`str`], optional
+        Columns to leave out.
+    aliases : `bool`, optional
+        Whether to read aliases.
+
+    Returns
+    -------
+    schema : `~lsst.meas.finalize.catalogs.Schema`
+        Fields in header order, with aliases; tables of versions 0 to 2 get
+        the aliases that give them current names (spec 02 §4.5).
+    columns : `dict` [`str`, `numpy.ndarray`]
+        Columns by field name.
+
+    Raises
+    ------
+    FitsFormatError
+        Raised if the table is malformed.  Columns of types that afw doesn't
+        have are left out with a warning.
+    """
+    schema = Schema()
+    columns: dict[str, npt.NDArray[Any]] = {}
+
+    def add(field: Field, values: npt.NDArray[Any]) -> None:
+        if field.name in columns:
+            raise table.error(f"{table.where}: duplicate column {field.name!r}")
+        schema.add_field(field.name, field.type, doc=field.doc, unit=field.unit, size=field.size)
+        columns[field.name] = np.array(values, dtype=field.dtype if values.dtype != object else None)
+
+    for item in table.layout.items:
+        if item.name in skip:
+            continue
+        if isinstance(item, FlagBit):
+            add(Field(item.name, "Flag", item.doc), table.column(item.name))
+            continue
+        if _add_old_compound(item, table, add):
+            continue
+        found = _field_type(item, table)
+        if found is None:
+            _LOG.warning("%s: skipping column %r of type %r", table.where, item.name, item.code)
+            continue
+        add(Field(item.name, found[0], item.doc, item.unit, found[1]), table.column(item.name))
+    if aliases:
+        _add_aliases(schema, table)
+    return schema, columns
+
+
+def _add_aliases(schema: Schema, table: FitsTable) -> None:
+    version = table_version(table.header)
+    cards = header_cards(table.header, table.where)
+    if version == 0:
+        for keyword, value, _ in cards:
+            if keyword in _OLD_SLOTS and isinstance(value, str) and value.strip():
+                schema.set_alias(_OLD_SLOTS[keyword], value.strip().replace(".", "_"))
+    for keyword, value, _ in cards:
+        if keyword != "ALIAS":
+            continue
+        alias, colon, target = str(value).partition(":")
+        if not alias or not colon or not target:
+            raise table.error(f"{table.where}: ALIAS card {value!r} is not 'alias:target'")
+        schema.set_alias(alias, target.rstrip())
+    for field in schema.fields:
+        for alias, target in _upgrade_aliases(field, version):
+            if alias not in schema.names and alias not in schema.aliases:
+                schema.set_alias(alias, target)
+
+
+def _upgrade_aliases(field: Field, version: int) -> list[tuple[str, str]]:
+    name = field.name
+    found: list[tuple[str, str]] = []
+    unit = field.unit.lower()
+    flux_like = "flux" in name and (
+        any(part in unit for part in ("count", "dn", "adu")) or ("modelfit_CModel" in name and not unit)
+    )
+    if version == 0:
+        if field.type == "Flag" and "flags" in name:
+            at = name.index("flags")
+            found.append((name[:at] + "flag" + name[at + 5 :], name))
+        if flux_like:
+            found.append((f"{name.removesuffix('_err')}_instFlux" + "Err" * name.endswith("_err"), name))
+    elif version in (1, 2):
+        new = name
+        if version == 1 and name.endswith("Sigma"):
+            new = name.replace("Sigma", "Err", 1)
+        if flux_like:
+            new = new.replace("flux", "instFlux", 1)
+        if new != name:
+            found.append((new, name))
+    return found

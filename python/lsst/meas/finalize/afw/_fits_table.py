@@ -1,0 +1,422 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Binary tables of FITS files written by ``lsst.afw.table``: reading.
+
+All sizes are checked against the file before anything is allocated.
+"""
+
+from __future__ import annotations
+
+__all__ = ("FitsTable", "TableView", "hdu_label", "read_header", "read_table")
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from astropy.io import fits
+
+from ._errors import FitsFormatError
+from ._fits_layout import Column, FlagBit, TableLayout, parse_layout
+
+_DTYPES = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
+
+
+def hdu_label(hdulist: fits.HDUList, number: int) -> str:
+    """Name a HDU for messages.
+
+    Parameters
+    ----------
+    hdulist : `astropy.io.fits.HDUList`
+        Open file.
+    number : `int`
+        0-based number of the HDU.
+
+    Returns
+    -------
+    label : `str`
+        File name and HDU number.
+    """
+    try:
+        name = hdulist.filename()
+    except AttributeError:
+        name = None
+    return f"{name or '<memory>'}[HDU {number}]"
+
+
+def _raw_file(hdulist: fits.HDUList, number: int) -> tuple[Any, dict[str, Any], str]:
+    where = hdu_label(hdulist, number)
+    try:
+        if number < 0:
+            raise IndexError(number)
+        hdulist[number]
+        info = hdulist.fileinfo(number)
+    except IndexError:
+        raise FitsFormatError(f"{where}: the file has only {len(hdulist)} HDUs") from None
+    except Exception as error:
+        # Astropy raises OSError, VerifyError, ValueError... on bad headers.
+        raise FitsFormatError(f"{where}: unreadable HDU: {error}") from error
+    if not info or info.get("file") is None or info.get("datLoc") is None:
+        raise FitsFormatError(f"{where}: the HDU is not backed by a file")
+    return info["file"], info, where
+
+
+def read_header(hdulist: fits.HDUList, number: int) -> fits.Header:
+    """Read the header of one HDU, keeping the cards in file order.
+
+    Parameters
+    ----------
+    hdulist : `astropy.io.fits.HDUList`
+        File opened by `astropy.io.fits.open`.
+    number : `int`
+        0-based number of the HDU.
+
+    Returns
+    -------
+    header : `astropy.io.fits.Header`
+        Cards exactly as they are in the file.
+
+    Raises
+    ------
+    FitsFormatError
+        Raised if there is no such HDU or it can't be parsed.
+    """
+    file, info, where = _raw_file(hdulist, number)
+    file.seek(info["hdrLoc"])
+    raw = file.read(info["datLoc"] - info["hdrLoc"])
+    try:
+        return fits.Header.fromstring(bytes(raw))
+    except Exception as error:
+        # Astropy lets several exception classes out of its parser.
+        raise FitsFormatError(f"{where}: unreadable header: {error}") from error
+
+
+class FitsTable:
+    """The rows of a binary table, decoded column by column when asked for.
+
+    Parameters
+    ----------
+    layout : `TableLayout`
+        Columns, flags and sizes.
+    data : `bytes`
+        Data of the HDU: rows, gap and heap.
+    where : `str`
+        Name of file and HDU for messages.
+    header : `astropy.io.fits.Header`, optional
+        Header of the HDU.
+    error : `type`, optional
+        Exception class to raise.
+    """
+
+    def __init__(
+        self,
+        layout: TableLayout,
+        data: bytes,
+        where: str,
+        header: fits.Header | None = None,
+        error: type[FitsFormatError] = FitsFormatError,
+    ):
+        self.layout = layout
+        self.where = where
+        self.header = header if header is not None else fits.Header()
+        self.error = error
+        buffer = np.frombuffer(data, dtype=np.uint8)
+        n_bytes = layout.n_rows * layout.row_bytes
+        self._rows = buffer[:n_bytes].reshape(layout.n_rows, layout.row_bytes)
+        self._heap = buffer[layout.heap_offset : layout.heap_offset + layout.heap_bytes]
+        self._items = {item.name: item for item in layout.items}
+        self._cache: dict[str, npt.NDArray[Any]] = {}
+
+    def __len__(self) -> int:
+        return self.layout.n_rows
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._items
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of columns and flags in header order."""
+        return tuple(self._items)
+
+    def item(self, name: str) -> Column | FlagBit:
+        """Return the description of a column or flag.
+
+        Parameters
+        ----------
+        name : `str`
+            Name of the column or flag.
+
+        Returns
+        -------
+        item : `Column` | `FlagBit`
+            Its description.
+
+        Raises
+        ------
+        FitsFormatError
+            Raised if there is no such column.
+        """
+        try:
+            return self._items[name]
+        except KeyError:
+            raise self.error(f"{self.where}: no column {name!r} (columns: {', '.join(self.names)})") from None
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """Decode a column or flag.
+
+        Parameters
+        ----------
+        name : `str`
+            Name of the column or flag.
+
+        Returns
+        -------
+        values : `numpy.ndarray`
+            Native-endian array with one entry per row: (N,) for scalars,
+            (N, count) for fixed arrays, ``bool`` for flags, str for strings,
+            and an object array of 1-d arrays (or str) for columns of variable
+            length.  Not to be modified.
+
+        Raises
+        ------
+        FitsFormatError
+            Raised if there is no such column or its contents are invalid.
+        """
+        if name not in self._cache:
+            item = self.item(name)
+            if isinstance(item, FlagBit):
+                values = self._flag(item)
+            elif item.variable:
+                values = self._variable(item)
+            else:
+                values = self._fixed(item)
+            values.flags.writeable = False
+            self._cache[name] = values
+        return self._cache[name]
+
+    def ragged(self, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        """Decode a column of variable length into one flat array.
+
+        Parameters
+        ----------
+        name : `str`
+            Name of the column.
+
+        Returns
+        -------
+        values : `numpy.ndarray`
+            All elements, row after row, native-endian.
+        counts : `numpy.ndarray` of int64
+            Number of elements of each row.
+
+        Raises
+        ------
+        FitsFormatError
+            Raised if there is no such column, it has fixed length, or its
+            descriptors point outside of the heap.
+        """
+        item = self.item(name)
+        if isinstance(item, FlagBit) or not item.variable:
+            raise self.error(f"{self.where}: column {name!r} is not of variable length")
+        counts, offsets = self._descriptors(item)
+        size = item.item_size
+        total = int(counts.sum())
+        first = np.cumsum(counts) - counts
+        used = counts > 0
+        ends = np.where(used, offsets + counts * size, 0)
+        if total and np.array_equal(offsets[used], offsets[used][0] + first[used] * size):
+            raw = self._heap[offsets[used][0] : int(ends.max())]
+        else:
+            starts = np.repeat(offsets - first * size, counts) + np.arange(total) * size
+            raw = self._heap[(starts[:, np.newaxis] + np.arange(size)).ravel()]
+        return self._convert(item, raw), counts
+
+    def _raw(self, column: Column) -> npt.NDArray[np.uint8]:
+        return self._rows[:, column.offset : column.offset + column.width].copy()
+
+    def _convert(self, column: Column, raw: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        if column.code == "A":
+            return raw
+        if column.code not in _DTYPES:
+            raise self.error(f"{self.where}: column {column.name!r} has the unsupported type {column.code!r}")
+        values = np.frombuffer(raw.tobytes(), dtype=_DTYPES[column.code])
+        if column.unsigned:
+            return (values.astype(np.int32) + 32768).astype(np.uint16)
+        return values.astype(values.dtype.newbyteorder("="))
+
+    def _fixed(self, column: Column) -> npt.NDArray[Any]:
+        raw = self._raw(column)
+        n_rows = len(self)
+        if column.code == "A":
+            if column.count == 0 or n_rows == 0:
+                return np.zeros(n_rows, dtype=f"U{max(column.count, 1)}")
+            # A NUL ends the string, whatever follows.
+            raw[np.logical_or.accumulate(raw == 0, axis=1)] = 0
+            return self._decode(column, raw.view(f"S{column.count}").reshape(n_rows))
+        if column.code == "X":
+            return np.unpackbits(raw, axis=1)[:, : column.count].astype(bool)
+        if column.code == "L":
+            return (raw == ord("T")).reshape((n_rows, column.count) if column.count != 1 else (n_rows,))
+        values = self._convert(column, raw)
+        if column.count == 1 and column.kind != "Array":
+            return values
+        return values.reshape(n_rows, column.count)
+
+    def _decode(self, column: Column, values: npt.NDArray[np.bytes_]) -> npt.NDArray[Any]:
+        try:
+            decoded = np.strings.decode(values, "utf-8")
+        except UnicodeDecodeError as error:
+            raise self.error(f"{self.where}: column {column.name!r} has undecodable text: {error}") from None
+        return np.strings.rstrip(decoded, " ")
+
+    def _flag(self, flag: FlagBit) -> npt.NDArray[np.bool_]:
+        column = self.layout.flag_column
+        if column is None:
+            raise self.error(f"{self.where}: flag {flag.name!r} without a column of flags")
+        byte = self._rows[:, column.offset + flag.bit // 8]
+        return (byte >> (7 - flag.bit % 8) & 1).astype(bool)
+
+    def _descriptors(self, column: Column) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        dtype = ">i8" if column.variable == "Q" else ">i4"
+        pairs = np.frombuffer(self._raw(column).tobytes(), dtype=dtype).astype(np.int64).reshape(-1, 2)
+        counts, offsets = pairs[:, 0], pairs[:, 1]
+        n_heap = len(self._heap)
+        limit = n_heap // column.item_size
+        bad = (counts < 0) | (counts > limit)
+        bad |= (counts > 0) & (
+            (offsets < 0) | (offsets > n_heap - np.clip(counts, 0, limit) * column.item_size)
+        )
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            raise self.error(
+                f"{self.where}: row {row} of column {column.name!r} points to {counts[row]} elements "
+                f"at byte {offsets[row]} of a heap of {n_heap} bytes"
+            )
+        if int(counts.sum()) > limit:
+            raise self.error(f"{self.where}: rows of column {column.name!r} overlap in the heap")
+        return counts, offsets
+
+    def _variable(self, column: Column) -> npt.NDArray[Any]:
+        counts, offsets = self._descriptors(column)
+        values = np.empty(len(self), dtype=object)
+        # Rows of different length can't be one array.
+        for row, (count, offset) in enumerate(zip(counts.tolist(), offsets.tolist(), strict=True)):
+            raw = self._heap[offset : offset + count * column.item_size] if count else self._heap[:0]
+            if column.code == "A":
+                try:
+                    values[row] = raw.tobytes().split(b"\0", 1)[0].decode("utf-8").rstrip(" ")
+                except UnicodeDecodeError as error:
+                    raise self.error(
+                        f"{self.where}: row {row} of column {column.name!r} has undecodable text: {error}"
+                    ) from None
+            else:
+                values[row] = self._convert(column, raw)
+        return values
+
+
+class TableView:
+    """Consecutive rows of a `FitsTable`.
+
+    Parameters
+    ----------
+    table : `FitsTable`
+        The table.
+    start : `int`, optional
+        First row.
+    count : `int`, optional
+        Number of rows; all up to the end by default.
+    """
+
+    def __init__(self, table: FitsTable, start: int = 0, count: int | None = None):
+        self.table = table
+        self.start = start
+        self.stop = len(table) if count is None else start + count
+        if not 0 <= self.start <= self.stop <= len(table):
+            raise table.error(
+                f"{table.where}: rows {self.start} to {self.stop - 1} are outside of the "
+                f"{len(table)} rows there are"
+            )
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.table
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        return self.table.column(name)[self.start : self.stop]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of columns and flags in header order."""
+        return self.table.names
+
+    @property
+    def where(self) -> str:
+        """File and HDU for messages."""
+        return self.table.where
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a column that may be missing.
+
+        Parameters
+        ----------
+        name : `str`
+            Name of the column or flag.
+        default : `object`, optional
+            Value to return if there is no such column.
+
+        Returns
+        -------
+        values : `numpy.ndarray` or `object`
+            The column, or ``default``.
+        """
+        # ``in`` looks for columns; this isn't a dict.
+        return self[name] if name in self.table else default
+
+
+def read_table(
+    hdulist: fits.HDUList, number: int, error: type[FitsFormatError] = FitsFormatError
+) -> FitsTable:
+    """Read a binary table.
+
+    Parameters
+    ----------
+    hdulist : `astropy.io.fits.HDUList`
+        File opened by `astropy.io.fits.open`.
+    number : `int`
+        0-based number of the HDU.
+    error : `type`, optional
+        Exception class for problems with columns found later.
+
+    Returns
+    -------
+    table : `FitsTable`
+        The table, independent of the open file.
+
+    Raises
+    ------
+    FitsFormatError
+        Raised if the HDU is missing or invalid, or larger than the file.
+    """
+    header = read_header(hdulist, number)
+    file, info, where = _raw_file(hdulist, number)
+    layout = parse_layout(header, where)
+    file.seek(0, 2)
+    available = file.tell() - info["datLoc"]
+    if layout.data_bytes > available:
+        raise FitsFormatError(
+            f"{where}: the header announces {layout.data_bytes} bytes of data "
+            f"({layout.n_rows} rows of {layout.row_bytes}), but the file has only {max(available, 0)} more"
+        )
+    file.seek(info["datLoc"])
+    data = file.read(layout.data_bytes)
+    if len(data) != layout.data_bytes:
+        raise FitsFormatError(f"{where}: truncated data ({len(data)} of {layout.data_bytes} bytes)")
+    return FitsTable(layout, data, where, header, error)

@@ -1,0 +1,258 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Binary tables of FITS files as ``lsst.afw.table`` writes them."""
+
+from __future__ import annotations
+
+__all__ = ("PRIMARY_HDU", "encode_table", "write_file")
+
+import os
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..catalogs import Field, Schema
+from ._fits_cards import format_block
+
+_LETTERS = {"B": "B", "U": "I", "I": "J", "L": "K", "F": "E", "D": "D", "Angle": "D"}
+_BLOCK = 2880
+_DTYPES = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
+_BLOCK = 2880
+
+PRIMARY_HDU = format_block(
+    [
+        ("SIMPLE", True, "file does conform to FITS standard"),
+        ("BITPIX", 16, "number of bits per data pixel"),
+        ("NAXIS", 0, "number of data axes"),
+        ("EXTEND", True, "FITS dataset may contain extensions"),
+        ("COMMENT", "  FITS (Flexible Image Transport System) format is defined in 'Astronomy", ""),
+        ("COMMENT", "  and Astrophysics', volume 376, page 359; bibcode: 2001A&A...376..359H", ""),
+    ]
+)
+"""Header of the empty primary HDU the stack writes."""
+
+
+def _base_type(field: Field) -> str:
+    return field.type.removeprefix("Array")
+
+
+def _kind(field: Field) -> str:
+    if field.is_array:
+        return "Array"
+    return field.type if field.type in ("Angle", "String") else "Scalar"
+
+
+def _letter(field: Field) -> str:
+    return "A" if field.type == "String" else _LETTERS[_base_type(field)]
+
+
+def _is_variable(field: Field) -> bool:
+    return field.size == 0 and (field.is_array or field.type == "String")
+
+
+def _encode_fixed(field: Field, values: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
+    if field.type == "String":
+        encoded = np.strings.encode(values.astype(np.str_), "utf-8")
+        if len(encoded) and int(np.strings.str_len(encoded).max()) > field.size:
+            longest = values[int(np.argmax(np.strings.str_len(encoded)))]
+            raise ValueError(
+                f"{where}: {longest!r} is longer than the {field.size} bytes of field {field.name!r}"
+            )
+        return np.strings.ljust(encoded, field.size).astype(f"S{field.size}")
+    letter = _letter(field)
+    if _base_type(field) == "U":
+        values = values.astype(np.int32) - 32768
+    return values.astype(_DTYPES[letter])
+
+
+def _heap_bytes(field: Field, value: Any) -> bytes:
+    if field.type == "String":
+        # The stack stores an empty string as one NUL.
+        return str(value).encode("utf-8") or b"\0"
+    return _encode_fixed(field, np.asarray(value), "").tobytes()
+
+
+def _encode_heap(
+    fields: Sequence[Field], columns: Mapping[str, npt.NDArray[Any]], n_rows: int
+) -> tuple[dict[str, npt.NDArray[np.int64]], dict[str, int], bytes]:
+    descriptors = {f.name: np.zeros((n_rows, 2), dtype=np.int64) for f in fields}
+    longest = {f.name: 0 for f in fields}
+    chunks: list[bytes] = []
+    position = 0
+    # The heap is laid out row by row, in the order the stack writes it.
+    for row in range(n_rows if fields else 0):
+        for field in fields:
+            chunk = _heap_bytes(field, columns[field.name][row])
+            size = 1 if field.type == "String" else np.dtype(_DTYPES[_letter(field)]).itemsize
+            count = len(chunk) // size
+            descriptors[field.name][row] = count, position if count else 0
+            longest[field.name] = max(longest[field.name], count)
+            chunks.append(chunk)
+            position += len(chunk)
+    return descriptors, longest, b"".join(chunks)
+
+
+def _field_cards(field: Field, number: int, longest: int) -> list[tuple[str, Any, str]]:
+    if field.type == "Flag":
+        cards: list[tuple[str, Any, str]] = [(f"TFLAG{number}", field.name, "")]
+        return [*cards, (f"TFDOC{number}", field.doc, "")] if field.doc else cards
+    letter = _letter(field)
+    tform = f"1Q{letter}({longest})" if _is_variable(field) else f"{field.size or 1}{letter}"
+    cards = [(f"TTYPE{number}", field.name, "label for field"), (f"TFORM{number}", tform, "format of field")]
+    if _base_type(field) == "U":
+        cards.append((f"TSCAL{number}", 1, ""))
+        cards.append((f"TZERO{number}", 32768, "offset for unsigned integers"))
+    if field.doc:
+        cards.append((f"TDOC{number}", field.doc, ""))
+    unit = "rad" if field.type == "Angle" else field.unit
+    if unit:
+        cards.append((f"TUNIT{number}", unit, ""))
+    return [*cards, (f"TCCLS{number}", _kind(field), "Field template used by lsst.afw.table")]
+
+
+def _check_columns(
+    schema: Schema, columns: Mapping[str, npt.NDArray[Any]], n_rows: int, where: str
+) -> dict[str, npt.NDArray[Any]]:
+    checked = {}
+    for field in schema.fields:
+        if field.name not in columns:
+            raise ValueError(f"{where}: no values for field {field.name!r}")
+        values = np.asarray(columns[field.name])
+        shape = (n_rows, field.size) if field.is_array and field.size else (n_rows,)
+        if values.shape != shape:
+            raise ValueError(
+                f"{where}: field {field.name!r} has values of shape {values.shape} instead of {shape}"
+            )
+        checked[field.name] = values
+    return checked
+
+
+def encode_table(
+    schema: Schema,
+    columns: Mapping[str, npt.NDArray[Any]],
+    n_rows: int,
+    cards: Iterable[tuple[str, Any, str]] = (),
+    *,
+    where: str = "table",
+) -> bytes:
+    """Encode a binary table HDU with the cards in field order.
+
+    Flags are packed into the first column; each flag's cards stand where the
+    field is in the schema, which gives the record layout of the stack (spec
+    02 §4.6).
+
+    Parameters
+    ----------
+    schema : `~lsst.meas.finalize.catalogs.Schema`
+        Fields in order.
+    columns : `~collections.abc.Mapping`
+        One array per field, with one entry per row.
+    n_rows : `int`
+        Number of rows.
+    cards : `~collections.abc.Iterable` of (`str`, value, `str`), optional
+        Further header cards.
+    where : `str`, optional
+        What is written, for messages.
+
+    Returns
+    -------
+    hdu : `bytes`
+        Header and data, both padded to 2880 bytes.
+
+    Raises
+    ------
+    ValueError
+        Raised if columns are missing, have the wrong shape or can't be
+        stored.
+    """
+    values = _check_columns(schema, columns, n_rows, where)
+    flags = [f for f in schema.fields if f.type == "Flag"]
+    others = [f for f in schema.fields if f.type != "Flag"]
+    variable = [f for f in others if _is_variable(f)]
+    descriptors, longest, heap = _encode_heap(variable, values, n_rows)
+
+    parts: list[npt.NDArray[np.uint8]] = []
+    if flags:
+        bits = np.stack([values[f.name].astype(bool) for f in flags], axis=1)
+        parts.append(np.packbits(bits, axis=1))
+    for field in others:
+        if field.name in descriptors:
+            encoded = descriptors[field.name].astype(">i8")
+        else:
+            encoded = _encode_fixed(field, values[field.name], where)
+        raw = np.frombuffer(encoded.tobytes(), dtype=np.uint8)
+        parts.append(raw.reshape(n_rows, len(raw) // n_rows) if n_rows else raw.reshape(0, _row_bytes(field)))
+    rows = np.concatenate(parts, axis=1) if parts else np.zeros((n_rows, 0), dtype=np.uint8)
+
+    header: list[tuple[str, Any, str]] = [
+        ("XTENSION", "BINTABLE", "binary table extension"),
+        ("BITPIX", 8, "8-bit bytes"),
+        ("NAXIS", 2, "2-dimensional binary table"),
+        ("NAXIS1", rows.shape[1], "width of table in bytes"),
+        ("NAXIS2", n_rows, "number of rows in table"),
+        ("PCOUNT", len(heap), "size of special data area"),
+        ("GCOUNT", 1, "one data group (required keyword)"),
+        ("TFIELDS", len(others) + bool(flags), "number of fields in each row"),
+    ]
+    if flags:
+        header += [
+            ("TTYPE1", "flags", "bits for all Flag fields; see also TFLAGn"),
+            ("TFORM1", f"{len(flags)}X", "format of field"),
+            ("FLAGCOL", 1, "Column number for the bitflags."),
+        ]
+    n_columns, n_flags = int(bool(flags)), 0
+    for field in schema.fields:
+        if field.type == "Flag":
+            n_flags += 1
+            header += _field_cards(field, n_flags, 0)
+        else:
+            n_columns += 1
+            header += _field_cards(field, n_columns, longest.get(field.name, 0))
+    data = rows.tobytes() + heap
+    return format_block([*header, *cards]) + data + bytes(-len(data) % _BLOCK)
+
+
+def _row_bytes(field: Field) -> int:
+    if _is_variable(field):
+        return 16
+    if field.type == "String":
+        return field.size
+    return np.dtype(_DTYPES[_letter(field)]).itemsize * (field.size if field.is_array else 1)
+
+
+def write_file(path: str | os.PathLike[str], hdus: Iterable[bytes]) -> None:
+    """Write a file completely or not at all.
+
+    Parameters
+    ----------
+    path : `str` or `os.PathLike`
+        File to write or replace.
+    hdus : `~collections.abc.Iterable` [`bytes`]
+        Contents; an exception while iterating leaves the old file alone.
+
+    Raises
+    ------
+    OSError
+        Raised if the file can't be written.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "xb") as stream:
+            for hdu in hdus:
+                stream.write(hdu)
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
