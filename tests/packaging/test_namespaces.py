@@ -1,0 +1,71 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+"""Tests of the namespace packages shared with the stack."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PYTHON = Path(__file__).parents[2] / "python"
+NAMESPACES = ("lsst", "lsst/meas", "lsst/pipe", "lsst/pipe/tasks")
+EXTEND_PATH = "import pkgutil\n\n__path__ = pkgutil.extend_path(__path__, __name__)\n"
+REPLACED = ("finalizeCharacterization", "reserveIsolatedStars")
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    """Return a folder like a stack package's ``python`` folder."""
+    tasks = tmp_path / "lsst/pipe/tasks"
+    tasks.mkdir(parents=True)
+    for folder in ("lsst", "lsst/pipe", "lsst/pipe/tasks"):
+        (tmp_path / folder / "__init__.py").write_text(EXTEND_PATH)
+    for module in ("foo", *REPLACED):
+        (tasks / f"{module}.py").write_text(f"origin = 'stack {module}'\n")
+    return tmp_path
+
+
+def origins(*path: Path) -> dict[str, str]:
+    """Return the file of each module with these folders first on the path."""
+    modules = ["lsst.meas.finalize", *(f"lsst.pipe.tasks.{name}" for name in ("foo", *REPLACED))]
+    code = (
+        "from importlib.util import find_spec\n"
+        f"for name in {modules}:\n"
+        "    print(name.rpartition('.')[2], find_spec(name).origin)\n"
+        "import lsst.pipe.tasks.foo, lsst.pipe.base, lsst.meas.finalize\n"
+    )
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path))}
+    result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    return dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+
+
+@pytest.mark.parametrize("folder", NAMESPACES)
+def test_namespace_levels_only_extend_the_path(folder: str) -> None:
+    """Check that no namespace level hides other packages' modules."""
+    assert (PYTHON / folder / "__init__.py").read_text() == EXTEND_PATH
+
+
+def test_ours_first_replaces_only_our_modules(stack: Path) -> None:
+    """Find our task modules, and the stack's others, behind our folder."""
+    found = origins(PYTHON, stack)
+    assert found["foo"] == str(stack / "lsst/pipe/tasks/foo.py")
+    for name in REPLACED:
+        assert found[name] == str(PYTHON / f"lsst/pipe/tasks/{name}.py")
+
+
+def test_stack_first_keeps_the_stacks_modules(stack: Path) -> None:
+    """Find the stack's task modules, and our package, behind the stack."""
+    found = origins(stack, PYTHON)
+    assert found["finalize"] == str(PYTHON / "lsst/meas/finalize/__init__.py")
+    for name in ("foo", *REPLACED):
+        assert found[name] == str(stack / f"lsst/pipe/tasks/{name}.py")
