@@ -1,0 +1,284 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""The fit, from Piff stars to a fitted Piff PSF."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._design import Design, make_design
+from ._interpolant import interpolant_table
+from ._outliers import reject_by_chisq
+from ._reflux import Reflux, initial_flux_center, reflux
+from ._result import fill_psf
+from ._setup import basis_terms, initial_profile, make_psf
+from ._solver import NormalEquations, Preconditioner, solve_normal_equations
+from ._stars import NotCoveredError, extract_stars
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import galsim
+    import piff
+
+__all__ = ("fit_structured",)
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class FitState:
+    """What an iteration hands on to the next."""
+
+    q: npt.NDArray[np.float64]
+    """Coefficients [n*n, K]."""
+
+    params: npt.NDArray[np.float64]
+    """Model parameters of the stars [N, n*n]."""
+
+    flux: npt.NDArray[np.float64]
+    """Fluxes [N]."""
+
+    center: npt.NDArray[np.float64]
+    """Centres [N, 2]."""
+
+    chisq: npt.NDArray[np.float64]
+    """Chi-squares [N]; NaN before the first iteration."""
+
+    dof: npt.NDArray[np.int64]
+    """Degrees of freedom [N]."""
+
+    flagged: npt.NDArray[np.bool_]
+    """Rejected stars [N]."""
+
+    reserved: npt.NDArray[np.bool_]
+    """Stars held out of the fit [N]."""
+
+    total_chisq: float = 0.0
+    """Chi-square of the fitted stars."""
+
+    last_delta_chisq: float = 0.0
+    """Its change in the last iteration."""
+
+    total_dof: int = 0
+    """Degrees of freedom of the fitted stars."""
+
+    removed: int = 0
+    """Number of stars removed in all iterations."""
+
+    iterations: int = 0
+    """Number of iterations."""
+
+    @property
+    def used(self) -> npt.NDArray[np.bool_]:
+        """Stars that enter the fit [N]."""
+        return ~self.flagged & ~self.reserved
+
+
+def fit_structured(
+    stars: Sequence[piff.Star],
+    piff_config: Mapping[str, Any],
+    wcs: Mapping[int, galsim.BaseWCS],
+    pointing: galsim.CelestialCoord | None,
+    *,
+    logger: logging.Logger | None = None,
+) -> piff.SimplePSF | None:
+    """Fit a PixelGrid and BasisPolynomial PSF as Piff would.
+
+    Parameters
+    ----------
+    stars
+        Stars with float64 images and weights.  They aren't changed.
+    piff_config
+        Configuration of the PSF, what Piff calls the ``psf`` field.
+    wcs
+        GalSim coordinate systems by chip number.
+    pointing
+        Pointing of the telescope, needed with celestial coordinates.
+    logger
+        Gets Piff's own messages, and the reason if the fit isn't done.
+
+    Returns
+    -------
+    psf
+        What ``piff.PSF.process(piff_config).fit(stars)`` leaves behind, but
+        the stars' ``fit.A`` and ``fit.b`` are `None`; `None` if Piff has to
+        do this fit itself, which the logger is told.
+
+    Raises
+    ------
+    RuntimeError
+        Raised, with Piff's text, if no star is left to fit.
+    Exception
+        Raised by Piff for an invalid configuration.
+    """
+    logger = _LOG if logger is None else logger
+    try:
+        psf = make_psf(piff_config, wcs, pointing, logger)
+        if not stars:
+            raise NotCoveredError("there are no stars")
+        return _fit(psf, stars, logger)
+    except NotCoveredError as error:
+        logger.info("Leaving the PSF fit to Piff: %s.", error)
+        return None
+
+
+def _fit(psf: piff.SimplePSF, stars: Sequence[piff.Star], logger: logging.Logger) -> piff.SimplePSF:
+    """Run Piff's sequence of iterations."""
+    arrays = extract_stars(stars)
+    model = psf.model
+    design = make_design(arrays, interpolant_table(model.interp), model.size, model.scale)
+    terms = basis_terms(psf.interp, stars)
+    recenter = np.array([psf.fit_center and not s.data.properties.get("trust_pos", False) for s in stars])
+    state = _initial_state(psf, stars, design, recenter, logger)
+    preconditioner: Preconditioner | None = None
+    # Every iteration starts from the one before it.
+    for iteration in range(psf.max_iter):
+        logger.info("Iteration %d: Fitting %d stars", iteration + 1, np.count_nonzero(state.used))
+        first_params = _first_used(state)
+        preconditioner = _improve_model(state, design, terms, preconditioner)
+        removed = _improve_stars(state, design, recenter, stars, logger)
+        if psf.outliers and iteration > 0:
+            for outliers in psf.outliers:
+                state.flagged, count = reject_by_chisq(
+                    outliers, state.chisq, state.dof, state.flagged, state.reserved
+                )
+                removed += count
+        previous = state.total_chisq
+        _total(state, removed)
+        logger.info(
+            "             Total chisq = %.2f / %d dof", state.total_chisq, state.total_dof
+        )
+        if (
+            removed == 0
+            and previous > 0
+            and previous - state.total_chisq < psf.chisq_thresh * state.total_dof
+            and state.iterations >= psf.min_iter
+        ):
+            break
+    else:
+        logger.warning("PSF fit did not converge.  Max iterations = %d reached.", psf.max_iter)
+    fill_psf(psf, stars, state, first_params)
+    return psf
+
+
+def _initial_state(
+    psf: piff.SimplePSF,
+    stars: Sequence[piff.Star],
+    design: Design,
+    recenter: npt.NDArray[np.bool_],
+    logger: logging.Logger,
+) -> FitState:
+    """Set fluxes, centres and a constant model from the stars themselves."""
+    center = np.array([s.fit.center for s in stars], dtype=np.float64)
+    flux, center = initial_flux_center(design, center, recenter)
+    profile, flagged, removed = initial_profile(psf, stars, logger)
+    q = profile[:, np.newaxis] * psf.interp.constant(1.0)[np.newaxis, :]
+    return FitState(
+        q=q,
+        params=np.tile(profile, (len(stars), 1)),
+        flux=flux,
+        center=center,
+        chisq=np.full(len(stars), np.nan),
+        dof=np.zeros(len(stars), dtype=np.int64),
+        flagged=flagged,
+        reserved=np.array([bool(s.is_reserve) for s in stars]),
+        removed=removed,
+    )
+
+
+def _first_used(state: FitState) -> npt.NDArray[np.float64]:
+    """Return the parameters of the first fitted star.
+
+    From these Piff's model derives the extent it remembers in Fourier space.
+    """
+    used = np.flatnonzero(state.used)
+    if len(used) == 0:
+        raise RuntimeError("No stars left to fit.  Cannot find PSF model.")
+    return state.params[used[0]].copy()
+
+
+def _normalised(params: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
+    """Return grids of sum 1."""
+    total = params.sum(axis=1)
+    if not (np.isfinite(total).all() and (total != 0.0).all()):
+        raise NotCoveredError("the model of a star has no flux")
+    return (params / total[:, np.newaxis]).reshape(-1, size, size)
+
+
+def _improve_model(
+    state: FitState,
+    design: Design,
+    terms: npt.NDArray[np.float64],
+    preconditioner: Preconditioner | None,
+) -> Preconditioner:
+    """Update the coefficients, and from them the parameters of all stars."""
+    used = np.flatnonzero(state.used)
+    part = design.take(used)
+    center = state.center[used]
+    flux = state.flux[used, np.newaxis, np.newaxis]
+    part.set_center(center)
+    support = part.support(center)
+    weight = np.where(support, part.stars.weight, 0.0)
+    model = part.draw(_normalised(state.params[used], design.size))
+    model *= flux
+    data = weight * flux * part.stars.image
+    residual = data - weight * flux * model
+    weight *= flux**2
+    # A star's weight as if none of its pixels were masked.
+    pixels = np.count_nonzero(support, axis=(1, 2))
+    star_weight = weight.sum(axis=(1, 2)) / np.maximum(pixels, 1)
+    if preconditioner is None:
+        preconditioner = Preconditioner.from_design(part, star_weight, support)
+    equations = NormalEquations(design=part, terms=terms[used], weight=weight, support=support)
+    state.q = state.q + solve_normal_equations(equations, residual, data, star_weight, preconditioner)
+    state.params = terms @ state.q.T
+    return preconditioner
+
+
+def _improve_stars(
+    state: FitState,
+    design: Design,
+    recenter: npt.NDArray[np.bool_],
+    stars: Sequence[piff.Star],
+    logger: logging.Logger,
+) -> int:
+    """Update fluxes, centres and chi-squares; return how many stars failed."""
+    profile = _normalised(state.params, design.size)
+    result: Reflux = reflux(design, profile, state.flux, state.center, recenter)
+    good = ~result.singular
+    values = np.column_stack([result.flux, result.center, result.chisq])[good]
+    if not np.isfinite(values).all():
+        raise NotCoveredError("a flux, centre or chi-square isn't finite")
+    state.flux = np.where(good, result.flux, state.flux)
+    state.center = np.where(good[:, np.newaxis], result.center, state.center)
+    state.chisq = np.where(good, result.chisq, state.chisq)
+    state.dof = np.where(good, result.dof, state.dof)
+    failed = np.flatnonzero(result.singular & ~state.flagged)
+    for i in failed:
+        logger.warning("Failed trying to reflux star at %s.  Excluding it.", stars[i].image_pos)
+    state.flagged = state.flagged | result.singular
+    return len(failed)
+
+
+def _total(state: FitState, removed: int) -> None:
+    """Sum up an iteration."""
+    used = state.used
+    previous = state.total_chisq
+    state.total_chisq = float(state.chisq[used].sum())
+    state.last_delta_chisq = previous - state.total_chisq
+    state.total_dof = int(state.dof[used].sum())
+    state.removed += removed
+    state.iterations += 1

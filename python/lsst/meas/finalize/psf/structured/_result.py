@@ -1,0 +1,71 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Dress a solution as the PSF object Piff leaves behind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import piff
+
+    from ._fit import FitState
+
+__all__ = ("fill_psf",)
+
+
+def fill_psf(
+    psf: piff.SimplePSF,
+    stars: Sequence[piff.Star],
+    state: FitState,
+    first_params: npt.NDArray[np.float64],
+) -> None:
+    """Store the solution and its statistics.
+
+    Parameters
+    ----------
+    psf
+        PSF to fill.
+    stars
+        The stars of the fit; new objects are made.
+    state
+        The solution.
+    first_params
+        Parameters of the first fitted star when the last iteration began.
+    """
+    import piff
+
+    psf.interp.q = state.q
+    psf.quadratic_chisq = True
+    psf.degenerate_points = True
+    psf.chisq = state.total_chisq
+    psf.last_delta_chisq = state.last_delta_chisq
+    psf.dof = state.total_dof
+    psf.nremoved = state.removed
+    psf.niter = state.iterations
+    # Sets the ranges in real and Fourier space that the model keeps.
+    psf.model.initialize_iteration()
+    psf.model.getProfile(first_params)
+    psf.model._getBasisProfile()
+    psf.stars = []
+    # Piff's results are one object per star.
+    for i, star in enumerate(stars):
+        fit = piff.StarFit(
+            state.params[i],
+            flux=state.flux[i],
+            center=(state.center[i, 0], state.center[i, 1]),
+            chisq=state.chisq[i],
+            dof=state.dof[i],
+        )
+        psf.stars.append(piff.Star(star.data, fit).flag_if(bool(state.flagged[i])))

@@ -1,0 +1,184 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""What Piff's own objects say about a fit before it starts."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._interpolant import interpolant_table
+from ._stars import NotCoveredError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import galsim
+    import piff
+
+__all__ = ("basis_terms", "initial_profile", "make_psf")
+
+
+def _for_piff(logger: logging.Logger) -> logging.Logger | None:
+    """Return the logger if it has the level Piff adds to Python's."""
+    return logger if hasattr(logger, "verbose") else None
+
+
+def make_psf(
+    config: Mapping[str, Any],
+    wcs: Mapping[int, galsim.BaseWCS],
+    pointing: galsim.CelestialCoord | None,
+    logger: logging.Logger,
+) -> piff.SimplePSF:
+    """Build the unfitted Piff PSF, if the structured fit covers it.
+
+    Parameters
+    ----------
+    config
+        Piff's configuration of the PSF.
+    wcs
+        Coordinate systems by chip number.
+    pointing
+        Pointing of the telescope.
+    logger
+        Given to Piff.
+
+    Returns
+    -------
+    psf
+        A PSF without a solution.
+
+    Raises
+    ------
+    NotCoveredError
+        Raised if the configuration asks for something else than PixelGrid,
+        BasisPolynomial and chi-square outliers.
+    """
+    import galsim
+    import piff
+
+    psf = piff.PSF.process(copy.deepcopy(dict(config)), logger=_for_piff(logger))
+    if type(psf) is not piff.SimplePSF:
+        raise NotCoveredError(f"PSF type is {type(psf).__name__}")
+    if not hasattr(psf, "set_context"):
+        raise NotCoveredError(f"Piff {piff.__version__} is older than 1.7")
+    model, interp = psf.model, psf.interp
+    if type(model) is not piff.PixelGrid:
+        raise NotCoveredError(f"model is {type(model).__name__}")
+    if type(interp) is not piff.BasisPolynomial:
+        raise NotCoveredError(f"interpolation is {type(interp).__name__}")
+    if model._fit_flux or model._init not in (None, "hsm", "delta"):
+        raise NotCoveredError("the model fits the flux itself")
+    for outliers in psf.outliers or ():
+        if type(outliers) is not piff.ChisqOutliers:
+            raise NotCoveredError(f"outlier rejection is {type(outliers).__name__}")
+        if outliers.max_remove is not None and outliers.max_remove <= 0:
+            raise NotCoveredError(f"at most {outliers.max_remove} outliers may be removed")
+    if isinstance(model.interp, galsim.Nearest) and model._centered:
+        raise NotCoveredError("a nearest-pixel model has no derivative to centre with")
+    if not (np.isfinite(model.scale) and model.scale > 0.0):
+        raise NotCoveredError(f"model scale is {model.scale}")
+    if psf.max_iter < 1:
+        raise NotCoveredError(f"at most {psf.max_iter} iterations")
+    try:
+        interpolant_table(model.interp)
+    except ValueError as error:
+        raise NotCoveredError(str(error)) from error
+    psf.set_context(wcs, pointing)
+    return psf
+
+
+def basis_terms(interp: piff.BasisPolynomial, stars: Sequence[piff.Star]) -> npt.NDArray[np.float64]:
+    """Evaluate the polynomial terms at the stars.
+
+    Parameters
+    ----------
+    interp
+        Defines the terms, and the star properties they are made of.
+    stars
+        The stars.
+
+    Returns
+    -------
+    terms
+        Array [N, K], in Piff's order.
+
+    Raises
+    ------
+    NotCoveredError
+        Raised if a property is missing, or not a finite number.
+    """
+    try:
+        values = np.array([[s.data[key] for key in interp._keys] for s in stars], dtype=np.float64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise NotCoveredError(f"a star lacks an interpolation property ({error})") from error
+    if not np.isfinite(values).all():
+        raise NotCoveredError(f"a value of the interpolation properties {interp._keys} isn't finite")
+    product = np.ones((len(stars),) + (1,) * values.shape[1])
+    # One pass per polynomial variable, not per star.
+    for axis, order in enumerate(interp._orders):
+        powers = np.cumprod(np.column_stack([np.ones(len(stars)), *[values[:, axis]] * int(order)]), axis=1)
+        shape = [len(stars)] + [1] * values.shape[1]
+        shape[axis + 1] = int(order) + 1
+        product = product * powers.reshape(shape)
+    return product[:, interp._mask]
+
+
+def initial_profile(
+    psf: piff.SimplePSF, stars: Sequence[piff.Star], logger: logging.Logger
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], int]:
+    """Average the model's first guesses for the stars.
+
+    Parameters
+    ----------
+    psf
+        The PSF.
+    stars
+        The stars.
+    logger
+        Told of failures.
+
+    Returns
+    -------
+    profile
+        Mean parameters [n*n].
+    flagged
+        Stars flagged before or now [N].
+    removed
+        Number of failures.
+
+    Raises
+    ------
+    RuntimeError
+        Raised, with Piff's text, if no star is left.
+    """
+    flagged = np.array([bool(s.is_flagged) for s in stars])
+    removed = 0
+    total = np.zeros(psf.model.size**2)
+    # Adaptive moments are GalSim's, one star at a time.
+    for i, star in enumerate(stars):
+        try:
+            params = psf.model.initialize(star, logger=_for_piff(logger)).fit.params
+        except Exception as error:
+            logger.warning("Failed initializing star at %s. Excluding it.", star.image_pos)
+            logger.warning("  -- Caught exception: %s", error)
+            removed += 1
+            flagged[i] = True
+        else:
+            if not flagged[i]:
+                total += params
+    count = np.count_nonzero(~flagged)
+    if count == 0:
+        raise RuntimeError("All stars are flagged.  Cannot initialize BasisPolynomial.")
+    return total / count, flagged, removed
