@@ -25,7 +25,7 @@ from lsst.pipe.base import AlgorithmError, Struct, Task
 
 from ._chebyshev import ChebyshevBoundedFieldConfig, constant_field, fit_chebyshev, n_coefficients
 from ._registry import correctable_names
-from ._selectors import sourceSelectorRegistry
+from ._selectors import BaseSourceSelectorTask, sourceSelectorRegistry
 
 if TYPE_CHECKING:
     from lsst.images import Box, VisitImage
@@ -94,7 +94,7 @@ class MeasureApCorrConfig(Config):
         default=1,
         min=1,
     )
-    fitConfig = ConfigField(
+    fitConfig: ConfigField[ChebyshevBoundedFieldConfig] = ConfigField(
         "Configuration used in fitting the aperture correction fields.",
         dtype=ChebyshevBoundedFieldConfig,
     )
@@ -185,6 +185,7 @@ class MeasureApCorrTask(Task):
     ConfigClass: ClassVar[type[Config]] = MeasureApCorrConfig
     _DefaultName: ClassVar[str] = "measureApCorr"
     config: MeasureApCorrConfig
+    sourceSelector: BaseSourceSelectorTask
 
     def __init__(
         self,

@@ -151,15 +151,25 @@ class ScienceSourceSelectorConfig(BaseSourceSelectorConfig):
         "Include sky sources, unioned with all other criteria?", dtype=bool, default=False
     )
     doCentroidErrorLimit: Field[bool] = Field("Apply limit on centroid errors?", dtype=bool, default=False)
-    fluxLimit = ConfigField("Flux limit to apply", dtype=FluxLimit)
-    flags = ConfigField("Flags to require", dtype=RequireFlags)
-    unresolved = ConfigField("Star/galaxy separation to apply", dtype=StarGalaxyLimit)
-    signalToNoise = ConfigField("Signal-to-noise limit to apply", dtype=SignalToNoiseLimit)
-    isolated = ConfigField("Isolated criteria to apply", dtype=RequireIsolated)
-    requireFiniteRaDec = ConfigField("Finite sky coordinate criteria to apply", dtype=RequireFiniteRaDec)
-    requirePrimary = ConfigField("Primary source criteria to apply", dtype=RequirePrimary)
-    skyFlag = ConfigField("Sky source flag to include", dtype=RequireFlags)
-    centroidErrorLimit = ConfigField("Limit to place on centroid errors", dtype=CentroidErrorLimit)
+    fluxLimit: ConfigField[FluxLimit] = ConfigField("Flux limit to apply", dtype=FluxLimit)
+    flags: ConfigField[RequireFlags] = ConfigField("Flags to require", dtype=RequireFlags)
+    unresolved: ConfigField[StarGalaxyLimit] = ConfigField(
+        "Star/galaxy separation to apply", dtype=StarGalaxyLimit
+    )
+    signalToNoise: ConfigField[SignalToNoiseLimit] = ConfigField(
+        "Signal-to-noise limit to apply", dtype=SignalToNoiseLimit
+    )
+    isolated: ConfigField[RequireIsolated] = ConfigField("Isolated criteria to apply", dtype=RequireIsolated)
+    requireFiniteRaDec: ConfigField[RequireFiniteRaDec] = ConfigField(
+        "Finite sky coordinate criteria to apply", dtype=RequireFiniteRaDec
+    )
+    requirePrimary: ConfigField[RequirePrimary] = ConfigField(
+        "Primary source criteria to apply", dtype=RequirePrimary
+    )
+    skyFlag: ConfigField[RequireFlags] = ConfigField("Sky source flag to include", dtype=RequireFlags)
+    centroidErrorLimit: ConfigField[CentroidErrorLimit] = ConfigField(
+        "Limit to place on centroid errors", dtype=CentroidErrorLimit
+    )
 
     def setDefaults(self) -> None:
         """Name the columns of a source catalogue."""
@@ -222,16 +232,26 @@ class ReferenceSourceSelectorConfig(BaseSourceSelectorConfig):
     doCullFromMaskedRegion: Field[bool] = Field(
         "Apply image masked region culling?", dtype=bool, default=False
     )
-    magLimit = ConfigField("Magnitude limit to apply", dtype=MagnitudeLimit)
-    flags = ConfigField("Flags to require", dtype=RequireFlags)
-    unresolved = ConfigField("Star/galaxy separation to apply", dtype=StarGalaxyLimit)
-    requireFiniteRaDec = ConfigField("Finite sky coordinate criteria to apply", dtype=RequireFiniteRaDec)
-    signalToNoise = ConfigField("Signal-to-noise limit to apply", dtype=SignalToNoiseLimit)
-    magError = ConfigField("Magnitude error limit to apply", dtype=MagnitudeErrorLimit)
+    magLimit: ConfigField[MagnitudeLimit] = ConfigField("Magnitude limit to apply", dtype=MagnitudeLimit)
+    flags: ConfigField[RequireFlags] = ConfigField("Flags to require", dtype=RequireFlags)
+    unresolved: ConfigField[StarGalaxyLimit] = ConfigField(
+        "Star/galaxy separation to apply", dtype=StarGalaxyLimit
+    )
+    requireFiniteRaDec: ConfigField[RequireFiniteRaDec] = ConfigField(
+        "Finite sky coordinate criteria to apply", dtype=RequireFiniteRaDec
+    )
+    signalToNoise: ConfigField[SignalToNoiseLimit] = ConfigField(
+        "Signal-to-noise limit to apply", dtype=SignalToNoiseLimit
+    )
+    magError: ConfigField[MagnitudeErrorLimit] = ConfigField(
+        "Magnitude error limit to apply", dtype=MagnitudeErrorLimit
+    )
     colorLimits = ConfigDictField(
         "Color limits to apply; key is used as a label only", keytype=str, itemtype=ColorLimit, default={}
     )
-    cullFromMaskedRegion = ConfigField("Image mask plane criteria to apply", dtype=CullFromMaskedRegion)
+    cullFromMaskedRegion: ConfigField[CullFromMaskedRegion] = ConfigField(
+        "Image mask plane criteria to apply", dtype=CullFromMaskedRegion
+    )
 
 
 @registerConfigurable("references", sourceSelectorRegistry)

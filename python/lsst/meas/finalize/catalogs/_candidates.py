@@ -37,13 +37,13 @@ class PsfCandidates:
         Source ids, (N,) int64.
     x, y : `numpy.ndarray`
         Centroids, (N,) float64, PARENT pixels, finite.
+    color : `numpy.ndarray`
+        Colours, (N,) float64; NaN if unknown.
+    color_type : `numpy.ndarray`
+        Which colour, (N,) str; '' if unknown.
     width : `int`
         Size of the stamps the candidates were accepted with; stamps up to
         this size lie inside the image.
-    color : `numpy.ndarray`, optional
-        Colours, (N,) float64; NaN (the default) if unknown.
-    color_type : `numpy.ndarray`, optional
-        Which colour, (N,) str; '' (the default) if unknown.
     footprints : `Footprints`, optional
         Footprints of the stars, to mask blends with.
     """
@@ -52,9 +52,9 @@ class PsfCandidates:
     id: npt.NDArray[np.int64]
     x: npt.NDArray[np.float64]
     y: npt.NDArray[np.float64]
+    color: npt.NDArray[np.float64]
+    color_type: npt.NDArray[np.str_]
     width: int
-    color: npt.NDArray[np.float64] = field(default=None)  # type: ignore[assignment]
-    color_type: npt.NDArray[np.str_] = field(default=None)  # type: ignore[assignment]
     footprints: Footprints | None = None
     _stamps: StampSet | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -62,11 +62,9 @@ class PsfCandidates:
         self.id = np.asarray(self.id, dtype=np.int64)
         self.x = np.asarray(self.x, dtype=np.float64)
         self.y = np.asarray(self.y, dtype=np.float64)
+        self.color = np.asarray(self.color, dtype=np.float64)
+        self.color_type = np.asarray(self.color_type)
         n = len(self.id)
-        self.color = np.full(n, np.nan) if self.color is None else np.asarray(self.color, dtype=np.float64)
-        self.color_type = (
-            np.full(n, "", dtype="U10") if self.color_type is None else np.asarray(self.color_type)
-        )
         lengths = {len(a) for a in (self.x, self.y, self.color, self.color_type)}
         if self.footprints is not None:
             lengths.add(len(self.footprints))
@@ -124,9 +122,9 @@ class PsfCandidates:
             self.id[index],
             self.x[index],
             self.y[index],
-            self.width,
             self.color[index],
             self.color_type[index],
+            self.width,
             None if self.footprints is None else self.footprints.take(index),
         )
         if self._stamps is not None:

@@ -90,7 +90,7 @@ def mask_blends(
     own = (px - peak_x[central][position]) ** 2 + (py - peak_y[central][position]) ** 2
     kill = np.zeros(len(px), dtype=bool)
     for rank in range(int(n_peaks.max())):  # over the peaks of a footprint, not over stars
-        # A peak is never strictly nearer than itself, so repeating one is harmless.
+        # The central peak is never strictly nearer than itself.
         peak = np.where(n_peaks > rank, first + rank, central)[position]
         kill |= (px - peak_x[peak]) ** 2 + (py - peak_y[peak]) ** 2 < own
     where = np.zeros(stamps.mask.shape, dtype=bool)

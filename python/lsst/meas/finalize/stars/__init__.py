@@ -1,0 +1,20 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Which stars: isolated-star tables, reserve selection, source selection,
+colours, PSF candidates, and moments on the sky.
+"""
+
+from ..apcorr import sourceSelectorRegistry
+from ._candidates import *
+from ._colors import *
+from ._isolated import *
+from ._moments import *
+from ._parallactic import *
+from ._reserve import *

@@ -1,0 +1,208 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+__all__ = ("concat_isolated_star_cats", "match_ids")
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from astropy.table import Table, vstack
+
+from ._handles import TableReader
+
+_LOG = logging.getLogger(__name__)
+
+
+class ReserveSelection(Protocol):
+    """Task that chooses reserved stars."""
+
+    def run(self, nstar: int, extra: str = "") -> npt.NDArray[np.bool_]:
+        """Return a (nstar,) bool array."""
+
+
+def match_ids(
+    unique: npt.NDArray[np.integer], values: npt.NDArray[np.integer]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Match numbers to an array without repetitions.
+
+    Parameters
+    ----------
+    unique : `numpy.ndarray`
+        Integers, each at most once, in any order; may be empty.
+    values : `numpy.ndarray`
+        Integers to look up, possibly repeated; may be empty.
+
+    Returns
+    -------
+    index_unique, index_values : `numpy.ndarray`
+        Positions with ``unique[index_unique] == values[index_values]``;
+        ``index_values`` ascends.
+
+    Raises
+    ------
+    ValueError
+        Raised if a number occurs twice in ``unique``.
+    """
+    order = np.argsort(unique, kind="stable")
+    ordered = unique[order]
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(repeated):
+        raise ValueError(
+            f"{len(repeated)} of {len(unique)} ids aren't unique; the first repeated one is {repeated[0]}."
+        )
+    if not len(unique):
+        nothing = np.zeros(0, dtype=np.intp)
+        return nothing, nothing
+    position = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    index_values = np.flatnonzero(ordered[position] == values)
+    return order[position[index_values]], index_values
+
+
+def concat_isolated_star_cats(
+    band: str,
+    isolated_star_cat_dict: Mapping[int, Any],
+    isolated_star_source_dict: Mapping[int, Any],
+    *,
+    id_column: str,
+    reserve: ReserveSelection | Callable[..., npt.NDArray[np.bool_]],
+    visit: int | None = None,
+    detector: int | None = None,
+    star_columns: Sequence[str] | None = None,
+) -> tuple[Table | None, Table | None]:
+    """Concatenate the isolated stars of all tracts and reserve some.
+
+    Parameters
+    ----------
+    band : `str`
+        Band; stars not seen in it are left out.
+    isolated_star_cat_dict, isolated_star_source_dict : \
+            `~collections.abc.Mapping`
+        Handles (or tables) of stars and of their sources, by tract.
+    id_column : `str`
+        Column of the source tables with the source id.
+    reserve : callable or task
+        Called, or its ``run``, with the number of stars of a tract and
+        ``extra="<band>_<tract>"``; returns a bool array.
+    visit : `int`, optional
+        Visit to keep sources of; by default all sources are kept.
+    detector : `int`, optional
+        Detector to keep sources of; ignored without ``visit``.
+    star_columns : `~collections.abc.Sequence` [ `str` ], optional
+        Star columns wanted besides ``nsource_<band>`` and
+        ``source_cat_index_<band>``; all by default.
+
+    Returns
+    -------
+    isolated_table : `~astropy.table.Table` or `None`
+        Stars seen in the band, whatever the visit, with ``reserved``.
+        ``source_cat_index_<band>`` points to the first source of the star
+        in the other table, or is -1 if none is kept.
+    isolated_source_table : `~astropy.table.Table` or `None`
+        Kept sources with ``obj_index`` pointing into the other table, and
+        ``reserved``.
+
+    Raises
+    ------
+    KeyError
+        Raised if a tract lacks its source table, or a table a column.
+    ValueError
+        Raised if, without ``visit``, a star seen in the band has no source.
+
+    Notes
+    -----
+    See spec 01 §1.4.  Upstream leaves ``source_cat_index_<band>``
+    meaningless when a visit is selected, and returns empty tables rather
+    than `None` if a tract has sources of the visit but none of a star seen
+    in the band.
+    """
+    reader = TableReader()
+    choose: Callable[..., npt.NDArray[np.bool_]] = getattr(reserve, "run", reserve)
+    stars: list[Table] = []
+    sources: list[Table] = []
+    n_stars = n_sources = 0
+    for tract, star_handle in isolated_star_cat_dict.items():  # over tracts, a handful
+        if tract not in isolated_star_source_dict:
+            raise KeyError(f"Tract {tract} has isolated stars, but no table of their sources.")
+        src = _read_sources(reader, isolated_star_source_dict[tract], id_column, visit, detector)
+        if visit is not None and not len(src):
+            where = f"visit {visit}" if detector is None else f"visit {visit}, detector {detector}"
+            _LOG.info("No isolated sources in tract %d for %s", tract, where)
+            continue
+        cat = _read_stars(reader, star_handle, band, tract, star_columns)
+        use = np.flatnonzero(cat[f"nsource_{band}"] > 0)
+        a, b = match_ids(use, np.asarray(src["obj_index"]))
+        if not len(b):
+            _LOG.info("No isolated stars in tract %d with sources in band %s", tract, band)
+            continue
+        src, cat = src[b], cat[use]
+        src["obj_index"] = (a + n_stars).astype(src["obj_index"].dtype)
+        first = _first_sources(a, len(use))
+        if visit is None and (first < 0).any():
+            raise ValueError(
+                f"{np.sum(first < 0)} isolated stars of tract {tract} with nsource_{band} > 0 have no source."
+            )
+        index_name = f"source_cat_index_{band}"
+        cat[index_name] = np.where(first < 0, -1, first + n_sources).astype(cat[index_name].dtype)
+        cat["reserved"] = np.asarray(choose(len(cat), extra=f"{band}_{tract}"), dtype=bool)
+        src["reserved"] = np.asarray(cat["reserved"])[a]
+        n_stars += len(cat)
+        n_sources += len(src)
+        stars.append(cat)
+        sources.append(src)
+    if not sources:
+        return None, None
+    return vstack(stars, metadata_conflicts="silent"), vstack(sources, metadata_conflicts="silent")
+
+
+def _read_sources(
+    reader: TableReader, handle: Any, id_column: str, visit: int | None, detector: int | None
+) -> Table:
+    """Read the needed columns and rows of a table of isolated sources."""
+    columns = [id_column, "obj_index"]
+    if visit is None:
+        return _checked(reader.read(handle, columns), columns, "sources")[columns]
+    columns += ["visit", "detector"]
+    filters = [("visit", "=", visit)]
+    if detector is not None:
+        filters.append(("detector", "=", detector))
+    table = _checked(reader.read(handle, columns, filters), columns, "sources")
+    keep = np.asarray(table["visit"]) == visit
+    if detector is not None:
+        keep &= np.asarray(table["detector"]) == detector
+    return table[columns][keep]
+
+
+def _read_stars(
+    reader: TableReader, handle: Any, band: str, tract: int, star_columns: Sequence[str] | None
+) -> Table:
+    """Read a table of isolated stars."""
+    needed = [f"nsource_{band}", f"source_cat_index_{band}"]
+    columns = None if star_columns is None else list(dict.fromkeys([*star_columns, *needed]))
+    return _checked(reader.read(handle, columns), needed, f"stars of tract {tract}")
+
+
+def _checked(table: Table, columns: Sequence[str], what: str) -> Table:
+    """Return the table if it has all columns."""
+    missing = [name for name in columns if name not in table.colnames]
+    if missing:
+        raise KeyError(f"The table of isolated {what} has no columns {missing}.")
+    return table
+
+
+def _first_sources(star: npt.NDArray[np.intp], n_stars: int) -> npt.NDArray[np.int64]:
+    """Return where each star first occurs, -1 if it doesn't."""
+    first = np.full(n_stars, -1, dtype=np.int64)
+    # The last assignment wins, hence the reversal.
+    first[star[::-1]] = np.arange(len(star))[::-1]
+    return first
