@@ -40,6 +40,6 @@ $(VENV)/pyvenv.cfg:
 # .with-X: the package is installed with the extra X.
 $(VENV)/.with-%: pyproject.toml setup.py | $(VENV)/pyvenv.cfg
 	@echo "Installing meas_finalize ($*) into $(VENV); the first time takes a few minutes."
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable $(if $(filter base,$*),.,'.[$*]') \
+	@$(RUN) -m pip install -qq --disable-pip-version-check --editable $(if $(filter base,$*),.,'.[$*]') \
 		|| { echo "pip could not install the dependencies (see above): is a package index reachable?" >&2; exit 1; }
 	@touch $@
