@@ -212,8 +212,11 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         if not len(selected):
             self.log.warning("No good sources remain after selection for %s.", where)
             return None
-        isolated_ids = np.asarray(isolated_source_table[self.config.id_column])
-        reserved_ids = isolated_ids[np.asarray(isolated_source_table["reserved"], dtype=bool)]
+        # An id in two tracts counts as in the later one: hence the reversal.
+        isolated_ids, last = np.unique(
+            np.asarray(isolated_source_table[self.config.id_column])[::-1], return_index=True
+        )
+        is_reserved = np.asarray(isolated_source_table["reserved"], dtype=bool)[::-1][last]
         ids = src["id"][selected]
         if len(np.unique(ids)) != len(ids):
             raise ValueError(f"Ids of the source catalogue of {where} are not unique.")
@@ -224,7 +227,7 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         rows = selected[is_isolated]
         measured = bound.output.make_catalog(src[rows])
         measured["calib_psf_candidate"] = True
-        measured["calib_psf_reserved"] = np.isin(src["id"][rows], reserved_ids)
+        measured["calib_psf_reserved"] = np.isin(src["id"][rows], isolated_ids[is_reserved])
         return measured
 
     def _add_colors(

@@ -104,7 +104,6 @@ def _stack_tables(tables: Sequence[astropy.table.Table]) -> astropy.table.Table:
     stacked.meta = {
         key: value
         for key, value in first.meta.items()
-        if not key.startswith("LSST.BUTLER")
-        and all(key in t.meta and t.meta[key] == value for t in filled)
+        if not key.startswith("LSST.BUTLER") and all(key in t.meta and t.meta[key] == value for t in filled)
     }
     return stacked

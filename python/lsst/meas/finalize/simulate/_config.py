@@ -1,0 +1,105 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+__all__ = ("VisitSimulation",)
+
+from dataclasses import dataclass
+
+_BANDS = "ugrizy"
+
+
+@dataclass(frozen=True)
+class VisitSimulation:
+    """What a simulated visit looks like.
+
+    Parameters
+    ----------
+    seed
+        Seed of all random numbers.
+    visit
+        Visit number; its first eight digits are the observing day.
+    band
+        Band, one of ``ugrizy``.
+    n_detectors
+        Number of detectors, at most 10; they form rows of two.
+    size
+        Width and height of a detector in pixels.
+    n_stars, n_galaxies
+        Objects per detector; a few of the stars are saturated.
+    n_blends
+        Pairs of close stars per detector, besides the above.
+    n_cosmic_rays, n_bad_columns
+        Defects per detector.
+    fwhm
+        Seeing in arcsec.
+    sky
+        Sky level in electrons per pixel.
+    saturation
+        Level in electrons at which pixels saturate.
+
+    Raises
+    ------
+    ValueError
+        Raised if an option is out of its range.
+    """
+
+    seed: int = 1
+    visit: int = 20260304001
+    band: str = "r"
+    n_detectors: int = 4
+    size: int = 1000
+    n_stars: int = 160
+    n_galaxies: int = 60
+    n_blends: int = 10
+    n_cosmic_rays: int = 12
+    n_bad_columns: int = 3
+    fwhm: float = 0.75
+    sky: float = 900.0
+    saturation: float = 150_000.0
+
+    pixel_scale = 0.2
+    """Pixel scale in arcsec."""
+    pixel_size = 0.01
+    """Size of a pixel in mm."""
+    boresight = (150.1, 2.2)
+    """Right ascension and declination of the boresight in degrees."""
+    tracts = (4, 7)
+    """Tracts of the sky map, west and east of the boresight."""
+
+    def __post_init__(self) -> None:
+        if self.band not in _BANDS:
+            raise ValueError(f"Band {self.band!r} is not one of {_BANDS!r}.")
+        if not 1 <= self.n_detectors <= 10:
+            raise ValueError(f"n_detectors={self.n_detectors} is not in the range 1 to 10.")
+        if self.size < 200:
+            raise ValueError(f"size={self.size} is smaller than 200 pixels.")
+        if min(self.n_stars, self.n_galaxies, self.n_blends, self.n_cosmic_rays, self.n_bad_columns) < 0:
+            raise ValueError("Numbers of objects and defects must not be negative.")
+        if len(str(self.visit)) != 11:
+            raise ValueError(f"visit={self.visit} does not have the 11 digits of YYYYMMDDnnn.")
+
+    @property
+    def day_obs(self) -> int:
+        """Observing day, YYYYMMDD."""
+        return self.visit // 1000
+
+    def detector_offset(self, detector: int) -> tuple[float, float]:
+        """Return the focal-plane position of a detector's centre in mm.
+
+        Parameters
+        ----------
+        detector
+            Detector number.
+        """
+        row, column = divmod(detector, 2)
+        pitch = (self.size + 50) * self.pixel_size
+        n_rows = (self.n_detectors + 1) // 2
+        return (column - 0.5) * pitch, (row - (n_rows - 1) / 2) * pitch

@@ -1,0 +1,98 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+__all__ = ("measure_sources",)
+
+import numpy as np
+
+from lsst.images import VisitImage
+
+from ..catalogs import Schema, SourceCatalog
+from ..measure import SingleFrameMeasurementConfig, SingleFrameMeasurementTask
+from ..psf import as_batch_psf
+from ._detect import Detections
+
+_PLUGINS = (
+    "base_SdssCentroid",
+    "ext_shapeHSM_HsmSourceMoments",
+    "ext_shapeHSM_HsmPsfMoments",
+    "base_PixelFlags",
+    "base_PsfFlux",
+    "base_GaussianFlux",
+    "base_CircularApertureFlux",
+    "base_CompensatedTophatFlux",
+)
+_CALIB_FLUX = "base_NormalizedCompensatedTophatFlux"
+_TOPHAT = "base_CompensatedTophatFlux_12"
+_APERTURE = "base_CircularApertureFlux_12_0"
+
+
+def _make_config() -> SingleFrameMeasurementConfig:
+    config = SingleFrameMeasurementConfig()
+    config.plugins.names = _PLUGINS
+    config.plugins["base_CircularApertureFlux"].radii = [12.0]
+    config.plugins["base_CircularApertureFlux"].maxSincRadius = 12.0
+    config.slots.shape = "ext_shapeHSM_HsmSourceMoments"
+    config.slots.psfShape = "ext_shapeHSM_HsmPsfMoments"
+    config.slots.apFlux = _APERTURE
+    config.slots.modelFlux = "base_GaussianFlux"
+    config.slots.calibFlux = None
+    return config
+
+
+def measure_sources(calexp: VisitImage, found: Detections, *, first_id: int) -> SourceCatalog:
+    """Measure detected sources as single-visit calibration does.
+
+    Parameters
+    ----------
+    calexp
+        The image.
+    found
+        Detected sources.
+    first_id
+        Identifiers count from the number after this.
+
+    Returns
+    -------
+    `SourceCatalog`
+        Sources with the columns, slots and footprints that final
+        characterisation needs (spec 01 §7.1).
+    """
+    schema = Schema.source_minimal()
+    for name in ("candidate", "used", "reserved"):
+        schema.add_flag(f"calib_psf_{name}", "set by final characterisation")
+    schema.add_field("deblend_nChild", "I", doc="Number of children this object has (defaults to 0)")
+    task = SingleFrameMeasurementTask(config=_make_config(), schema=schema)
+    for suffix, doc in (("instFlux", "normalised flux"), ("instFluxErr", "1-sigma uncertainty")):
+        schema.add_field(f"{_CALIB_FLUX}_{suffix}", "D", doc=doc, unit="count")
+    schema.add_flag(f"{_CALIB_FLUX}_flag", "General Failure Flag")
+    schema.set_alias("slot_CalibFlux", _CALIB_FLUX)
+
+    src = SourceCatalog(schema, len(found.footprints), footprints=found.footprints)
+    src["id"] = first_id + 1 + np.arange(len(src))
+    src["parent"] = np.where(found.parent >= 0, src["id"][found.parent], 0)
+    src["deblend_nChild"] = found.n_children
+    task.run(src, calexp, psf=as_batch_psf(calexp.psf))
+    _normalise_calib_flux(src)
+    sky = calexp.sky_projection.pixel_to_sky(x=src["slot_Centroid_x"], y=src["slot_Centroid_y"])
+    src["coord_ra"] = sky.ra.rad
+    src["coord_dec"] = sky.dec.rad
+    return src
+
+
+def _normalise_calib_flux(src: SourceCatalog) -> None:
+    """Scale the compensated top-hat flux to the aperture flux."""
+    flux, error = src[f"{_TOPHAT}_instFlux"], src[f"{_TOPHAT}_instFluxErr"]
+    good = ~src[f"{_TOPHAT}_flag"] & ~src[f"{_APERTURE}_flag"] & (flux > 200 * error)
+    scale = np.median(src[f"{_APERTURE}_instFlux"][good] / flux[good]) if good.any() else 1.0
+    src[f"{_CALIB_FLUX}_instFlux"] = scale * flux
+    src[f"{_CALIB_FLUX}_instFluxErr"] = scale * error
+    src[f"{_CALIB_FLUX}_flag"] = src[f"{_TOPHAT}_flag"]

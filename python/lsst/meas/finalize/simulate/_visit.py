@@ -1,0 +1,158 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+__all__ = ("SimulatedDetector", "simulate_detector")
+
+from dataclasses import dataclass
+
+import astropy.coordinates
+import astropy.table
+import astropy.time
+import astropy.units as u
+import numpy as np
+from astro_metadata_translator import ObservationInfo
+from scipy.spatial import cKDTree
+
+from lsst.images import Box, Image, Mask, MaskSchema, VisitImage, get_legacy_visit_image_mask_planes
+from lsst.images.psfs import GaussianPointSpreadFunction
+
+from ..catalogs import SourceCatalog
+from ._camera import make_detector, make_sky_projection
+from ._config import VisitSimulation
+from ._detect import Detections, detect
+from ._measure import measure_sources
+from ._psf import VisitPsf
+from ._render import Planes, render
+from ._scene import Scene, make_scene
+
+_EXPOSURE_TIME = 30.0
+_MATCH_RADIUS = 1.0  # pixels between an object and the source it was found as
+_SITE = astropy.coordinates.EarthLocation.from_geodetic(-70.749417, -30.244639, 2663.0)
+
+
+@dataclass
+class SimulatedDetector:
+    """One detector of a simulated visit.
+
+    Parameters
+    ----------
+    calexp
+        Image, with a Gaussian for a preliminary PSF.
+    src
+        Detected and measured sources.
+    truth
+        True objects: ``x``, ``y``, ``flux``, ``color``, ``is_star``,
+        ``is_isolated``, ``ra``, ``dec``, the true PSF ``psf_xx``, ``psf_yy``,
+        ``psf_xy`` (stars only) and ``source_id`` (0 if not found).
+    """
+
+    calexp: VisitImage
+    src: SourceCatalog
+    truth: astropy.table.Table
+
+
+def simulate_detector(simulation: VisitSimulation, detector: int) -> SimulatedDetector:
+    """Simulate one detector of a visit.
+
+    Parameters
+    ----------
+    simulation
+        The visit.
+    detector
+        Detector number.
+
+    Returns
+    -------
+    `SimulatedDetector`
+        Image, sources and truth.
+    """
+    psf = VisitPsf(simulation)
+    scene = make_scene(simulation, detector)
+    planes = render(simulation, detector, scene, psf)
+    sigma = simulation.fwhm / simulation.pixel_scale / 2.355
+    found = detect(planes.image, planes.variance, sigma, ~planes.masks["NO_DATA"])
+    calexp = _make_image(simulation, detector, planes, found, sigma)
+    src = measure_sources(calexp, found, first_id=(simulation.visit * 10 + detector) << 22)
+    return SimulatedDetector(calexp, src, _make_truth(detector, scene, psf, calexp, src))
+
+
+def _make_image(
+    simulation: VisitSimulation, detector: int, planes: Planes, found: Detections, sigma: float
+) -> VisitImage:
+    camera_detector = make_detector(simulation, detector)
+    box = Box.from_shape(planes.image.shape)
+    mask = Mask(0, schema=MaskSchema(get_legacy_visit_image_mask_planes().values()), bbox=box)
+    for name, pixels in planes.masks.items():
+        mask.set(name, pixels)
+    mask.set("DETECTED", found.detected)
+    return VisitImage(
+        Image(planes.image, unit=u.electron),
+        mask=mask,
+        variance=Image(planes.variance, unit=u.electron**2),
+        sky_projection=make_sky_projection(simulation, camera_detector, camera_detector.frame),
+        obs_info=_make_obs_info(simulation, camera_detector.name, detector),
+        psf=GaussianPointSpreadFunction(sigma, bounds=box, stamp_size=25),
+        detector=camera_detector,
+        band=simulation.band,
+    )
+
+
+def _make_obs_info(simulation: VisitSimulation, name: str, detector: int) -> ObservationInfo:
+    day = str(simulation.day_obs)
+    begin = astropy.time.Time(f"{day[:4]}-{day[4:6]}-{day[6:]}T23:00:00", scale="tai")
+    ra, dec = simulation.boresight
+    return ObservationInfo(
+        instrument="SynthCam",
+        physical_filter=f"{simulation.band}_sim",
+        visit_id=simulation.visit,
+        exposure_id=simulation.visit,
+        observing_day=simulation.day_obs,
+        observation_type="science",
+        datetime_begin=begin,
+        datetime_end=begin + _EXPOSURE_TIME * u.s,
+        exposure_time=_EXPOSURE_TIME * u.s,
+        location=_SITE,
+        tracking_radec=astropy.coordinates.SkyCoord(ra, dec, unit="deg"),
+        detector_num=detector,
+        detector_unique_name=name,
+        detector_exposure_id=simulation.visit * 10 + detector,
+    )
+
+
+def _make_truth(
+    detector: int, scene: Scene, psf: VisitPsf, calexp: VisitImage, src: SourceCatalog
+) -> astropy.table.Table:
+    moments = np.full((len(scene), 3), np.nan)
+    stars = scene.is_star & scene.is_isolated
+    moments[stars] = psf.shapes(detector, scene.x[stars], scene.y[stars])
+    sky = calexp.sky_projection.pixel_to_sky(x=scene.x, y=scene.y)
+    # Parents are no objects: their children are.
+    single = np.flatnonzero(src["deblend_nChild"] == 0)
+    centroids = np.stack([src["slot_Centroid_x"], src["slot_Centroid_y"]], axis=1)[single]
+    good = np.isfinite(centroids).all(axis=1)
+    distance, nearest = cKDTree(centroids[good]).query(np.stack([scene.x, scene.y], axis=1))
+    ids = np.append(src["id"][single[good]], 0)
+    return astropy.table.Table(
+        {
+            "x": scene.x,
+            "y": scene.y,
+            "flux": scene.flux,
+            "color": scene.color,
+            "is_star": scene.is_star,
+            "is_isolated": scene.is_isolated,
+            "ra": sky.ra.deg,
+            "dec": sky.dec.deg,
+            "psf_xx": moments[:, 0],
+            "psf_yy": moments[:, 1],
+            "psf_xy": moments[:, 2],
+            "source_id": ids[np.where(distance < _MATCH_RADIUS, nearest, -1)],
+        }
+    )
