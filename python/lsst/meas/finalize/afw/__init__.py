@@ -7,6 +7,8 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""Codecs for the FITS files of ``lsst.afw``: exposures, catalogues, archives."""
+"""Codecs of the FITS files of ``lsst.afw``: exposures and catalogues."""
 
 from ._errors import *
+from ._exposure_catalog import *
+from ._source_catalog import *

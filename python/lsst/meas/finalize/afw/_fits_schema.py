@@ -11,9 +11,17 @@
 
 from __future__ import annotations
 
-__all__ = ("table_metadata", "table_schema", "table_version")
+__all__ = (
+    "check_minimal",
+    "check_record_type",
+    "contains_fields",
+    "table_metadata",
+    "table_schema",
+    "table_version",
+)
 
 import logging
+import os
 import re
 from collections.abc import Callable, Collection
 from typing import Any
@@ -23,6 +31,7 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from ..catalogs import Field, Schema
+from ._errors import FitsFormatError
 from ._fits_layout import Column, FlagBit, header_cards
 from ._fits_table import FitsTable
 
@@ -133,10 +142,7 @@ def _add_old_compound(
         base = "Angle" if kind == "Coord" else _SCALARS[column.code]
         unit = "rad" if kind == "Coord" else column.unit
         for i, suffix in enumerate(suffixes):
-            add(
-                Field(name + suffix, base, column.doc, "rad" if kind == "Coord" else column.unit),
-                values[:, i],
-            )
+            add(Field(name + suffix, base, column.doc, unit), values[:, i])
         return True
     if not kind.startswith("Covariance") or column.code not in "ED":
         return False
@@ -253,3 +259,73 @@ def _upgrade_aliases(field: Field, version: int) -> list[tuple[str, str]]:
         if new != name:
             found.append((new, name))
     return found
+
+
+def check_record_type(table: FitsTable, expected: str) -> None:
+    """Check the kind of records in a table.
+
+    Parameters
+    ----------
+    table : `FitsTable`
+        The table.
+    expected : `str`
+        ``"SOURCE"`` or ``"EXPOSURE"``.
+
+    Raises
+    ------
+    FitsFormatError
+        Raised if they are of another kind.
+    """
+    found = table.header.get("AFW_TYPE", "BASE")
+    if not isinstance(found, str) or found.strip().upper() != expected:
+        raise FitsFormatError(f"{table.where}: AFW_TYPE is {found!r} instead of {expected!r}")
+
+
+def contains_fields(schema: Schema, minimal: Schema, table: FitsTable) -> None:
+    """Check that a table read has the fields it needs.
+
+    Parameters
+    ----------
+    schema : `~lsst.meas.finalize.catalogs.Schema`
+        Schema of the table.
+    minimal : `~lsst.meas.finalize.catalogs.Schema`
+        Fields it must have.
+    table : `FitsTable`
+        The table, for messages.
+
+    Raises
+    ------
+    FitsFormatError
+        Raised if a field is missing or has another type.
+    """
+    for field in minimal:
+        if field.name not in schema.names:
+            raise FitsFormatError(f"{table.where}: no column {field.name!r}")
+        found = schema[field.name].type
+        if found != field.type:
+            raise FitsFormatError(
+                f"{table.where}: column {field.name!r} has type {found!r} instead of {field.type!r}"
+            )
+
+
+def check_minimal(schema: Schema, minimal: Schema, path: str | os.PathLike[str]) -> None:
+    """Check that a schema to be written begins with the fields afw wants.
+
+    Parameters
+    ----------
+    schema : `~lsst.meas.finalize.catalogs.Schema`
+        The schema.
+    minimal : `~lsst.meas.finalize.catalogs.Schema`
+        The first fields it must have.
+    path : `str` or `os.PathLike`
+        File to be written, for messages.
+
+    Raises
+    ------
+    ValueError
+        Raised if they differ in name or type.
+    """
+    found = [(f.name, f.type) for f in schema.fields[: len(minimal)]]
+    expected = [(f.name, f.type) for f in minimal]
+    if found != expected:
+        raise ValueError(f"{os.fspath(path)}: the first fields must be {expected}, not {found}")

@@ -36,7 +36,14 @@ if TYPE_CHECKING:
 
 _FunctionT = TypeVar("_FunctionT", bound=Callable[..., Any])
 
-PERSISTABLE_MODULES: tuple[str, ...] = ("_bounded_fields",)
+PERSISTABLE_MODULES: tuple[str, ...] = (
+    "_bounded_fields",
+    "_persistables_camera",
+    "_persistables_psfs",
+    "_persistables_simple",
+    "_persistables_transforms",
+    "_persistables_visit_info",
+)
 """Modules of this package that register readers and writers; imported on the
 first look-up of a class that isn't known yet, to avoid import cycles.
 """

@@ -1,0 +1,111 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Source catalogues in FITS files (spec 02 §4, §8)."""
+
+from __future__ import annotations
+
+__all__ = ("read_source_catalog", "write_source_catalog")
+
+import os
+from typing import Any
+
+from ..catalogs import Field, Schema, SourceCatalog
+from ._archive import ArchiveReader
+from ._archive_writer import TABLE_VERSION, ArchiveWriter
+from ._errors import FitsFormatError
+from ._fits_open import open_fits
+from ._fits_schema import check_minimal, check_record_type, contains_fields, table_metadata, table_schema
+from ._fits_table import read_table
+from ._fits_writer import PRIMARY_HDU, encode_table, write_file
+from ._footprints import read_footprints, write_footprints
+
+_FOOTPRINT = Field("footprint", "I", "archive ID for Footprint")
+_OLD_FOOTPRINTS = ("SPANCOL", "PEAKCOL", "HVYPIXCO", "HVYMSKCO", "HVYVARCO")
+
+
+def read_source_catalog(path: str | os.PathLike[str], *, footprints: bool = True) -> SourceCatalog:
+    """Read a source catalogue.
+
+    Parameters
+    ----------
+    path : `str` or `os.PathLike`
+        FITS file written by the stack or by `write_source_catalog`.
+    footprints : `bool`, optional
+        Whether to read footprints.
+
+    Returns
+    -------
+    catalog : `~lsst.meas.finalize.catalogs.SourceCatalog`
+        All fields, aliases, metadata and footprints (`None` if the file has
+        none).
+
+    Raises
+    ------
+    FitsFormatError
+        Raised if the file is truncated, corrupted or no source catalogue.
+    """
+    with open_fits(path) as hdulist:
+        table = read_table(hdulist, 1)
+        check_record_type(table, "SOURCE")
+        header = table.header
+        if "AR_HDU" not in header and any(key in header for key in _OLD_FOOTPRINTS):
+            raise FitsFormatError(f"{table.where}: footprints in columns of variable length aren't supported")
+        has_archive = "AR_HDU" in header and _FOOTPRINT.name in table
+        schema, columns = table_schema(table, skip=(_FOOTPRINT.name,) if has_archive else ())
+        contains_fields(schema, Schema.source_minimal(), table)
+        found = None
+        if has_archive and footprints:
+            number = header["AR_HDU"]
+            if isinstance(number, bool) or not isinstance(number, int) or number < 2:
+                raise FitsFormatError(f"{table.where}: AR_HDU = {number!r} is no number of an extension")
+            found = read_footprints(ArchiveReader(hdulist, number - 1), table.column(_FOOTPRINT.name))
+        return SourceCatalog(schema, columns, footprints=found, metadata=table_metadata(header, table.where))
+
+
+def write_source_catalog(
+    catalog: SourceCatalog, path: str | os.PathLike[str], *, footprints: bool = True
+) -> None:
+    """Write a source catalogue so that the stack can read it.
+
+    Parameters
+    ----------
+    catalog : `~lsst.meas.finalize.catalogs.SourceCatalog`
+        The catalogue; its schema must begin with the minimal source fields.
+    path : `str` or `os.PathLike`
+        File to write or replace, completely or not at all.
+    footprints : `bool`, optional
+        Whether to write footprints, if there are any.
+
+    Raises
+    ------
+    ValueError
+        Raised if the schema doesn't begin with the minimal source fields or
+        something can't be stored in a FITS file.
+    ArchiveError
+        Raised if the footprints can't be stored.
+    OSError
+        Raised if the file can't be written.
+    """
+    check_minimal(catalog.schema, Schema.source_minimal(), path)
+    schema = catalog.schema.copy()
+    columns = {name: catalog.column(name) for name in schema.names}
+    cards: list[tuple[str, Any, str]] = [
+        ("ALIAS", f"{alias}:{target}", "") for alias, target in sorted(schema.aliases.items())
+    ]
+    cards += [(key, value, "") for key, value in catalog.metadata.items()]
+    archive = None
+    if footprints and catalog.footprints is not None:
+        archive = ArchiveWriter()
+        schema.add_field(_FOOTPRINT.name, _FOOTPRINT.type, doc=_FOOTPRINT.doc)
+        columns[_FOOTPRINT.name] = write_footprints(archive, catalog.footprints)
+        cards.append(("AR_HDU", 3, "HDU (1-indexed) containing the archive index for non-table data"))
+    cards += [TABLE_VERSION, ("AFW_TYPE", "SOURCE", "Tells lsst::afw to load this as a Source table.")]
+    hdus = [PRIMARY_HDU, encode_table(schema, columns, len(catalog), cards, where=os.fspath(path))]
+    write_file(path, hdus + (archive.hdus() if archive is not None else []))
