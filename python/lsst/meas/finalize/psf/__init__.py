@@ -11,7 +11,7 @@
 
 from ._batch import *
 from ._config import *
-from ._piff_psf import *
 from ._determiner import *
 from ._errors import *
+from ._piff_psf import *
 from ._registry import *

@@ -7,9 +7,9 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-from __future__ import annotations
-
 """Configuration of the PSF determiners, with upstream's option names."""
+
+from __future__ import annotations
 
 __all__ = ("BasePsfDeterminerConfig", "PiffPsfDeterminerConfig")
 
@@ -54,10 +54,8 @@ class BasePsfDeterminerConfig(pexConfig.Config):
 class PiffPsfDeterminerConfig(BasePsfDeterminerConfig):
     """Options of `PiffPsfDeterminerTask` (spec 01 §5.2)."""
 
-    spatialOrderPerBand = pexConfig.DictField(
+    spatialOrderPerBand = pexConfig.DictField[str, int](
         doc="Per-band spatial order for PSF kernel creation. Ignored if piffPsfConfigYaml is set.",
-        keytype=str,
-        itemtype=int,
         default={},
         itemCheck=lambda order: order >= 0,
     )
@@ -107,9 +105,8 @@ class PiffPsfDeterminerConfig(BasePsfDeterminerConfig):
     maxSNR = pexConfig.Field[float](
         doc="Rescale the weight of bright stars such that their SNR is less than this value.", default=200.0
     )
-    zeroWeightMaskBits = pexConfig.ListField(
+    zeroWeightMaskBits = pexConfig.ListField[str](
         doc="List of mask bits for which to set pixel weights to zero.",
-        dtype=str,
         default=["BAD", "CR", "INTRP", "SAT", "SUSPECT", "NO_DATA"],
     )
     minimumUnmaskedFraction = pexConfig.Field[float](
@@ -120,10 +117,8 @@ class PiffPsfDeterminerConfig(BasePsfDeterminerConfig):
         "refraction. Ignored if piffPsfConfigYaml is set.",
         default=False,
     )
-    color = pexConfig.DictField(
+    color = pexConfig.DictField[str, str](
         doc="The bands to use for calculating color. Ignored if piffPsfConfigYaml is set.",
-        keytype=str,
-        itemtype=str,
         default={},
     )
     colorOrder = pexConfig.Field[int](
@@ -160,9 +155,10 @@ class PiffPsfDeterminerConfig(BasePsfDeterminerConfig):
         default=15,
         check=lambda number: number > 0,
     )
-    piffLoggingLevel = pexConfig.RangeField[int](
+    piffLoggingLevel = pexConfig.RangeField(
         doc="PIFF-specific logging level, from 0 (least chatty) to 3 (very verbose); note that logs will "
         "come out with unrelated notations (e.g. WARNING does not imply a warning.)",
+        dtype=int,
         default=0,
         min=0,
         max=3,
@@ -190,14 +186,15 @@ class PiffPsfDeterminerConfig(BasePsfDeterminerConfig):
 
     def validate(self) -> None:
         super().validate()
-        if self.stampSize is None:
+        stamp_size: int | None = self.stampSize
+        if stamp_size is None:
             return
         factor = math.sqrt(2.0) if self.useCoordinates == "sky" else 1.0
         minimum = int(factor * self.modelSize / self.samplingSize)
-        if self.stampSize < minimum:
+        if stamp_size < minimum:
             raise pexConfig.FieldValidationError(
                 type(self).stampSize,
                 self,
-                f"stampSize={self.stampSize} must be at least {minimum} for modelSize={self.modelSize}, "
+                f"stampSize={stamp_size} must be at least {minimum} for modelSize={self.modelSize}, "
                 f"samplingSize={self.samplingSize} and useCoordinates={self.useCoordinates!r}.",
             )

@@ -7,9 +7,9 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-from __future__ import annotations
-
 """Tasks that determine the PSF of an image from its stars."""
+
+from __future__ import annotations
 
 __all__ = ("BasePsfDeterminerTask", "PiffPsfDeterminerTask", "PsfFit")
 
@@ -20,12 +20,13 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import lsst.pex.config as pexConfig
 import numpy as np
 import numpy.typing as npt
 import piff
-from lsst.pipe.base import Task, TaskMetadata
 from piff.config import PiffLogger
+
+import lsst.pex.config as pexConfig
+from lsst.pipe.base import Task, TaskMetadata
 
 from ._config import BasePsfDeterminerConfig, PiffPsfDeterminerConfig
 from ._errors import PiffTooFewGoodStarsError
@@ -66,6 +67,7 @@ class BasePsfDeterminerTask(Task, abc.ABC):
     """Base class of tasks that determine a PSF (spec 01 §5.1)."""
 
     ConfigClass: ClassVar = BasePsfDeterminerConfig
+    config: BasePsfDeterminerConfig
     _DefaultName: ClassVar[str] = "psfDeterminer"
 
     def downsample_candidates(self, number: int) -> npt.NDArray[np.int64]:
@@ -126,6 +128,7 @@ class PiffPsfDeterminerTask(BasePsfDeterminerTask):
     """
 
     ConfigClass: ClassVar = PiffPsfDeterminerConfig
+    config: PiffPsfDeterminerConfig
     _DefaultName: ClassVar[str] = "psfDeterminer.Piff"
 
     def __init__(self, **kwargs: Any) -> None:
@@ -194,16 +197,17 @@ class PiffPsfDeterminerTask(BasePsfDeterminerTask):
         return PsfFit(PiffPsf(psf, exposure.bbox, draw_size), used)
 
     def _stamp_size(self, candidates: PsfCandidates) -> int:
-        if self.config.stampSize is None:
+        size: int | None = self.config.stampSize
+        if size is None:
             return candidates.width
-        if self.config.stampSize > candidates.width:
+        if size > candidates.width:
             self.log.warning(
                 "stampSize is larger than the PSF candidate size. Using candidate size %d instead of %d.",
                 candidates.width,
-                self.config.stampSize,
+                size,
             )
             return candidates.width
-        return self.config.stampSize
+        return size
 
     def _make_stars(
         self, candidates: PsfCandidates, stamp_size: int, coordinates: Coordinates

@@ -7,9 +7,9 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-from __future__ import annotations
-
 """Drawing Piff models at many positions at once."""
+
+from __future__ import annotations
 
 __all__ = ("Drawer", "GridDrawer", "LoopDrawer", "make_drawer", "stamp_origin")
 
@@ -169,7 +169,9 @@ class GridDrawer:
         if centered:
             half = 0.5 * (size - 1)
             offset_x = offset_y = np.full(len(x), -half)
-            matrices = self._jacobians(stamp_origin(x, size) + half, stamp_origin(y, size) + half)
+            center_x = stamp_origin(x, size).astype(np.float64) + half
+            center_y = stamp_origin(y, size).astype(np.float64) + half
+            matrices = self._jacobians(center_x, center_y)
         else:
             offset_x = stamp_origin(x, size) - x
             offset_y = stamp_origin(y, size) - y

@@ -7,23 +7,19 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-from __future__ import annotations
-
 """Fitting a Piff model to stars, by Piff or by the structured solver."""
+
+from __future__ import annotations
 
 __all__ = ("fit", "fit_piff")
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import galsim
 import piff
 from piff.config import PiffLogger
-
-type Fitter = Callable[
-    [Sequence[piff.Star], dict[str, Any], galsim.BaseWCS, galsim.CelestialCoord | None, PiffLogger], piff.PSF
-]
 
 
 def fit_piff(
@@ -77,7 +73,8 @@ def fit(
     Parameters
     ----------
     fitter
-        "piff" or "structured".
+        "piff" or "structured"; the latter leaves models it doesn't know to
+        Piff.
     stars, piff_config, wcs, pointing, logger
         See `fit_piff`.
 
@@ -91,12 +88,12 @@ def fit(
     ValueError
         Raised for an unknown fitter.
     """
-    if fitter == "piff":
-        function: Fitter = fit_piff
-    elif fitter == "structured":
+    if fitter == "structured":
         from .structured import fit_structured
 
-        function = fit_structured
-    else:
+        psf = fit_structured(stars, piff_config, {0: wcs}, pointing, logger=logger)
+        if psf is not None:
+            return psf
+    elif fitter != "piff":
         raise ValueError(f"Unknown PSF fitter {fitter!r}.")
-    return function(stars, piff_config, wcs, pointing, logger)
+    return fit_piff(stars, piff_config, wcs, pointing, logger)

@@ -7,9 +7,9 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-from __future__ import annotations
-
 """Weights of GalSim interpolants for whole batches of positions."""
+
+from __future__ import annotations
 
 __all__ = ("InterpolantTaps", "banded", "taps_of", "toeplitz_bands")
 

@@ -7,9 +7,9 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-from __future__ import annotations
-
 """What Piff is given: coordinates, stars and its configuration."""
+
+from __future__ import annotations
 
 __all__ = (
     "Coordinates",
@@ -235,9 +235,10 @@ def make_piff_config(
     ValueError
         Raised if ``piffPsfConfigYaml`` isn't a YAML mapping.
     """
-    if config.piffPsfConfigYaml is not None:
+    text: str | None = config.piffPsfConfigYaml
+    if text is not None:
         try:
-            parsed = yaml.safe_load(config.piffPsfConfigYaml)
+            parsed = yaml.safe_load(text)
         except yaml.YAMLError as err:
             raise ValueError(f"piffPsfConfigYaml is not valid YAML: {err}") from err
         if not isinstance(parsed, dict):

@@ -7,9 +7,9 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-from __future__ import annotations
-
 """Registry of PSF determiners."""
+
+from __future__ import annotations
 
 __all__ = ("psfDeterminerRegistry",)
 

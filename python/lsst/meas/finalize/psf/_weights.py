@@ -7,9 +7,9 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-from __future__ import annotations
-
 """Pixel weights of the stars a PSF is fitted to."""
+
+from __future__ import annotations
 
 __all__ = ("good_pixels", "sky_variance", "star_weights")
 
