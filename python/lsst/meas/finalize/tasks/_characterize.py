@@ -139,6 +139,29 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
             detector=detector,
         )
 
+    def _get_isolated_sources(
+        self,
+        band: str,
+        isolated_star_cat_dict: TableHandles,
+        isolated_star_source_dict: TableHandles,
+        visit: int,
+        detector: int | None = None,
+    ) -> astropy.table.Table:
+        """Return the isolated sources, without reading what isn't needed."""
+        _, sources = concat_isolated_star_cats(
+            band,
+            isolated_star_cat_dict,
+            isolated_star_source_dict,
+            id_column=self.config.id_column,
+            reserve=self.reserve_selection,
+            visit=visit,
+            detector=detector,
+            star_columns=(),
+        )
+        if sources is None:
+            raise pipeBase.NoWorkFound(f"No good isolated sources found for any detectors in visit {visit}")
+        return sources
+
     def compute_psf_and_ap_corr_map(
         self,
         visit: int,
@@ -292,11 +315,3 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
 def sorted_by(handles: Any, dimension: str) -> dict[int, Any]:
     """Return handles by the value of a dimension, in ascending order."""
     return dict(sorted((handle.dataId[dimension], handle) for handle in handles))
-
-
-def load_standard_stars(handles: TableHandles | None) -> np.ndarray | None:
-    """Return the FGCM standard stars of all tracts as one array."""
-    if handles is None:
-        return None
-    tables = [handle.get() for handle in handles.values()]
-    return np.concatenate([t.as_array() if hasattr(t, "as_array") else np.asarray(t) for t in tables])

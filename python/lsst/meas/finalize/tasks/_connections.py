@@ -11,8 +11,8 @@ from __future__ import annotations
 
 __all__ = (
     "ConsolidateFinalizeCharacterizationDetectorConnections",
-    "FinalizeCharacterizationConnectionsBase",
     "FinalizeCharacterizationConnections",
+    "FinalizeCharacterizationConnectionsBase",
     "FinalizeCharacterizationDetectorConnections",
 )
 
@@ -33,7 +33,7 @@ class FinalizeCharacterizationConnectionsBase(
     """Inputs that the visit and the detector task share (spec 01 §1.1)."""
 
     src_schema = cT.InitInput(
-        doc="Obsolete and never read; it exists so that published pipelines which override its name still load.",
+        doc="Obsolete and never read; published pipelines which override its name still load.",
         name="src_schema",
         storageClass="SourceCatalog",
     )

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import lsst.pipe.base as pipeBase
 
-from ._characterize import FinalizeCharacterizationTaskBase, load_standard_stars, sorted_by
+from ..stars import read_fgcm_standard_stars
+from ._characterize import FinalizeCharacterizationTaskBase, sorted_by
 from ._config import FinalizeCharacterizationDetectorConfig
 
 if TYPE_CHECKING:
@@ -94,11 +95,9 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
         lsst.pipe.base.NoWorkFound
             Raised if there is no good isolated star.
         """
-        _, isolated_sources = self.concat_isolated_star_cats(
-            band, isolated_star_cat_dict, isolated_star_source_dict, visit=visit, detector=detector
+        isolated_sources = self._get_isolated_sources(
+            band, isolated_star_cat_dict, isolated_star_source_dict, visit, detector
         )
-        if isolated_sources is None or len(isolated_sources) == 0:
-            raise pipeBase.NoWorkFound(f"No good isolated sources found for any detectors in visit {visit}")
         catalog = self._make_exposure_catalog("Only one detector with data has an entry.")
         self.log.info("Starting finalization for visit %d, detector %d.", visit, detector)
         psf, ap_corr_map, measured = self.compute_psf_and_ap_corr_map(
@@ -107,7 +106,7 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
             exposure,
             src,
             isolated_sources,
-            load_standard_stars(fgcm_standard_star_dict),
+            read_fgcm_standard_stars(fgcm_standard_star_dict or {}),
         )
         if measured is None:
             raise pipeBase.NoWorkFound(f"No good sources found for visit {visit} / detector {detector}")

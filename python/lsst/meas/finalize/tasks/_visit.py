@@ -17,7 +17,8 @@ import astropy.table
 
 import lsst.pipe.base as pipeBase
 
-from ._characterize import FinalizeCharacterizationTaskBase, load_standard_stars, sorted_by
+from ..stars import read_fgcm_standard_stars
+from ._characterize import FinalizeCharacterizationTaskBase, sorted_by
 from ._config import FinalizeCharacterizationConfig
 
 if TYPE_CHECKING:
@@ -96,13 +97,13 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
                 visit,
                 len(detectors),
             )
-        _, isolated_sources = self.concat_isolated_star_cats(
-            band, isolated_star_cat_dict, isolated_star_source_dict, visit=visit
+        isolated_sources = self._get_isolated_sources(
+            band, isolated_star_cat_dict, isolated_star_source_dict, visit
         )
-        if isolated_sources is None or len(isolated_sources) == 0:
-            raise pipeBase.NoWorkFound(f"No good isolated sources found for any detectors in visit {visit}")
         catalog = self._make_exposure_catalog("Only detectors with data have entries.")
-        standard_stars = load_standard_stars(fgcm_standard_star_dict)
+        standard_stars = (
+            None if fgcm_standard_star_dict is None else read_fgcm_standard_stars(fgcm_standard_star_dict)
+        )
         self.log.info("Running finalizeCharacterization on %d detectors.", len(detectors))
         tables = []
         for detector in detectors:

@@ -1,0 +1,14 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Metrics and plots that judge a finished visit from the tasks' outputs."""
+
+from ._metrics import *
+from ._plots import *
+from ._report import *

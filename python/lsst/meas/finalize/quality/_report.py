@@ -1,0 +1,102 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+__all__ = ("format_summary", "report_visit")
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import astropy.table
+
+from lsst.daf.butler import Butler, MissingDatasetTypeError
+
+from ._metrics import DetectorQuality, measure_quality
+from ._plots import plot_focal_plane, plot_residuals
+
+_COLUMNS = (
+    ("detector", "detector", "8d"),
+    ("candidates", "n_candidates", "10d"),
+    ("used", "n_used", "5d"),
+    ("reserved", "n_reserved", "8d"),
+    ("FWHM/arcsec", "fwhm", "11.4f"),
+    ("dT/T", "size_residual", "9.5f"),
+    ("scatter", "size_scatter", "9.5f"),
+    ("de1", "e1_residual", "9.5f"),
+    ("de2", "e2_residual", "9.5f"),
+    ("scatter", "e_scatter", "9.5f"),
+    ("apcorr scatter", "ap_corr_scatter", "14.5f"),
+)
+
+
+def format_summary(qualities: Sequence[DetectorQuality]) -> str:
+    """Return a table of metrics, a line per detector.
+
+    Parameters
+    ----------
+    qualities
+        Metrics of the detectors.
+    """
+    width = [int(spec.split(".")[0].rstrip("d")) for _, _, spec in _COLUMNS]
+    lines = ["  ".join(f"{head:>{w}}" for (head, _, _), w in zip(_COLUMNS, width, strict=True))]
+    for quality in qualities:
+        lines.append("  ".join(f"{getattr(quality, name):{spec}}" for _, name, spec in _COLUMNS))
+    return "\n".join(lines)
+
+
+def report_visit(
+    butler: Butler, visit: int, collections: str, directory: Path, *, instrument: str = "SynthCam"
+) -> tuple[list[DetectorQuality], list[Path]]:
+    """Judge a finished visit and plot its PSF.
+
+    Parameters
+    ----------
+    butler
+        Butler with the visit's outputs.
+    visit
+        Visit number.
+    collections
+        Collection with ``finalized_src_table`` and
+        ``finalized_psf_ap_corr_catalog``; if it has ``simulated_truth``
+        too, residuals are against the truth.
+    directory
+        Where to write plots; made if it doesn't exist.
+    instrument
+        Name of the instrument.
+
+    Returns
+    -------
+    qualities : `list` [`DetectorQuality`]
+        Metrics by detector.
+    plots : `list` [`~pathlib.Path`]
+        Files written.
+    """
+    data_id = {"instrument": instrument, "visit": visit}
+    stars = butler.get("finalized_src_table", data_id, collections=collections)
+    catalog = butler.get("finalized_psf_ap_corr_catalog", data_id, collections=collections)
+    truth = _read_truth(butler, data_id, collections)
+    qualities = [measure_quality(record, stars[stars["detector"] == record.id], truth) for record in catalog]
+    directory.mkdir(parents=True, exist_ok=True)
+    plots = [directory / f"visit_{visit}_{name}.png" for name in ("focal_plane", "residuals")]
+    plot_focal_plane(stars, plots[0], title=f"{instrument} visit {visit}")
+    plot_residuals(stars, plots[1], truth=truth, title=f"{instrument} visit {visit}")
+    return qualities, plots
+
+
+def _read_truth(butler: Butler, data_id: dict, collections: str) -> astropy.table.Table | None:
+    """Return the true objects of all detectors, if this is a simulation."""
+    try:
+        refs = butler.query_datasets(
+            "simulated_truth", collections, data_id=data_id, explain=False, find_first=True
+        )
+    except MissingDatasetTypeError:
+        return None
+    tables = [butler.get(ref) for ref in refs]
+    return astropy.table.vstack(tables, metadata_conflicts="silent") if tables else None
