@@ -11,7 +11,19 @@
 per plugin.
 """
 
+from ._aperture import *
 from ._batch import *
+from ._blendedness import *
+from ._boxes import *
+from ._classification import *
+from ._compensated import *
+from ._hsm import *
+from ._hsm_higher_moments import *
+from ._hsm_moments import *
+from ._hsm_shape import *
+from ._input_count import *
+from ._naive import *
 from ._plugin import *
 from ._sdss_moments import *
+from ._sinc import *
 from ._stats import *
