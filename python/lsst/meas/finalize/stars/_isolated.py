@@ -127,7 +127,7 @@ def concat_isolated_star_cats(
     in the band.
     """
     reader = TableReader()
-    choose: Callable[..., npt.NDArray[np.bool_]] = getattr(reserve, "run", reserve)
+    choose: Any = reserve.run if hasattr(reserve, "run") else reserve
     stars: list[Table] = []
     sources: list[Table] = []
     n_stars = n_sources = 0

@@ -12,7 +12,7 @@ from __future__ import annotations
 __all__ = ("add_sky_moments", "altaz_moments", "local_cd_matrices", "sky_moments")
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,35 @@ if TYPE_CHECKING:
 _ARCSEC_PER_DEGREE = 3600
 
 
+def _iwc_mapping(projection: SkyProjection) -> Any | None:
+    """Return the AST mapping from pixels to intermediate world coordinates.
+
+    `None` if the projection isn't a frame set with such a frame.
+    """
+    frame_set = projection.pixel_to_sky_transform._ast_mapping
+    if not hasattr(frame_set, "nFrame"):
+        return None
+    for i in range(1, frame_set.nFrame + 1):
+        if frame_set.getFrame(i, copy=False).domain == "IWC":
+            return frame_set.getMapping(frame_set.base, i)
+    return None
+
+
+def _steps_in_tangent_plane(ra: Floats, dec: Floats) -> Floats:
+    """Difference positions in the tangent plane between them.
+
+    ``ra``, ``dec`` are (N, 4) in radians: left, right, below, above.  The
+    result is (N, 2, 2): east and north steps in degrees, by x and y.
+    """
+    vectors = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+    x, y, z = np.moveaxis(vectors.sum(axis=1), -1, 0)
+    ra, dec = np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))
+    east = np.stack([-np.sin(ra), np.cos(ra), np.zeros_like(ra)], axis=-1)
+    north = np.stack([-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)], axis=-1)
+    steps = np.stack([vectors[:, 1] - vectors[:, 0], vectors[:, 3] - vectors[:, 2]], axis=-1)
+    return np.rad2deg(np.stack([east, north], axis=1) @ steps)
+
+
 def local_cd_matrices(projection: SkyProjection, x: Floats, y: Floats) -> Floats:
     """Differentiate a projection at some positions.
 
@@ -44,32 +73,31 @@ def local_cd_matrices(projection: SkyProjection, x: Floats, y: Floats) -> Floats
     -------
     cd : `numpy.ndarray`
         (N, 2, 2) float64: derivatives of the intermediate world coordinates
-        in degrees, row 0 to the east, row 1 to the north, by x and y, in
-        the tangent plane at the position itself; NaN where a position
-        isn't finite.
+        in degrees, row 0 to the east, row 1 to the north, by x and y; NaN
+        where a position isn't finite.
 
     Notes
     -----
-    Central differences of unit vectors over one pixel; the third derivative
-    they neglect is far below 1e-9 for the distortions of real cameras.
+    A projection that came from a ``SkyWcs`` has a frame of intermediate
+    world coordinates, in the tangent plane at its CRVAL (spec 02 §5.1);
+    that is differentiated.  For other projections it is the tangent plane at
+    the position itself.  Derivatives are central differences over one
+    pixel; the third derivative they neglect is far below 1e-9 for the
+    distortions of real cameras.
     """
     cd = np.full((len(x), 2, 2), np.nan)
     good = np.isfinite(x) & np.isfinite(y)
     if not good.any():
         return cd
-    dx = np.array([0.0, -0.5, 0.5, 0.0, 0.0])
-    dy = np.array([0.0, 0.0, 0.0, -0.5, 0.5])
-    px = (x[good][:, None] + dx).ravel()
-    py = (y[good][:, None] + dy).ravel()
-    sky = projection.pixel_to_sky_transform.apply_forward(x=px, y=py)
-    ra, dec = (np.asarray(a).reshape(-1, 5) for a in (sky.x, sky.y))
-    vectors = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
-    ra, dec = ra[:, 0], dec[:, 0]
-    east = np.stack([-np.sin(ra), np.cos(ra), np.zeros_like(ra)], axis=-1)
-    north = np.stack([-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)], axis=-1)
-    basis = np.stack([east, north], axis=1)
-    steps = np.stack([vectors[:, 2] - vectors[:, 1], vectors[:, 4] - vectors[:, 3]], axis=-1)
-    cd[good] = np.rad2deg(basis @ steps)
+    px = (x[good][:, None] + [-0.5, 0.5, 0.0, 0.0]).ravel()
+    py = (y[good][:, None] + [0.0, 0.0, -0.5, 0.5]).ravel()
+    mapping = _iwc_mapping(projection)
+    if mapping is None:
+        sky = projection.pixel_to_sky_transform.apply_forward(x=px, y=py)
+        cd[good] = _steps_in_tangent_plane(sky.x.reshape(-1, 4), sky.y.reshape(-1, 4))
+    else:
+        iwc = np.asarray(mapping.applyForward(np.stack([px, py]))).reshape(2, -1, 4)
+        cd[good] = np.stack([iwc[..., 1] - iwc[..., 0], iwc[..., 3] - iwc[..., 2]], axis=-1).swapaxes(0, 1)
     return cd
 
 
