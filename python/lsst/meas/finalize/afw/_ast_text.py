@@ -1,0 +1,174 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Coordinate mappings from AST native text that may be hostile."""
+
+from __future__ import annotations
+
+__all__ = ("dump_ast", "jacobian", "parse_ast", "transform_points")
+
+import re
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lsst.images._transforms import _ast
+
+from ._errors import FitsFormatError
+
+_CLASSES = frozenset(
+    (
+        "Axis",
+        "ChebyMap",
+        "CmpFrame",
+        "CmpMap",
+        "Frame",
+        "FrameSet",
+        "LutMap",
+        "Mapping",
+        "MatrixMap",
+        "NormMap",
+        "PcdMap",
+        "PermMap",
+        "PolyMap",
+        "RateMap",
+        "ShiftMap",
+        "SkyAxis",
+        "SkyFrame",
+        "SlaMap",
+        "SphMap",
+        "TimeFrame",
+        "TranMap",
+        "UnitMap",
+        "UnitNormMap",
+        "WcsMap",
+        "WinMap",
+        "ZoomMap",
+    )
+)
+"""AST classes a WCS or a camera transform is made of; none of them runs
+code or refers to anything outside its text.
+"""
+
+_STRUCTURE = re.compile(r"^[ \t]*(?:(Begin|End)[ \t]+(\w+)|(N\w+|MP[FI]\d+)[ \t]*=[ \t]*(\d+))", re.MULTILINE)
+_MAX_DEPTH = 100
+_BAD = 1e300
+"""AST's bad value is minus the largest double."""
+
+
+def parse_ast(text: str, source: str) -> Any:
+    """Read an AST object from its native text encoding.
+
+    Parameters
+    ----------
+    text
+        Text starting with ``Begin``, as written by an AST ``Channel``.
+    source
+        Name of the origin of the text, for error messages.
+
+    Returns
+    -------
+    mapping : `lsst.images._transforms._ast.Mapping`
+        Wrapped mapping (a ``FrameSet`` where the text has one).
+
+    Raises
+    ------
+    FitsFormatError
+        If the text isn't valid AST, or contains classes that have no place
+        in a coordinate mapping, deep nesting, or absurd sizes.
+
+    Notes
+    -----
+    AST reads recursively and allocates what the text announces, hence these
+    are checked first.
+    """
+    depth = 0
+    limit = max(1000, len(text))
+    for match in _STRUCTURE.finditer(text):
+        keyword, class_name, key, value = match.groups()
+        if key is not None:
+            if len(value) > 12 or int(value) > limit:
+                raise FitsFormatError(f"{source}: AST text announces {key} = {value[:20]}.")
+            continue
+        if class_name not in _CLASSES:
+            raise FitsFormatError(f"{source}: AST class {class_name[:40]!r} isn't supported in a mapping.")
+        depth += 1 if keyword == "Begin" else -1
+        if not 0 <= depth <= _MAX_DEPTH:
+            raise FitsFormatError(f"{source}: AST text is nested wrongly or deeper than {_MAX_DEPTH}.")
+    try:
+        return _ast.Mapping.fromString(text)
+    except Exception as err:
+        # AST has an exception class per error code without common base.
+        raise FitsFormatError(f"{source}: not a valid AST mapping: {str(err)[:200]}.") from err
+
+
+def dump_ast(mapping: Any) -> str:
+    """Write an AST object as native text.
+
+    Parameters
+    ----------
+    mapping
+        Wrapped AST object, as `parse_ast` returns.
+
+    Returns
+    -------
+    text : `str`
+        Text that starts with a blank and ``Begin``.
+    """
+    text = mapping.show(False)
+    return text if text.startswith(" ") else f" {text}"
+
+
+def transform_points(
+    mapping: Any, x: npt.ArrayLike, y: npt.ArrayLike, *, forward: bool = True
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Apply a mapping with two inputs and outputs to points.
+
+    Parameters
+    ----------
+    mapping
+        Wrapped AST mapping.
+    x, y
+        Coordinates of the points, broadcast against each other.
+    forward
+        Whether to apply the mapping or its inverse.
+
+    Returns
+    -------
+    x, y : `numpy.ndarray`
+        Float64 arrays of the broadcast shape; NaN where the mapping isn't
+        defined.
+    """
+    xb, yb = np.broadcast_arrays(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
+    points = np.stack([xb.ravel(), yb.ravel()])
+    result = np.array(mapping.applyForward(points) if forward else mapping.applyInverse(points))
+    result[np.abs(result) > _BAD] = np.nan
+    return result[0].reshape(xb.shape), result[1].reshape(xb.shape)
+
+
+def jacobian(mapping: Any, x: float, y: float) -> npt.NDArray[np.float64]:
+    """Compute the derivatives of a mapping at a point.
+
+    Parameters
+    ----------
+    mapping
+        Wrapped AST mapping with two inputs and outputs.
+    x, y
+        The point.
+
+    Returns
+    -------
+    matrix : `numpy.ndarray`
+        (2, 2) array, ``matrix[i, j]`` = d out_i / d in_j, from AST's adaptive
+        numerical derivative.
+    """
+    impl = getattr(mapping, "_impl", mapping)
+    at = [float(x), float(y)]
+    return np.array([[impl.rate(at, i, j) for j in (1, 2)] for i in (1, 2)], dtype=np.float64)

@@ -1,0 +1,71 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""The FITS-WCS of an exposure's header, a fall-back for files without a
+SkyWcs (spec 02 §2.3).
+"""
+
+from __future__ import annotations
+
+__all__ = ("header_projection",)
+
+import warnings
+
+import astropy.wcs
+from astropy.io import fits
+
+from lsst.images import Box, DetectorFrame, SkyProjection
+
+from ._errors import FitsFormatError
+from ._fits_table import hdu_label
+
+
+def header_projection(
+    hdulist: fits.HDUList, header: fits.Header, frame: DetectorFrame, box: Box
+) -> SkyProjection[DetectorFrame] | None:
+    """Make a projection from the WCS cards of the image.
+
+    Parameters
+    ----------
+    hdulist
+        Open file, for messages.
+    header
+        Header of the image.
+    frame
+        Pixel frame of the projection.
+    box
+        Box of the image; its corner is FITS pixel (1, 1).
+
+    Returns
+    -------
+    projection : `lsst.images.SkyProjection` | `None`
+        None if the header has no celestial WCS.
+
+    Raises
+    ------
+    FitsFormatError
+        If the cards can't be interpreted.
+    """
+    if "CTYPE1" not in header:
+        return None
+    where = hdu_label(hdulist, 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            wcs = astropy.wcs.WCS(header)
+            if not wcs.has_celestial:
+                return None
+            projection = SkyProjection.from_fits_wcs(wcs.celestial, frame, x0=box.x.min, y0=box.y.min)
+        # Converts other equinoxes and systems to ICRS.
+        return SkyProjection.from_ast_frame_set(projection.pixel_to_sky_transform._ast_mapping, frame)
+    except Exception as error:
+        # wcslib and AST have an exception class per kind of problem.
+        raise FitsFormatError(
+            f"{where}: can't interpret the WCS of the header: {str(error)[:200]}"
+        ) from error

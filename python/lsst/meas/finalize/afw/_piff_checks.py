@@ -1,0 +1,268 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Checks of an unpickled Piff PSF, and its update to the installed Piff."""
+
+from __future__ import annotations
+
+__all__ = ("check_psf",)
+
+import math
+import re
+from typing import Any
+
+import coord
+import galsim
+import numpy as np
+import piff
+import piff.basis_interp
+import piff.outliers
+import piff.pixelgrid
+
+from ._errors import ArchiveError, UnsupportedPersistableError
+from ._piff_globals import _STATE_CLASSES
+from ._piff_wcs import AstMapping, CelestialWcsWrapper, StackTransform, UVWcsWrapper
+
+_INTERPOLANT = re.compile(
+    r"galsim\.(Lanczos\(\d+, (True|False), |(Quintic|Cubic|Linear|Nearest|SincInterpolant|Delta)\()"
+    r"gsparams=galsim\.GSParams\([0-9eE.,+\- ]*\)\)"
+)
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_MAX_GRID = 1000
+_MAX_LANCZOS = 100
+_SCALARS = (bool, int, float, str, type(None), np.generic, bytes)
+
+
+def check_psf(psf: Any) -> None:
+    """Check a PSF restored from a pickle and bring it up to date.
+
+    Parameters
+    ----------
+    psf
+        Any object an acceptable pickle can hold; modified in place.
+
+    Raises
+    ------
+    UnsupportedPersistableError
+        If it isn't a polynomial of pixel grids.
+    ArchiveError
+        If attributes are missing, or of wrong type or size.
+    """
+    if type(psf) is not piff.SimplePSF:
+        raise UnsupportedPersistableError(f"Unsupported Piff PSF of class {type(psf).__name__}.")
+    model, interp = psf.__dict__.get("model"), psf.__dict__.get("interp")
+    if type(model) is not piff.pixelgrid.PixelGrid or type(interp) is not piff.basis_interp.BasisPolynomial:
+        raise UnsupportedPersistableError(
+            f"Unsupported Piff PSF of a {type(model).__name__} and a {type(interp).__name__}."
+        )
+    # A cache of the fit, which can be large and is made anew when needed.
+    model.__dict__.pop("_basis_profile", None)
+    model.__dict__.pop("_basis_shifts", None)
+    _check_graph(psf)
+    _check_model(model)
+    _check_interp(interp, model.size)
+    _check_outliers(psf)
+    _check_frames(psf)
+    _check_kwargs("SimplePSF", psf.kwargs)
+    _check_stars(psf)
+    _update(psf, model, interp)
+
+
+def _check_graph(root: Any) -> None:
+    """Accept plain data and listed classes only, without attributes that
+    hide methods.
+    """
+    seen: set[int] = set()
+    pending: list[Any] = [root]
+    classes = (*_STATE_CLASSES, StackTransform, AstMapping)
+    while pending:
+        obj = pending.pop()
+        if isinstance(obj, _SCALARS) or obj is np.float64 or id(obj) in seen:
+            continue
+        seen.add(id(obj))
+        cls = type(obj)
+        if cls is dict:
+            if not all(type(key) in (str, int, tuple) for key in obj):
+                raise ArchiveError("A pickled PSF has a dictionary with unusual keys.")
+            pending.extend(obj.values())
+        elif cls in (list, tuple):
+            pending.extend(obj)
+        elif cls is np.ndarray:
+            if obj.dtype.kind not in "biuf":
+                raise ArchiveError(f"A pickled PSF has an array of type {obj.dtype}.")
+        elif cls is galsim.GSParams:
+            # Restored by its own constructor, which checks types.
+            continue
+        elif cls in classes:
+            hidden = [name for name in obj.__dict__ if callable(getattr(cls, name, None))]
+            if hidden:
+                raise ArchiveError(f"A pickled {cls.__name__} replaces its method {hidden[0]!r}.")
+            pending.extend(obj.__dict__.values())
+        elif obj not in (np.float32, np.int64, np.int32, np.bool_):
+            raise ArchiveError(f"A pickled PSF contains a {cls.__name__}.")
+
+
+def _number(obj: Any, name: str, low: float = -math.inf, high: float = math.inf) -> float:
+    value = obj.__dict__.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise ArchiveError(f"Attribute {name!r} of a pickled {type(obj).__name__} isn't a number.")
+    if not low <= value <= high:
+        raise ArchiveError(f"Attribute {name!r} of a pickled {type(obj).__name__} is {value}.")
+    return float(value)
+
+
+def _check_model(model: Any) -> None:
+    """Check the pixel grid; its interpolant string is made anew, because
+    Piff evaluates it.
+    """
+    size = _number(model, "size", 1, _MAX_GRID)
+    if size != int(size):
+        raise ArchiveError(f"Pickled PixelGrid has a size of {size}.")
+    _number(model, "scale", 1e-10, 1e10)
+    interpolant = model.__dict__.get("interp")
+    if not isinstance(interpolant, galsim.interpolant.Interpolant):
+        raise ArchiveError(f"Pickled PixelGrid is interpolated by a {type(interpolant).__name__}.")
+    if isinstance(interpolant, galsim.interpolant.Lanczos):
+        _number(interpolant, "_n", 1, _MAX_LANCZOS)
+    if not isinstance(interpolant.__dict__.get("_gsparams"), galsim.GSParams):
+        raise ArchiveError("Pickled interpolant has no valid parameters.")
+    text = repr(interpolant)
+    if not _INTERPOLANT.fullmatch(text):
+        raise ArchiveError(f"Pickled interpolant is {text[:100]!r}.")
+    kwargs = model.__dict__.get("kwargs")
+    if not isinstance(kwargs, dict) or not isinstance(kwargs.get("interp", text), str):
+        raise ArchiveError("Pickled PixelGrid has malformed options.")
+    stored = kwargs.get("interp", text)
+    if not _INTERPOLANT.fullmatch(stored):
+        raise ArchiveError(f"Interpolant of a pickled PSF is given as {stored[:100]!r}; not evaluated.")
+    kwargs["interp"] = text
+    _check_kwargs("PixelGrid", {key: value for key, value in kwargs.items() if key != "interp"})
+
+
+def _check_interp(interp: Any, size: int) -> None:
+    """Check the polynomial: number of terms, shape of the coefficients."""
+    values = interp.__dict__
+    keys, orders, mask, q = (values.get(name) for name in ("_keys", "_orders", "_mask", "q"))
+    if not (isinstance(keys, list | tuple) and all(_is_identifier(key) for key in keys)):
+        raise ArchiveError("Pickled polynomial has malformed keys.")
+    if not (
+        isinstance(orders, list | tuple)
+        and len(orders) == len(keys)
+        and all(isinstance(n, int | np.integer) and 0 <= n <= 100 for n in orders)
+    ):
+        raise ArchiveError("Pickled polynomial has malformed orders.")
+    if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != tuple(n + 1 for n in orders):
+        raise ArchiveError("Pickled polynomial has a malformed mask of terms.")
+    shape = (int(size) ** 2, int(np.count_nonzero(mask)))
+    if not isinstance(q, np.ndarray) or q.dtype.kind != "f" or q.shape != shape:
+        raise ArchiveError(f"Pickled polynomial needs coefficients of shape {shape}.")
+    _check_kwargs("BasisPolynomial", values.get("kwargs"))
+
+
+def _check_outliers(psf: Any) -> None:
+    outliers = psf.__dict__.get("outliers")
+    for outlier in outliers if isinstance(outliers, list | tuple) else [outliers]:
+        if outlier is None:
+            continue
+        if type(outlier) is not piff.outliers.ChisqOutliers:
+            raise UnsupportedPersistableError(f"Unsupported Piff outliers: {type(outlier).__name__}.")
+        _check_kwargs("ChisqOutliers", outlier.__dict__.get("kwargs", {}))
+
+
+def _check_frames(psf: Any) -> None:
+    """Check coordinate systems and pointing."""
+    frames = psf.__dict__.get("wcs")
+    if not isinstance(frames, dict) or not frames or not all(type(key) is int for key in frames):
+        raise ArchiveError("Pickled PSF has no valid coordinate system.")
+    for wcs in frames.values():
+        if isinstance(wcs, galsim.PixelScale):
+            _number(wcs, "_scale", 1e-10, 1e10)
+        elif isinstance(wcs, UVWcsWrapper):
+            if not isinstance(wcs.__dict__.get("_pix_to_field"), StackTransform):
+                raise ArchiveError("Pickled UVWcsWrapper has no transform.")
+        elif isinstance(wcs, CelestialWcsWrapper):
+            _find_sky_wcs(wcs)
+        else:
+            raise UnsupportedPersistableError(f"Unsupported Piff coordinate system: {type(wcs).__name__}.")
+        if not isinstance(wcs, galsim.PixelScale):
+            for name in ("_origin", "_world_origin"):
+                position = wcs.__dict__.get(name)
+                if name in wcs.__dict__ and not isinstance(position, galsim.PositionD):
+                    raise ArchiveError(f"Pickled {type(wcs).__name__} has a malformed {name}.")
+    pointing = psf.__dict__.setdefault("pointing", None)
+    if pointing is not None and not isinstance(pointing, coord.CelestialCoord):
+        raise ArchiveError(f"Pickled PSF points to a {type(pointing).__name__}.")
+
+
+def _find_sky_wcs(wcs: Any) -> None:
+    """Find the transform in a restored wrapper, whatever its attribute is
+    called.
+    """
+    found = [v for v in wcs.__dict__.values() if isinstance(v, StackTransform) and v.class_name == "SkyWcs"]
+    if len(found) != 1:
+        raise ArchiveError(f"Pickled CelestialWcsWrapper has {len(found)} transforms.")
+    wcs._wcs = found[0]
+
+
+def _is_identifier(value: object) -> bool:
+    return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
+
+
+def _check_kwargs(name: str, kwargs: Any) -> None:
+    """Accept numbers, names and small collections of them as options: Piff
+    writes and evaluates them.
+    """
+    pending = [kwargs]
+    if not isinstance(kwargs, dict) or len(kwargs) > 100:
+        raise ArchiveError(f"Pickled {name} has malformed options.")
+    n_seen = 0
+    while pending:
+        value = pending.pop()
+        n_seen += 1
+        if isinstance(value, dict) and n_seen < 1000:
+            pending.extend(value)
+            pending.extend(value.values())
+        elif isinstance(value, list | tuple) and n_seen < 1000:
+            pending.extend(value)
+        elif isinstance(value, str):
+            if not _is_identifier(value):
+                raise ArchiveError(f"Option of a pickled {name} is {value[:100]!r}; not evaluated.")
+        elif value is not None and not isinstance(value, bool | int | float | np.number | np.bool_):
+            raise ArchiveError(f"Option of a pickled {name} is a {type(value).__name__}.")
+
+
+def _check_stars(psf: Any) -> None:
+    """Check what average position and colour are computed from."""
+    stars = psf.__dict__.get("stars", [])
+    if not isinstance(stars, list):
+        raise ArchiveError("Pickled PSF has malformed stars.")
+    psf.stars = stars
+    # Stars are objects in Piff.
+    for star in stars:
+        if type(star) is not piff.Star or type(star.__dict__.get("data")) is not piff.star.StarData:
+            raise ArchiveError(f"Pickled PSF has a {type(star).__name__} among its stars.")
+        position, properties = (star.data.__dict__.get(name) for name in ("image_pos", "properties"))
+        if not isinstance(position, galsim.PositionD) or not isinstance(properties, dict):
+            raise ArchiveError("Pickled PSF has a star without position or properties.")
+        _number(position, "x")
+        _number(position, "y")
+        for key, value in properties.items():
+            if type(key) is not str or not isinstance(value, _SCALARS):
+                raise ArchiveError(f"Property {str(key)[:40]!r} of a pickled star is no number or text.")
+
+
+def _update(psf: Any, model: Any, interp: Any) -> None:
+    """Add attributes that later versions of Piff need (spec 02 §7.1)."""
+    for obj, defaults in (
+        (psf, {"_num": None, "niter": None, "min_iter": 2}),
+        (model, {"_num": None, "_fit_flux": None, "_init": None, "_maxk": 0.0, "_stepk": 0.0}),
+        (interp, {"_num": None, "solver": "scipy"}),
+    ):
+        for name, value in defaults.items():
+            obj.__dict__.setdefault(name, value)
