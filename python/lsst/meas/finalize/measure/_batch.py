@@ -13,7 +13,7 @@ from __future__ import annotations
 
 __all__ = ("BatchPsf", "MeasureBatch", "get_psf")
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 type FloatArray = npt.NDArray[np.float64]
 type BoolArray = npt.NDArray[np.bool_]
 type IntArray = npt.NDArray[np.int64]
-
-_CHUNK_PIXELS = 2_000_000  # pixels of one group of cut-outs, ~24 MB
 
 
 @runtime_checkable
@@ -407,44 +405,39 @@ class MeasureBatch:
                 self._replacer.add_detection_planes(stamps, rows)
         return stamps
 
-    def iter_cutouts(
-        self,
-        x0: IntArray,
-        y0: IntArray,
-        width: IntArray,
-        height: IntArray,
-        rows: IntArray | None = None,
-    ) -> Iterator[tuple[IntArray, IntArray, StampSet]]:
-        """Cut out windows of different sizes, in groups of similar size.
+    def bits(self, names: Iterable[str], name: str) -> int:
+        """Return the OR of the bits of some mask planes.
 
         Parameters
         ----------
-        x0, y0, width, height : `numpy.ndarray`
-            Windows, int64 of shape (n,).
-        rows : `numpy.ndarray`, optional
-            Indices of the stars, in the order of ``x0``; default all.
+        names : iterable of `str`
+            Mask planes; a known one that the image lacks has no bit.
+        name : `str`
+            Name of the plugin, for the error message.
 
-        Yields
+        Raises
         ------
-        positions : `numpy.ndarray`
-            Which of the given windows are in the group.
-        rows : `numpy.ndarray`
-            Indices of their stars.
-        stamps : `StampSet`
-            Cut-outs that begin at x0, y0 and are at least as large as the
-            windows asked for: a window is ``[: height[k], : width[k]]``.
+        MeasurementFatalError
+            Raised if there is no such mask plane.
         """
-        if rows is None:
-            rows = np.arange(len(self))
-        # A window's padded size is the next multiple of 16, or of 1/4 of its
-        # leading power of two, so that groups are few and waste is small.
-        sizes = np.stack([_padded_size(np.asarray(width)), _padded_size(np.asarray(height))], axis=1)
-        for w, h in np.unique(sizes, axis=0):
-            members = np.flatnonzero((sizes[:, 0] == w) & (sizes[:, 1] == h))
-            step = max(1, _CHUNK_PIXELS // max(1, int(w) * int(h)))
-            for start in range(0, len(members), step):
-                part = members[start : start + step]
-                yield part, rows[part], self.cutout(x0[part], y0[part], int(w), int(h), rows[part])
+        nowhere = np.zeros(0, dtype=np.int64)
+        try:
+            return cut_stamps(self.exposure, nowhere, nowhere, 1, 1).bits(names)
+        except ValueError as err:
+            raise MeasurementFatalError(f"Plugin {name}: {err}") from err
+
+    def mask_at(self, x: IntArray, y: IntArray) -> npt.NDArray[np.uint32]:
+        """Return the mask of pixels that are on the image.
+
+        Parameters
+        ----------
+        x, y : `numpy.ndarray`
+            PARENT columns and rows.
+        """
+        origin_x, origin_y = self.image_origin
+        planes = self.exposure.mask.array[y - origin_y, x - origin_x]
+        shifts = 8 * np.arange(planes.shape[1], dtype=np.uint32)
+        return np.bitwise_or.reduce(planes.astype(np.uint32) << shifts, axis=1)
 
     # PSF.
 
@@ -509,11 +502,3 @@ class MeasureBatch:
     def get(self, name: str) -> Any:
         """Return a column of the catalogue, `None` if there is none."""
         return self.catalog[name] if name in self.catalog.schema else None
-
-
-def _padded_size(size: IntArray) -> IntArray:
-    """Round window sizes up so that few different ones are left."""
-    size = np.maximum(size, 1)
-    leading = 2 ** np.floor(np.log2(size)).astype(np.int64)
-    unit = np.maximum(leading // 4, 16)
-    return (size + unit - 1) // unit * unit

@@ -1,0 +1,102 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Calibrations at the stars' positions (spec 03 §3.9)."""
+
+from __future__ import annotations
+
+__all__ = ("LocalPhotoCalibPlugin", "LocalWcsPlugin")
+
+from collections.abc import MutableMapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..catalogs import Schema
+from ._batch import MeasureBatch
+from ._plugin import FLUX_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
+from ._tangent import tangent_jacobians
+
+
+@register("base_LocalPhotoCalib")
+class LocalPhotoCalibPlugin(SingleFramePlugin):
+    """Factor from counts to nanojansky at the centroid."""
+
+    execution_order: ClassVar[float] = FLUX_ORDER
+
+    def __init__(
+        self,
+        config: SingleFramePluginConfig,
+        name: str,
+        schema: Schema,
+        metadata: MutableMapping[str, Any],
+    ) -> None:
+        super().__init__(config, name, schema, metadata)
+        schema.add_flag(f"{name}_flag", doc="Set for any fatal failure")
+        schema.add_field(
+            name, "D", doc="Local approximation of the PhotoCalib calibration factor at the centroid"
+        )
+        schema.add_field(f"{name}Err", "D", doc="Error on the local approximation of the PhotoCalib factor")
+
+    def measure(self, batch: MeasureBatch) -> None:
+        scaling = batch.exposure.photometric_scaling
+        batch.fail(~batch.centroid_ok, self.name)
+        if scaling is None:
+            batch.fail(np.arange(len(batch)), self.name)
+            return
+        rows = np.flatnonzero(batch.centroid_ok)
+        values = np.asarray(scaling(x=batch.x[rows], y=batch.y[rows]), dtype=np.float64)
+        batch.catalog[self.name][rows] = values * _nanojansky_per(scaling, batch.exposure)
+
+
+def _nanojansky_per(scaling: Any, exposure: Any) -> float:
+    """Return the factor from the scaling's unit to nJy per image unit."""
+    import astropy.units as u
+
+    product = scaling.unit * exposure.image.unit
+    if product.is_equivalent(u.nJy):
+        return float(product.to(u.nJy))
+    return float(scaling.unit.to(u.nJy / u.ct)) if scaling.unit.is_equivalent(u.nJy / u.ct) else 1.0
+
+
+@register("base_LocalWcs")
+class LocalWcsPlugin(SingleFramePlugin):
+    """CD matrix of the WCS at the centroid."""
+
+    execution_order: ClassVar[float] = FLUX_ORDER
+
+    def __init__(
+        self,
+        config: SingleFramePluginConfig,
+        name: str,
+        schema: Schema,
+        metadata: MutableMapping[str, Any],
+    ) -> None:
+        super().__init__(config, name, schema, metadata)
+        schema.add_flag(f"{name}_flag", doc="Set for any fatal failure")
+        for i in (1, 2):
+            for j in (1, 2):
+                schema.add_field(
+                    f"{name}_CDMatrix_{i}_{j}",
+                    "D",
+                    doc=f"({i}, {j}) element of the CDMatrix for the linear approximation of the WCS at the "
+                    "src location, gives units in radians.",
+                )
+
+    def measure(self, batch: MeasureBatch) -> None:
+        projection = batch.exposure.sky_projection
+        batch.fail(~batch.centroid_ok, self.name)
+        if projection is None:
+            batch.fail(np.arange(len(batch)), self.name)
+            return
+        rows = np.flatnonzero(batch.centroid_ok)
+        matrices = tangent_jacobians(projection, batch.x[rows], batch.y[rows])
+        for i in range(2):
+            for j in range(2):
+                batch.catalog[f"{self.name}_CDMatrix_{i + 1}_{j + 1}"][rows] = matrices[:, i, j]

@@ -1,0 +1,434 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Replacement of other sources by noise (spec 03 §2).
+
+Upstream changes the exposure for one source after the other.  Here one image
+with noise in place of all sources is made; a star's own pixels are pasted into
+its private cut-outs of it, after what measuring the stars before it would have
+left behind.
+"""
+
+from __future__ import annotations
+
+__all__ = ("DetectedFootprints", "NoiseReplacer", "find_rows", "get_footprints_from_catalog")
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..catalogs import Footprints, SourceCatalog, StampSet
+from ._stats import clipped_mean_std
+from ._ziggurat import seed_state, ziggurat_tables
+
+if TYPE_CHECKING:
+    from lsst.images import VisitImage
+
+    from ._config import NoiseReplacerConfig
+
+type IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class DetectedFootprints:
+    """Footprints of everything detected on an image.
+
+    Parameters
+    ----------
+    id, parent : `numpy.ndarray`
+        Identifiers of sources and their parents (0: none), int64 (M,).
+    footprints : `Footprints`
+        Their footprints.
+    """
+
+    id: IntArray
+    parent: IntArray
+    footprints: Footprints
+
+
+def get_footprints_from_catalog(catalog: SourceCatalog) -> DetectedFootprints:
+    """Return the footprints of a catalogue's sources.
+
+    Parameters
+    ----------
+    catalog : `SourceCatalog`
+        Catalogue with footprints.
+
+    Returns
+    -------
+    detected : `DetectedFootprints`
+        Identifiers, parents and footprints in catalogue order.
+
+    Raises
+    ------
+    ValueError
+        Raised if the catalogue has no footprints.
+    """
+    if catalog.footprints is None:
+        raise ValueError("The source catalogue has no footprints.")
+    return DetectedFootprints(catalog["id"], catalog["parent"], catalog.footprints)
+
+
+def _some(values: npt.ArrayLike) -> str:
+    """Format up to five values for an error message."""
+    array = np.asarray(values)
+    return ", ".join(str(v) for v in array[:5]) + (", …" if len(array) > 5 else "")
+
+
+def find_rows(detected: DetectedFootprints, ids: IntArray, what: str) -> IntArray:
+    """Return where identifiers are among the detected ones.
+
+    Parameters
+    ----------
+    detected : `DetectedFootprints`
+        Everything detected.
+    ids : `numpy.ndarray`
+        Identifiers to look up.
+    what : `str`
+        What they are of, for the error message.
+
+    Returns
+    -------
+    rows : `numpy.ndarray`
+        Row of each identifier, int64.
+
+    Raises
+    ------
+    ValueError
+        Raised if one is not there.
+    """
+    order = np.argsort(detected.id, kind="stable")
+    position = np.searchsorted(detected.id[order], ids)
+    rows = order[np.minimum(position, max(len(order) - 1, 0))] if len(order) else np.zeros(0, np.int64)
+    missing = np.ones(len(ids), dtype=bool) if not len(order) else detected.id[rows] != ids
+    if missing.any():
+        raise ValueError(f"{what} have no footprint in the source catalogue: {_some(ids[missing])}.")
+    return rows.astype(np.int64)
+
+
+class NoiseReplacer:
+    """Pixels of stars among noise.
+
+    Parameters
+    ----------
+    config : `NoiseReplacerConfig`
+        How to make the noise.
+    exposure : `lsst.images.VisitImage`
+        Image with all sources.  It is not changed.
+    detected : `DetectedFootprints`
+        All sources on the image.
+    measured_ids : `numpy.ndarray`
+        Identifiers of the stars to measure, in the order of measurement.
+    exposure_id : `int`, optional
+        Identifier to seed the generator with.
+    noise_image : `numpy.ndarray`, optional
+        Noise to use instead of a random one, shaped like the image.
+
+    Raises
+    ------
+    ValueError
+        Raised if identifiers are not unique or not found, if a source has no
+        footprint or one that leaves the image, or if parents form a cycle.
+    """
+
+    def __init__(
+        self,
+        config: NoiseReplacerConfig,
+        exposure: VisitImage,
+        detected: DetectedFootprints,
+        measured_ids: IntArray,
+        exposure_id: int | None = None,
+        noise_image: npt.NDArray[np.float32] | None = None,
+    ) -> None:
+        self._exposure = exposure
+        self._source = np.ascontiguousarray(exposure.image.array, dtype=np.float32)
+        self._origin = exposure.bbox.x.start, exposure.bbox.y.start
+        self._detected = detected
+        self._footprints = detected.footprints
+        self._check_input()
+        is_heavy = self._footprints.is_heavy
+        # Footprints with pixels of their own: heavy ones and whole parents.
+        self._replaced = np.flatnonzero(is_heavy | (detected.parent == 0))
+        self._top_level = np.flatnonzero(detected.parent == 0)
+        self._bboxes = np.asarray(self._footprints.bboxes, dtype=np.int64)
+        self._check_bounds()
+        self._own = self._resolve_own(find_rows(detected, np.asarray(measured_ids), "Measured sources"))
+        self._start = np.where(is_heavy, self._footprints.heavy_offsets[:-1], -1).astype(np.int64)
+        self._keep, n_keep = self._plan_kept_noise()
+        self._noise = np.zeros(n_keep, dtype=np.float32)
+        self._covered: npt.NDArray[np.bool_] | None = None
+        self._plane = np.array(self._source, dtype=np.float32, order="C")
+        if noise_image is None:
+            self._fill(config, exposure_id)
+        else:
+            self._fill_from(noise_image)
+        self._overwritten = self._find_overwritten()
+
+    def _check_input(self) -> None:
+        ids, counts = np.unique(self._detected.id, return_counts=True)
+        if (counts > 1).any():
+            raise ValueError(f"Source ids are not unique: {_some(ids[counts > 1])}.")
+        absent = ~self._footprints.present
+        if absent.any():
+            raise ValueError(f"Sources without a footprint: {_some(self._detected.id[absent])}.")
+
+    def _check_bounds(self) -> None:
+        box = self._exposure.bbox
+        outside = (
+            (self._bboxes[:, 0] < box.x.start)
+            | (self._bboxes[:, 1] < box.y.start)
+            | (self._bboxes[:, 2] >= box.x.stop)
+            | (self._bboxes[:, 3] >= box.y.stop)
+        ) & (self._footprints.area > 0)
+        rows = self._replaced[outside[self._replaced]]
+        if len(rows):
+            raise ValueError(
+                f"Footprints of sources {_some(self._detected.id[rows])} reach outside the image "
+                f"{box}; the first has the bounding box {self._bboxes[rows[0]].tolist()}."
+            )
+
+    def _resolve_own(self, rows: IntArray) -> IntArray:
+        """Return whose pixels each star is measured with: its own, or those
+        of its nearest ancestor that has pixels.
+        """
+        has_pixels = np.zeros(len(self._detected.id), dtype=bool)
+        has_pixels[self._replaced] = True
+        own = rows.copy()
+        for _ in range(len(has_pixels) + 1):
+            light = np.flatnonzero(~has_pixels[own])
+            if not len(light):
+                return own
+            own[light] = find_rows(self._detected, self._detected.parent[own[light]], "Parents")
+        raise ValueError(f"Parents of sources {_some(self._detected.id[rows[light]])} form a cycle.")
+
+    def _plan_kept_noise(self) -> tuple[IntArray, int]:
+        """Return where the noise of the stars' footprints will be stored."""
+        keep = np.full(len(self._detected.id), -1, dtype=np.int64)
+        used = np.unique(self._own)
+        area = np.asarray(self._footprints.area, dtype=np.int64)[used]
+        keep[used] = np.cumsum(area) - area
+        return keep, int(area.sum())
+
+    @property
+    def _spans(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        f = self._footprints
+        return f.span_offsets, f.span_y, f.span_x0, f.span_x1
+
+    def _noise_parameters(self, config: NoiseReplacerConfig) -> tuple[float, float, np.ndarray]:
+        """Return mean, standard deviation and variance plane (spec 03 §2.4).
+
+        ``self._plane`` serves as scratch space.
+        """
+        offset = float(config.noiseOffset)
+        none = np.zeros((0, 0), dtype=np.float32)
+        background = (self._exposure.metadata or {}).get("BGMEAN")
+        if config.noiseSource == "variance":
+            # Upstream takes the box of these pixels as LOCAL, which is wrong
+            # unless XY0 is 0; this uses the right ones.
+            return offset, 0.0, np.ascontiguousarray(self._exposure.variance.array, dtype=np.float32)
+        if config.noiseSource == "variance_median":
+            variance = self._exposure.variance.array
+            variance = variance[np.isfinite(variance)]
+            if not len(variance):
+                raise ValueError("No pixel has a finite variance; noise cannot be made of it.")
+            return offset, float(np.sqrt(np.median(variance))), none
+        if config.noiseSource == "meta" and background is not None:
+            return offset, float(np.sqrt(float(_as_number(background)))), none
+        try:
+            mean, std = clipped_mean_std(self._plane, overwrite=True)
+        except ValueError:
+            raise ValueError("No pixel of the image is finite; noise cannot be measured on it.") from None
+        self._plane[...] = self._source
+        return mean + offset, std, none
+
+    def _fill(self, config: NoiseReplacerConfig, exposure_id: int | None) -> None:
+        """Write noise over all sources."""
+        from ._noise_kernels import fill_noise
+
+        mean, std, variance = self._noise_parameters(config)
+        multiplier = int(config.noiseSeedMultiplier)
+        if multiplier == 0:
+            seed = 1
+        else:
+            seed = multiplier * exposure_id if exposure_id else multiplier
+        fill_noise(
+            self._plane,
+            *self._origin,
+            self._replaced,
+            *self._spans,
+            seed_state(seed),
+            *ziggurat_tables(),
+            mean,
+            std,
+            variance,
+            self._keep,
+            self._noise,
+        )
+
+    def _fill_from(self, noise_image: npt.NDArray[np.float32]) -> None:
+        """Write the pixels of an image over all sources."""
+        if noise_image.shape != self._plane.shape:
+            raise ValueError(f"The noise image is {noise_image.shape}, the image {self._plane.shape}.")
+        plane = np.ascontiguousarray(noise_image, dtype=np.float32)
+        every = np.full_like(self._start, -1)
+        self._paste_all(self._plane[None], self._origin, self._replaced, every, plane=plane)
+        used = np.unique(self._own)
+        _, y, x = self._footprints.pixels(used)
+        self._noise[:] = noise_image[y - self._origin[1], x - self._origin[0]]
+
+    def _find_overwritten(self) -> bool:
+        """Tell whether the noise of a star was overwritten by another's."""
+        used = np.unique(self._own)
+        _, y, x = self._footprints.pixels(used)
+        now = self._plane[y - self._origin[1], x - self._origin[0]]
+        return not np.array_equal(now, self._noise, equal_nan=True)
+
+    def _paste_all(
+        self,
+        images: np.ndarray,
+        origin: tuple[Any, Any],
+        order: IntArray,
+        start: IntArray,
+        *,
+        values: np.ndarray | None = None,
+        plane: np.ndarray | None = None,
+        count: IntArray | None = None,
+    ) -> None:
+        """Write footprints, in order, into stamps."""
+        from ._noise_kernels import paste_all
+
+        n = len(images)
+        paste_all(
+            images,
+            np.broadcast_to(np.asarray(origin[0], dtype=np.int64), (n,)).copy(),
+            np.broadcast_to(np.asarray(origin[1], dtype=np.int64), (n,)).copy(),
+            order,
+            np.full(n, len(order), dtype=np.int64) if count is None else count,
+            self._bboxes,
+            *self._spans,
+            start,
+            self._footprints.heavy_image if values is None else values,
+            self._source if plane is None else plane,
+            *self._origin,
+        )
+
+    def _cut_noise(self, stamps: StampSet) -> None:
+        """Put the noise image into stamps."""
+        n, height, width = stamps.image.shape
+        columns = (stamps.x0 - self._origin[0])[:, None] + np.arange(width)
+        rows = (stamps.y0 - self._origin[1])[:, None] + np.arange(height)
+        image = self._plane[
+            np.clip(rows, 0, self._plane.shape[0] - 1)[:, :, None],
+            np.clip(columns, 0, self._plane.shape[1] - 1)[:, None, :],
+        ]
+        if stamps.valid is not None:
+            image[~stamps.valid] = 0
+        stamps.image = image
+
+    def insert(self, stamps: StampSet, rows: IntArray) -> None:
+        """Show stars among noise.
+
+        Parameters
+        ----------
+        stamps : `StampSet`
+            Cut-outs whose image is replaced.
+        rows : `numpy.ndarray`
+            Which of the measured stars they are of.
+        """
+        self._cut_noise(stamps)
+        if self._overwritten:
+            # A star that has been measured leaves its own noise behind, also
+            # where another's had been drawn over it.
+            self._paste_all(
+                stamps.image,
+                (stamps.x0, stamps.y0),
+                self._own,
+                self._keep,
+                values=self._noise,
+                count=np.asarray(rows, dtype=np.int64),
+            )
+        self._paste_own(stamps.image, stamps, rows, self._start, self._footprints.heavy_image)
+
+    def _paste_own(
+        self, images: np.ndarray, stamps: StampSet, rows: IntArray, start: IntArray, values: np.ndarray
+    ) -> None:
+        """Write each star's own footprint into its stamp."""
+        from ._noise_kernels import paste_own
+
+        paste_own(
+            images,
+            stamps.x0,
+            stamps.y0,
+            self._own[rows],
+            *self._spans,
+            start,
+            values,
+            self._source,
+            *self._origin,
+        )
+
+    def restore(self, stamps: StampSet) -> None:
+        """Show the image as upstream leaves it after measuring.
+
+        Only footprints of top level are restored, with the pixels stored in
+        them if they are heavy (spec 03 §2.3).
+
+        Parameters
+        ----------
+        stamps : `StampSet`
+            Cut-outs whose image is replaced.
+        """
+        self._cut_noise(stamps)
+        where = (stamps.x0, stamps.y0)
+        self._paste_all(stamps.image, where, self._own, self._keep, values=self._noise)
+        self._paste_all(stamps.image, where, self._top_level, self._start)
+
+    def add_detection_planes(self, stamps: StampSet, rows: IntArray) -> None:
+        """Add the mask planes THISDET and OTHERDET to cut-outs.
+
+        Parameters
+        ----------
+        stamps : `StampSet`
+            Cut-outs whose mask is extended.
+        rows : `numpy.ndarray`
+            Which of the measured stars they are of.
+
+        Raises
+        ------
+        ValueError
+            Raised if the mask has no two bits left.
+        """
+        planes = dict(stamps.planes)
+        for name in ("THISDET", "OTHERDET"):
+            if name not in planes:
+                planes[name] = min(set(range(64)) - set(planes.values()))
+        if max(planes.values()) > 31:
+            raise ValueError("The mask has no bits left for THISDET and OTHERDET.")
+        # Pixels of every footprint are taken from the beginning of `ones`.
+        ones = np.ones(int(np.max(self._footprints.area, initial=0)), dtype=np.float32)
+        start = np.zeros_like(self._start)
+        this, other = np.zeros_like(stamps.image), np.zeros_like(stamps.image)
+        where = (stamps.x0, stamps.y0)
+        self._paste_all(other, where, self._replaced, start, values=ones)
+        self._paste_own(this, stamps, rows, start, ones)
+        bit_this, bit_other = (np.uint32(1 << planes[p]) for p in ("THISDET", "OTHERDET"))
+        mask = stamps.mask & ~(bit_this | bit_other)
+        mask[this > 0] |= bit_this
+        mask[(other > 0) & (this == 0)] |= bit_other
+        stamps.mask, stamps.planes = mask, planes
+
+
+def _as_number(value: Any) -> float:
+    """Return a metadata value as a number."""
+    try:
+        return float(value[-1] if isinstance(value, list | tuple) else value)
+    except (TypeError, ValueError) as err:
+        raise ValueError(f"Metadata entry BGMEAN is not a number: {value!r}.") from err

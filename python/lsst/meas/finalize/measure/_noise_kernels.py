@@ -1,0 +1,231 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Compiled kernels of noise replacement; import this module lazily."""
+
+from __future__ import annotations
+
+__all__ = ("draw_normal", "fill_noise", "paste_all", "paste_own")
+
+import math
+
+import numba
+import numpy as np
+
+from ._ziggurat import TAIL
+
+_F = np.float32
+_U = np.uint32
+
+
+@numba.njit(cache=True)
+def _regenerate(state):  # type: ignore[no-untyped-def]
+    """Make the next 624 words of MT19937."""
+    for i in range(624):
+        y = (state[i] & _U(0x80000000)) | (state[(i + 1) % 624] & _U(0x7FFFFFFF))
+        value = state[(i + 397) % 624] ^ (y >> _U(1))
+        if y & _U(1):
+            value ^= _U(0x9908B0DF)
+        state[i] = value
+    state[624] = _U(0)
+
+
+@numba.njit(cache=True)
+def _word(state):  # type: ignore[no-untyped-def]
+    """Return the next 32-bit word."""
+    if state[624] >= _U(624):
+        _regenerate(state)
+    y = state[state[624]]
+    state[624] += _U(1)
+    y ^= y >> _U(11)
+    y ^= (y << _U(7)) & _U(0x9D2C5680)
+    y ^= (y << _U(15)) & _U(0xEFC60000)
+    y ^= y >> _U(18)
+    return np.int64(y)
+
+
+@numba.njit(cache=True)
+def _normal(state, accept, width, height):  # type: ignore[no-untyped-def]
+    """Return a standard normal deviate (spec 03 §2.5)."""
+    while True:
+        n = _word(state)
+        i = n & 255
+        j = (n >> 8) & 0xFFFFFF
+        sign = 1.0 if i >= 128 else -1.0
+        i &= 127
+        x = j * width[i]
+        if j < accept[i]:
+            return sign * x
+        if i < 127:
+            y = height[i + 1] + (height[i] - height[i + 1]) * (_word(state) / 4294967296.0)
+        else:
+            u1 = 1.0 - _word(state) / 4294967296.0
+            u2 = _word(state) / 4294967296.0
+            x = TAIL - math.log(u1) / TAIL
+            y = math.exp(-TAIL * (x - 0.5 * TAIL)) * u2
+        if y < math.exp(-0.5 * x * x):
+            return sign * x
+
+
+@numba.njit(cache=True)
+def draw_normal(state, accept, width, height, out):  # type: ignore[no-untyped-def]
+    """Fill an array with standard normal deviates."""
+    for k in range(len(out)):
+        out[k] = _normal(state, accept, width, height)
+
+
+@numba.njit(cache=True)
+def fill_noise(
+    plane,
+    origin_x,
+    origin_y,
+    order,
+    offsets,
+    span_y,
+    span_x0,
+    span_x1,
+    state,
+    accept,
+    width,
+    height,
+    mean,
+    std,
+    variance,
+    keep,
+    noise,
+):  # type: ignore[no-untyped-def]
+    """Replace footprints by noise, in order.
+
+    A deviate is drawn for every pixel of a footprint's bounding box.  Spans
+    are sorted.  With a non-empty ``variance`` plane the standard deviation is
+    that of the pixel.  ``noise`` receives the values of footprint k from
+    ``keep[k]`` on, unless that is negative.
+    """
+    use_variance = variance.size > 0
+    mean32, std32 = _F(mean), _F(std)
+    for k in order:
+        first, last = offsets[k], offsets[k + 1]
+        if first == last:
+            continue
+        x_min, x_max = span_x0[first], span_x1[first]
+        for s in range(first, last):
+            x_min = min(x_min, span_x0[s])
+            x_max = max(x_max, span_x1[s])
+        s = first
+        out = keep[k]
+        for y in range(span_y[first], span_y[last - 1] + 1):
+            for x in range(x_min, x_max + 1):
+                g = _F(_normal(state, accept, width, height))
+                while s < last and span_y[s] == y and span_x1[s] < x:
+                    s += 1
+                if s < last and span_y[s] == y and span_x0[s] <= x:
+                    if use_variance:
+                        v = _F(g * _F(math.sqrt(variance[y - origin_y, x - origin_x])))
+                        if mean != 0.0:
+                            v = _F(v + mean32)
+                    else:
+                        v = _F(_F(g * std32) + mean32)
+                    plane[y - origin_y, x - origin_x] = v
+                    if out >= 0:
+                        noise[out] = v
+                        out += 1
+            while s < last and span_y[s] == y:
+                s += 1
+
+
+@numba.njit(cache=True)
+def _paste(image, x0, y0, k, offsets, span_y, span_x0, span_x1, start, values, plane, origin_x, origin_y):  # type: ignore[no-untyped-def]
+    """Write footprint k's pixels into a stamp.
+
+    Pixels are taken from ``values`` from ``start`` on, or from ``plane`` if
+    ``start`` is negative.
+    """
+    height, width = image.shape
+    position = start
+    for s in range(offsets[k], offsets[k + 1]):
+        y = span_y[s]
+        a, b = span_x0[s], span_x1[s]
+        if y0 <= y < y0 + height:
+            for x in range(max(a, x0), min(b, x0 + width - 1) + 1):
+                if start >= 0:
+                    image[y - y0, x - x0] = values[position + x - a]
+                else:
+                    image[y - y0, x - x0] = plane[y - origin_y, x - origin_x]
+        position += b - a + 1
+
+
+@numba.njit(cache=True)
+def paste_own(
+    images, x0, y0, which, offsets, span_y, span_x0, span_x1, start, values, plane, origin_x, origin_y
+):  # type: ignore[no-untyped-def]
+    """Write footprint ``which[n]`` into stamp n."""
+    for n in range(len(images)):
+        k = which[n]
+        _paste(
+            images[n],
+            x0[n],
+            y0[n],
+            k,
+            offsets,
+            span_y,
+            span_x0,
+            span_x1,
+            start[k],
+            values,
+            plane,
+            origin_x,
+            origin_y,
+        )
+
+
+@numba.njit(cache=True)
+def paste_all(
+    images,
+    x0,
+    y0,
+    order,
+    count,
+    bboxes,
+    offsets,
+    span_y,
+    span_x0,
+    span_x1,
+    start,
+    values,
+    plane,
+    origin_x,
+    origin_y,
+):  # type: ignore[no-untyped-def]
+    """Write footprints ``order[: count[n]]``, in order, into stamp n."""
+    height, width = images.shape[1:]
+    for n in range(len(images)):
+        for m in range(count[n]):
+            k = order[m]
+            if (
+                bboxes[k, 0] >= x0[n] + width
+                or bboxes[k, 2] < x0[n]
+                or bboxes[k, 1] >= y0[n] + height
+                or bboxes[k, 3] < y0[n]
+            ):
+                continue
+            _paste(
+                images[n],
+                x0[n],
+                y0[n],
+                k,
+                offsets,
+                span_y,
+                span_x0,
+                span_x1,
+                start[k],
+                values,
+                plane,
+                origin_x,
+                origin_y,
+            )

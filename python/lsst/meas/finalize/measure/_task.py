@@ -1,0 +1,235 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""The task that runs measurement plugins on a catalogue's stars."""
+
+from __future__ import annotations
+
+__all__ = ("SingleFrameMeasurementTask",)
+
+from collections.abc import Iterator, MutableMapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from lsst.images import VisitImage
+from lsst.pipe.base import Task
+
+from ..catalogs import Footprints, Schema, SourceCatalog
+from ._batch import BatchPsf, MeasureBatch, get_psf
+from ._config import SingleFrameMeasurementConfig
+from ._noise import DetectedFootprints, NoiseReplacer, find_rows, get_footprints_from_catalog
+from ._plugin import CENTROID_ORDER, MeasurementFatalError, SingleFramePlugin, plugin_registry
+
+_BLENDEDNESS = "base_Blendedness"
+
+
+@runtime_checkable
+class _BlendednessHooks(Protocol):
+    """What the task calls of ``base_Blendedness`` outside the plugin loop."""
+
+    def measure_child_pixels(self, batch: MeasureBatch) -> None:
+        """Measure stars with only their own pixels present."""
+        ...
+
+    def measure_parent_pixels(self, batch: MeasureBatch) -> None:
+        """Measure stars on the image with all sources."""
+        ...
+
+
+class SingleFrameMeasurementTask(Task):
+    """Measure stars on one image, each with its neighbours replaced by noise.
+
+    Parameters
+    ----------
+    schema : `Schema`
+        Schema that receives slots, aliases and the plugins' fields.
+    algMetadata : mapping, optional
+        Receives values the plugins publish, such as aperture radii.
+    **kwargs
+        Passed on to `lsst.pipe.base.Task`.
+
+    Raises
+    ------
+    lsst.pex.config.FieldValidationError
+        Raised if the configuration is not valid.
+    MeasurementFatalError
+        Raised if a plugin needs a slot that is not defined.
+    """
+
+    ConfigClass: ClassVar[type[SingleFrameMeasurementConfig]] = SingleFrameMeasurementConfig
+    _DefaultName: ClassVar[str] = "measurement"
+    config: Any
+
+    def __init__(
+        self, schema: Schema, algMetadata: MutableMapping[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.config.validate()
+        self.schema = schema
+        self.algMetadata: MutableMapping[str, Any] = {} if algMetadata is None else algMetadata
+        self.config.slots.set_aliases(schema)
+        self.plugins = self._make_plugins(self.config.plugins, "")
+        self.undeblendedPlugins = self._make_plugins(self.config.undeblended, self.config.undeblendedPrefix)
+        if "base_InvalidPsf_flag" not in schema:
+            schema.add_flag("base_InvalidPsf_flag", doc="Invalid PSF at this location.")
+
+    def _make_plugins(self, choice: Any, prefix: str) -> dict[str, SingleFramePlugin]:
+        """Construct the active plugins by execution order and name."""
+        names = sorted(set(choice.names), key=lambda name: (plugin_registry[name].execution_order, name))
+        return {
+            name: plugin_registry[name](choice[name], prefix + name, self.schema, self.algMetadata)
+            for name in names
+        }
+
+    def _run_order(self) -> Iterator[tuple[str, SingleFramePlugin]]:
+        """Yield the plugins as they are run: the centroid slot's is first."""
+        first = self.config.slots.centroid
+        if first in self.plugins:
+            yield first, self.plugins[first]
+        for name, plugin in self.plugins.items():
+            if name != first:
+                yield name, plugin
+
+    def measure(self, measCat: SourceCatalog, exposure: VisitImage, **kwargs: Any) -> None:
+        """Do the same as `run`."""
+        self.run(measCat, exposure, **kwargs)
+
+    def run(
+        self,
+        measCat: SourceCatalog,
+        exposure: VisitImage,
+        noiseImage: npt.NDArray[np.float32] | None = None,
+        exposureId: int | None = None,
+        beginOrder: float | None = None,
+        endOrder: float | None = None,
+        footprints: SourceCatalog | DetectedFootprints | None = None,
+        psf: BatchPsf | None = None,
+        color: npt.NDArray[np.float64] | None = None,
+    ) -> None:
+        """Run the plugins and fill their columns.
+
+        Parameters
+        ----------
+        measCat : `SourceCatalog`
+            Stars to measure; its columns are written.
+        exposure : `lsst.images.VisitImage`
+            Image, which is not changed.
+        noiseImage : `numpy.ndarray`, optional
+            Noise to use instead of a random one, shaped like the image.
+        exposureId : `int`, optional
+            Identifier to seed the noise with.
+        beginOrder, endOrder : `float`, optional
+            Run only plugins with an execution order in this half-open range.
+            With ``endOrder`` no undeblended plugins are run.
+        footprints : `SourceCatalog` or `DetectedFootprints`, optional
+            Everything detected on the image; by default ``measCat`` itself.
+        psf : `BatchPsf`, optional
+            PSF; by default that of the exposure.
+        color : `numpy.ndarray`, optional
+            Colours of the stars for a chromatic PSF; by default its average
+            colour is used.
+
+        Raises
+        ------
+        MeasurementFatalError
+            Raised if no star can be measured.
+        ValueError
+            Raised if the catalogue lacks fields or if footprints don't fit
+            catalogue or image.
+        """
+        self._check_schema(measCat)
+        if psf is None:
+            psf = get_psf(exposure)
+        detected = None
+        if footprints is not None or self.config.doReplaceWithNoise or measCat.footprints is not None:
+            detected = _as_detected(measCat if footprints is None else footprints)
+        replacer = None
+        if self.config.doReplaceWithNoise and detected is not None:
+            replacer = self._make_replacer(measCat, exposure, detected, exposureId, noiseImage)
+        batch = MeasureBatch(
+            measCat,
+            exposure,
+            psf=psf,
+            footprints=_own_footprints(measCat, detected),
+            replacer=replacer,
+            color=color,
+        )
+        self._run_plugins(batch, beginOrder, endOrder)
+        blendedness = self.plugins.get(_BLENDEDNESS)
+        if isinstance(blendedness, _BlendednessHooks):
+            blendedness.measure_child_pixels(batch)
+        restored = batch.restored()
+        if endOrder is None:
+            for plugin in self.undeblendedPlugins.values():
+                self._run_plugin(plugin, restored)
+        if isinstance(blendedness, _BlendednessHooks):
+            blendedness.measure_parent_pixels(restored)
+
+    def _check_schema(self, catalog: SourceCatalog) -> None:
+        if not catalog.schema.contains_schema(self.schema):
+            missing = [f.name for f in self.schema if f.name not in catalog.schema.names]
+            raise ValueError(
+                f"The catalogue's schema does not contain that of the measurement; missing fields: {missing}."
+            )
+
+    def _make_replacer(
+        self,
+        catalog: SourceCatalog,
+        exposure: VisitImage,
+        detected: DetectedFootprints,
+        exposure_id: int | None,
+        noise_image: npt.NDArray[np.float32] | None,
+    ) -> NoiseReplacer:
+        """Make the noise and record in the metadata how."""
+        config = self.config.noiseReplacer
+        replacer = NoiseReplacer(config, exposure, detected, catalog["id"], exposure_id, noise_image)
+        catalog.metadata["NOISE_SEED_MULTIPLIER"] = int(config.noiseSeedMultiplier)
+        catalog.metadata["NOISE_SOURCE"] = str(config.noiseSource)
+        catalog.metadata["NOISE_OFFSET"] = float(config.noiseOffset)
+        if exposure_id is not None:
+            catalog.metadata["NOISE_EXPOSURE_ID"] = int(exposure_id)
+        return replacer
+
+    def _run_plugins(self, batch: MeasureBatch, begin: float | None, end: float | None) -> None:
+        for _, plugin in self._run_order():
+            if begin is not None and plugin.execution_order < begin:
+                continue
+            if end is not None and plugin.execution_order >= end:
+                break
+            self._run_plugin(plugin, batch)
+            if plugin.execution_order <= CENTROID_ORDER:
+                batch.invalidate()
+
+    def _run_plugin(self, plugin: SingleFramePlugin, batch: MeasureBatch) -> None:
+        """Run one plugin; what it doesn't expect fails all stars."""
+        if not plugin.config.doMeasure or len(batch) == 0:
+            return
+        try:
+            plugin.measure(batch)
+        except (MeasurementFatalError, MemoryError):
+            raise
+        except Exception:
+            # As upstream: one plugin's failure must not lose the others.
+            self.log.warning("Plugin %s failed on %d stars.", plugin.name, len(batch), exc_info=True)
+            plugin.fail(batch, np.arange(len(batch)))
+
+
+def _as_detected(footprints: SourceCatalog | DetectedFootprints) -> DetectedFootprints:
+    if isinstance(footprints, DetectedFootprints):
+        return footprints
+    return get_footprints_from_catalog(footprints)
+
+
+def _own_footprints(catalog: SourceCatalog, detected: DetectedFootprints | None) -> Footprints | None:
+    """Return the footprints of the measured rows, if there are any."""
+    if catalog.footprints is not None or detected is None:
+        return catalog.footprints
+    return detected.footprints.take(find_rows(detected, catalog["id"], "Measured sources"))
