@@ -59,10 +59,10 @@ def _nanojansky_per(scaling: Any, exposure: Any) -> float:
     """Return the factor from the scaling's unit to nJy per image unit."""
     import astropy.units as u
 
-    product = scaling.unit * exposure.image.unit
-    if product.is_equivalent(u.nJy):
-        return float(product.to(u.nJy))
-    return float(scaling.unit.to(u.nJy / u.ct)) if scaling.unit.is_equivalent(u.nJy / u.ct) else 1.0
+    unit = u.nJy / exposure.image.unit
+    if scaling.unit is None or not scaling.unit.is_equivalent(unit):
+        return 1.0
+    return float(scaling.unit.to(unit))
 
 
 @register("base_LocalWcs")

@@ -24,9 +24,11 @@ from ._batch import MeasureBatch
 from ._sdss_moments import fixed_moments_flux
 
 type FloatArray = npt.NDArray[np.float64]
+type BoolArray = npt.NDArray[np.bool_]
 type IntArray = npt.NDArray[np.int64]
 
 _FAR = 2**30
+_LARGEST = 1002  # no Gaussian window has a half-width above 1000
 _CHUNK_PIXELS = 4_000_000  # pixels of one cut-out set, ~48 MB
 
 
@@ -73,8 +75,7 @@ def growing_windows(
         Windows of width ``2 half + 1``; twice as wide in each new round.
     """
     origin_x, origin_y = batch.image_origin
-    box = batch.image_box
-    largest = max(box[2] - box[0], box[3] - box[1]) + 1
+    largest = max(half, _LARGEST)
     cx = np.clip(np.nan_to_num(np.floor(x + 0.5)), -_FAR, _FAR).astype(np.int64)
     cy = np.clip(np.nan_to_num(np.floor(y + 0.5)), -_FAR, _FAR).astype(np.int64)
     while True:
@@ -89,9 +90,9 @@ def growing_windows(
             x0, y0 = cx[part] - half, cy[part] - half
             stamps = batch.cutout(x0, y0, width, width, rows[part])
             yield Window(part, stamps, x[part] - origin_x, y[part] - origin_y, x0 - origin_x, y0 - origin_y)
-        if half > largest:
+        if half == largest:
             return
-        half *= 2
+        half = min(2 * half, largest)
 
 
 def gaussian_fluxes(

@@ -255,10 +255,8 @@ class NoiseReplacer:
 
         mean, std, variance = self._noise_parameters(config)
         multiplier = int(config.noiseSeedMultiplier)
-        if multiplier == 0:
-            seed = 1
-        else:
-            seed = multiplier * exposure_id if exposure_id else multiplier
+        # 0 asks for the generator's own default seed, which is 1.
+        seed = (multiplier or 1) if not (exposure_id and multiplier) else multiplier * exposure_id
         fill_noise(
             self._plane,
             *self._origin,
