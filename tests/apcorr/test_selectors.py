@@ -70,7 +70,7 @@ def test_options_are_upstreams(tiny: Path, name: str) -> None:
     text = (tiny / "expected/default/config.py").read_text()
     start = f"config.measure_ap_corr.sourceSelector['{name}']."
     pairs = re.findall(rf"^{re.escape(start)}(\S+?)=(.*)$", text, flags=re.MULTILINE)
-    expected = {key: eval(value, {}) for key, value in pairs}
+    expected = {key: ast.literal_eval(value) for key, value in pairs}
     config = MeasureApCorrConfig()
     # The finalising task switches these two off.
     config.sourceSelector["science"].doFlags = False

@@ -87,8 +87,8 @@ class MakePsfCandidatesTask(Task):
         if not good.all():
             self.log.warning("%d of %d stars are too near to the edge", np.sum(~good), len(good))
         candidates = self._make(catalog, exposure, np.flatnonzero(good), x, y, width)
-        image = candidates.stamps(width).image.reshape(len(candidates), -1)
-        maximum = np.where(np.isfinite(image), image, -np.inf).max(axis=1, initial=-np.inf)
+        image = candidates.stamps(width).image
+        maximum = np.where(np.isfinite(image), image, -np.inf).max(axis=(1, 2), initial=-np.inf)
         finite = np.isfinite(maximum)
         good[good] = finite
         if not finite.all():
