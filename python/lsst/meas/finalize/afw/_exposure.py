@@ -323,7 +323,9 @@ class ExposureReader:
     @cached_property
     def summary_stats(self) -> ObservationSummaryStats:
         """Summary statistics; defaults if the file has none."""
-        return self._component("SUMMARY_STATS", ObservationSummaryStats) or ObservationSummaryStats()
+        return self._component(
+            "SUMMARY_STATS", ObservationSummaryStats
+        ) or ObservationSummaryStats.model_validate({})
 
     @cached_property
     def aperture_corrections(self) -> dict[str, BaseField]:
@@ -449,7 +451,7 @@ class ExposureReader:
         box = plane_box(self._hdulist, number)
         if box != self.bbox:
             raise FitsFormatError(
-                f"{hdu_label(self._hdulist, number)}: the box {box} differs from that of the image, {self.bbox}"
+                f"{hdu_label(self._hdulist, number)}: the box {box} differs from {self.bbox} of the image"
             )
 
     def read_component(self, name: str, bbox: Box | None = None) -> Any:
@@ -501,11 +503,11 @@ class ExposureReader:
             bounds=self.bounds,
             obs_info=self.obs_info,
             summary_stats=self.summary_stats,
-            photometric_scaling=self.photometric_scaling,
+            photometric_scaling=cast(Any, self.photometric_scaling),
             psf=self._psf_or_error,
             # lsst.images stores it without looking at it.
             detector=cast(Detector, self.detector),
-            aperture_corrections=self.aperture_corrections,
+            aperture_corrections=cast(Any, self.aperture_corrections),
             band=self.band,
             metadata=self.metadata,
         )

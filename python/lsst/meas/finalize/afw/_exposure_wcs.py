@@ -16,6 +16,7 @@ from __future__ import annotations
 __all__ = ("header_projection",)
 
 import warnings
+from typing import Any
 
 import astropy.wcs
 from astropy.io import fits
@@ -63,7 +64,8 @@ def header_projection(
                 return None
             projection = SkyProjection.from_fits_wcs(wcs.celestial, frame, x0=box.x.min, y0=box.y.min)
         # Converts other equinoxes and systems to ICRS.
-        return SkyProjection.from_ast_frame_set(projection.pixel_to_sky_transform._ast_mapping, frame)
+        frame_set: Any = projection.pixel_to_sky_transform._ast_mapping
+        return SkyProjection.from_ast_frame_set(frame_set, frame)
     except Exception as error:
         # wcslib and AST have an exception class per kind of problem.
         raise FitsFormatError(

@@ -171,6 +171,7 @@ def _read_amplifier(table: TableView, row: int) -> Amplifier:
         bbox=bbox,
         readout_corner=corner.apply_flips(y=flip_y, x=flip_x),
         assembled_raw_geometry=raw,
+        unassembled_raw_geometry=None,
         nominal_calibrations=calibrations,
     )
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 __all__ = ("EVERYWHERE", "set_psf_bounds")
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,11 @@ from lsst.images import Bounds, Box
 from lsst.images.psfs import PiffWrapper, PointSpreadFunction
 
 from ..catalogs import Field, Schema
+from ._errors import MalformedArchiveError
 from ._piff_pickle import dumps_piff, loads_piff
+from ._psf_kernels import Kernel, read_point
+from ._psfex import PsfexPsf
+from ._psfs import DoubleGaussianPsf, GaussianPsf, KernelPsf, SingleGaussianPsf
 from ._registry import reads, writes
 
 if TYPE_CHECKING:
@@ -47,6 +52,77 @@ def set_psf_bounds(psf: PointSpreadFunction, bounds: Bounds) -> None:
     """
     if hasattr(psf, "_bounds"):
         psf._bounds = bounds
+
+
+def _dimensions(table: TableView) -> tuple[int, int]:
+    width, height = read_point(table, "dimensions")
+    return int(width), int(height)
+
+
+@reads("GaussianPsf")
+def _read_gaussian(
+    archive: ArchiveReader, tables: list[TableView], name: str
+) -> GaussianPsf | SingleGaussianPsf:
+    table = archive.one_row(tables, name)
+    width, height = _dimensions(table)
+    sigma = float(table["sigma"][0])
+    if width == height and width % 2:
+        return GaussianPsf(sigma, EVERYWHERE, width)
+    return SingleGaussianPsf(EVERYWHERE, width, height, sigma)
+
+
+@reads("SingleGaussianPsf")
+def _read_single_gaussian(archive: ArchiveReader, tables: list[TableView], name: str) -> SingleGaussianPsf:
+    table = archive.one_row(tables, name)
+    return SingleGaussianPsf(EVERYWHERE, *_dimensions(table), float(table["sigma"][0]))
+
+
+@reads("DoubleGaussianPsf")
+def _read_double_gaussian(archive: ArchiveReader, tables: list[TableView], name: str) -> DoubleGaussianPsf:
+    table = archive.one_row(tables, name)
+    sigma1, sigma2, b = (float(table[key][0]) for key in ("sigma1", "sigma2", "b"))
+    return DoubleGaussianPsf(EVERYWHERE, *_dimensions(table), sigma1, sigma2, b)
+
+
+@reads("KernelPsf", "PcaPsf")
+def _read_kernel(archive: ArchiveReader, tables: list[TableView], name: str) -> KernelPsf:
+    table = archive.one_row(tables, name)
+    kernel = archive.get(int(table["kernel"][0]))
+    if not isinstance(kernel, Kernel):
+        raise MalformedArchiveError(f"{table.where}: {name} without a kernel")
+    return KernelPsf(EVERYWHERE, kernel, read_point(table, "averagePosition"))
+
+
+@reads("PsfexPsf")
+def _read_psfex(archive: ArchiveReader, tables: list[TableView], name: str) -> PsfexPsf:
+    table = archive.one_row(tables, name, n_tables=2)
+    if len(tables[1]) != 1:
+        raise MalformedArchiveError(f"{tables[1].where}: {name} has {len(tables[1])} rows instead of 1")
+    arrays = {
+        key: np.atleast_1d(tables[1][key][0])
+        for key in ("group", "degree", "_size", "_comp", "_context_first", "_context_second")
+    }
+    n_dim, n_terms = int(table["ndim"][0]), int(table["ncoeff"][0])
+    size = [int(n) for n in arrays["_size"]]
+    shape = (size[2] if len(size) > 2 else 1, size[1], size[0]) if len(size) in (2, 3) else (0, 0, 0)
+    pairs = [arrays[key] for key in ("group", "_context_first", "_context_second")]
+    if n_dim != 2 or any(len(pair) != 2 for pair in pairs):
+        raise MalformedArchiveError(f"{table.where}: {name} doesn't vary with two coordinates")
+    if min(shape) < 1 or shape[0] != n_terms or math.prod(shape) != len(arrays["_comp"]):
+        raise MalformedArchiveError(
+            f"{table.where}: {name} of {n_terms} terms has {len(arrays['_comp'])} values of size {size}"
+        )
+    group, first, second = ((pair[0].item(), pair[1].item()) for pair in pairs)
+    return PsfexPsf(
+        EVERYWHERE,
+        arrays["_comp"].astype(np.float32).reshape(shape),
+        group,
+        tuple(int(d) for d in arrays["degree"]),
+        first,
+        second,
+        float(table["_pixstep"][0]),
+        read_point(table, "averagePosition"),
+    )
 
 
 @reads("PiffPsf")

@@ -240,7 +240,7 @@ def _to_summary_stats(values: dict[str, Any], where: str) -> ObservationSummaryS
         if key in known
     }
     try:
-        return ObservationSummaryStats(**kept)
+        return ObservationSummaryStats.model_validate(kept)
     except ValueError as error:
         raise MalformedArchiveError(f"{where}: bad summary statistics: {str(error)[:300]}") from None
 

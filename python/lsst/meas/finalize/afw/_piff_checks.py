@@ -17,7 +17,6 @@ import math
 import re
 from typing import Any
 
-import coord
 import galsim
 import numpy as np
 import piff
@@ -196,7 +195,7 @@ def _check_frames(psf: Any) -> None:
                 if name in wcs.__dict__ and not isinstance(position, galsim.PositionD):
                     raise ArchiveError(f"Pickled {type(wcs).__name__} has a malformed {name}.")
     pointing = psf.__dict__.setdefault("pointing", None)
-    if pointing is not None and not isinstance(pointing, coord.CelestialCoord):
+    if pointing is not None and not isinstance(pointing, galsim.CelestialCoord):
         raise ArchiveError(f"Pickled PSF points to a {type(pointing).__name__}.")
 
 

@@ -21,7 +21,6 @@ import pickle
 import types
 from typing import Any
 
-import coord
 import galsim
 import numpy as np
 import piff
@@ -70,8 +69,8 @@ _STATE_CLASSES: tuple[type, ...] = (
     galsim.wcs.JacobianWCS,
     galsim.image.Image,
     galsim.bounds.BoundsI,
-    coord.celestial.CelestialCoord,
-    coord.angle.Angle,
+    galsim.CelestialCoord,
+    galsim.Angle,
     UVWcsWrapper,
     CelestialWcsWrapper,
 )
@@ -193,10 +192,13 @@ def is_stand_in(wcs: object) -> bool:
 
 # The C pickler insists on importing what it names, so it can't name classes
 # of a stack that isn't installed.
-class _StackPickler(pickle._Pickler):
+_PythonPickler: Any = pickle._Pickler
+
+
+class _StackPickler(_PythonPickler):
     """Pickler that names our stand-ins as the stack's classes."""
 
-    dispatch = pickle._Pickler.dispatch.copy()
+    dispatch = _PythonPickler.dispatch.copy()
 
     def save_global(self, obj: Any, name: str | None = None) -> None:
         if isinstance(obj, StackGlobal):

@@ -37,8 +37,6 @@ from ._ast_text import dump_ast, jacobian, parse_ast, transform_points
 from ._errors import FitsFormatError
 
 if TYPE_CHECKING:
-    import coord
-
     from lsst.images import VisitImage
 
 _ARCSEC = 206264.80624709636
@@ -372,7 +370,7 @@ def celestial_wrapper(exposure: VisitImage) -> CelestialWcsWrapper:
     return CelestialWcsWrapper(StackTransform("SkyWcs", f"1 SkyWcs 0 {text}"))
 
 
-def sky_origin(exposure: VisitImage) -> coord.CelestialCoord:
+def sky_origin(exposure: VisitImage) -> galsim.CelestialCoord:
     """Return the sky position the projection of an image is centred on.
 
     Parameters
@@ -382,7 +380,7 @@ def sky_origin(exposure: VisitImage) -> coord.CelestialCoord:
 
     Returns
     -------
-    pointing : `coord.CelestialCoord`
+    pointing : `galsim.CelestialCoord`
         The WCS's CRVAL, Piff's pointing in sky mode (spec 01 §5.3).
     """
     frame_set = _sky_frame_set(exposure)

@@ -42,6 +42,7 @@ PERSISTABLE_MODULES: tuple[str, ...] = (
     "_persistables_psfs",
     "_persistables_simple",
     "_persistables_transforms",
+    "_persistables_transmission",
     "_persistables_visit_info",
 )
 """Modules of this package that register readers and writers; imported on the

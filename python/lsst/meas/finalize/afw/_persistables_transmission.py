@@ -1,0 +1,209 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Transmission curves (spec 02 §5.9)."""
+
+from __future__ import annotations
+
+__all__ = (
+    "IdentityTransmissionCurve",
+    "ProductTransmissionCurve",
+    "RadialTransmissionCurve",
+    "SpatiallyConstantTransmissionCurve",
+    "TransformedTransmissionCurve",
+    "TransmissionCurve",
+)
+
+import dataclasses
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ._ast_text import transform_points
+from ._errors import MalformedArchiveError
+from ._persistables_transforms import AfwTransform
+from ._registry import reads
+
+if TYPE_CHECKING:
+    from ._archive import ArchiveReader
+    from ._fits_table import TableView
+
+_FloatArray = npt.NDArray[np.float64]
+
+
+class TransmissionCurve(ABC):
+    """Throughput as a function of wavelength and position."""
+
+    @abstractmethod
+    def evaluate(self, wavelengths: npt.ArrayLike, x: float = 0.0, y: float = 0.0) -> _FloatArray:
+        """Evaluate at a position.
+
+        Parameters
+        ----------
+        wavelengths
+            (N,) wavelengths in Ångström.
+        x, y
+            Position.
+
+        Returns
+        -------
+        throughput : `numpy.ndarray`
+            (N,) float64 values.
+        """
+        raise NotImplementedError()
+
+
+class IdentityTransmissionCurve(TransmissionCurve):
+    """Throughput 1 everywhere."""
+
+    def evaluate(self, wavelengths: npt.ArrayLike, x: float = 0.0, y: float = 0.0) -> _FloatArray:
+        return np.ones(np.shape(wavelengths))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SpatiallyConstantTransmissionCurve(TransmissionCurve):
+    """Throughput that doesn't depend on position.
+
+    Attributes
+    ----------
+    wavelengths, throughput : `numpy.ndarray`
+        Points between which it is interpolated linearly.
+    at_min, at_max : `float`
+        Values below and above their range.
+    """
+
+    wavelengths: _FloatArray
+    throughput: _FloatArray
+    at_min: float
+    at_max: float
+
+    def evaluate(self, wavelengths: npt.ArrayLike, x: float = 0.0, y: float = 0.0) -> _FloatArray:
+        return np.interp(wavelengths, self.wavelengths, self.throughput, left=self.at_min, right=self.at_max)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RadialTransmissionCurve(TransmissionCurve):
+    """Throughput that depends on the distance from the origin.
+
+    Attributes
+    ----------
+    wavelengths, radii : `numpy.ndarray`
+        Axes of the grid it is interpolated in.
+    throughput : `numpy.ndarray`
+        (radii, wavelengths) values.
+    at_min, at_max : `float`
+        Values below and above the range of wavelengths.
+    """
+
+    wavelengths: _FloatArray
+    radii: _FloatArray
+    throughput: _FloatArray
+    at_min: float
+    at_max: float
+
+    def evaluate(self, wavelengths: npt.ArrayLike, x: float = 0.0, y: float = 0.0) -> _FloatArray:
+        at = np.interp(np.hypot(x, y), self.radii, np.arange(len(self.radii), dtype=np.float64))
+        row = min(int(at), len(self.radii) - 1)
+        following = min(row + 1, len(self.radii) - 1)
+        curve = (1 - (at - row)) * self.throughput[row] + (at - row) * self.throughput[following]
+        return np.interp(wavelengths, self.wavelengths, curve, left=self.at_min, right=self.at_max)
+
+
+@dataclasses.dataclass(frozen=True)
+class ProductTransmissionCurve(TransmissionCurve):
+    """Product of two curves.
+
+    Attributes
+    ----------
+    a, b : `TransmissionCurve`
+        The curves.
+    """
+
+    a: TransmissionCurve
+    b: TransmissionCurve
+
+    def evaluate(self, wavelengths: npt.ArrayLike, x: float = 0.0, y: float = 0.0) -> _FloatArray:
+        return self.a.evaluate(wavelengths, x, y) * self.b.evaluate(wavelengths, x, y)
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformedTransmissionCurve(TransmissionCurve):
+    """Curve in other coordinates.
+
+    Attributes
+    ----------
+    nested : `TransmissionCurve`
+        The curve.
+    transform : `AfwTransform`
+        From its coordinates to those of the positions given.
+    """
+
+    nested: TransmissionCurve
+    transform: AfwTransform
+
+    def evaluate(self, wavelengths: npt.ArrayLike, x: float = 0.0, y: float = 0.0) -> _FloatArray:
+        xs, ys = transform_points(self.transform.mapping, x, y, forward=False)
+        return self.nested.evaluate(wavelengths, float(xs), float(ys))
+
+
+@reads("IdentityTransmissionCurve")
+def _read_identity(archive: ArchiveReader, tables: list[TableView], name: str) -> IdentityTransmissionCurve:
+    return IdentityTransmissionCurve()
+
+
+def _read_axis(table: TableView, name: str) -> _FloatArray:
+    values = np.array(table[name][0], dtype=np.float64)
+    if not len(values) or not (np.diff(values) > 0).all():
+        raise MalformedArchiveError(f"{table.where}: {name!r} isn't ascending")
+    return values
+
+
+@reads("SpatiallyConstantTransmissionCurve", "RadialTransmissionCurve")
+def _read_sampled(archive: ArchiveReader, tables: list[TableView], name: str) -> TransmissionCurve:
+    table = archive.one_row(tables, name)
+    wavelengths = _read_axis(table, "wavelengths")
+    throughput = np.array(table["throughput"][0], dtype=np.float64)
+    limits = float(table["throughputAtMin"][0]), float(table["throughputAtMax"][0])
+    radii = _read_axis(table, "radii") if name == "RadialTransmissionCurve" else None
+    n_expected = len(wavelengths) * (1 if radii is None else len(radii))
+    if len(throughput) != n_expected:
+        raise MalformedArchiveError(
+            f"{table.where}: {name} has {len(throughput)} values instead of {n_expected}"
+        )
+    if radii is None:
+        return SpatiallyConstantTransmissionCurve(wavelengths, throughput, *limits)
+    # Wavelength runs fastest, whatever the column's documentation says.
+    grid = throughput.reshape(len(radii), len(wavelengths))
+    return RadialTransmissionCurve(wavelengths, radii, grid, *limits)
+
+
+def _get_curve(archive: ArchiveReader, table: TableView, column: str) -> TransmissionCurve:
+    curve = archive.get(int(table[column][0]))
+    if not isinstance(curve, TransmissionCurve):
+        raise MalformedArchiveError(f"{table.where}: {column!r} isn't a transmission curve")
+    return curve
+
+
+@reads("ProductTransmissionCurve")
+def _read_product(archive: ArchiveReader, tables: list[TableView], name: str) -> ProductTransmissionCurve:
+    table = archive.one_row(tables, name)
+    return ProductTransmissionCurve(_get_curve(archive, table, "a"), _get_curve(archive, table, "b"))
+
+
+@reads("TransformedTransmissionCurve")
+def _read_transformed(
+    archive: ArchiveReader, tables: list[TableView], name: str
+) -> TransformedTransmissionCurve:
+    table = archive.one_row(tables, name)
+    transform = archive.get(int(table["transform"][0]))
+    if not isinstance(transform, AfwTransform):
+        raise MalformedArchiveError(f"{table.where}: {name} without a transform")
+    return TransformedTransmissionCurve(_get_curve(archive, table, "nested"), transform)
