@@ -16,7 +16,7 @@ help:
 	@sed -n '1s/^# //p' Makefile
 
 demo: $(VENV)/.with-base
-	$(RUN) -m lsst.meas.finalize.simulate.demo $(DEMO_ARGS)
+	$(RUN) -m lsst.meas.finalize.quality.demo $(DEMO_ARGS)
 
 test: $(VENV)/.with-test
 	$(RUN) -m pytest -n auto $(PYTEST_ARGS)

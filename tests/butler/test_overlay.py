@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import site
 import subprocess
@@ -21,6 +22,8 @@ from typing import Any
 
 import lsst_meas_finalize_overlay as overlay
 import pytest
+
+from lsst.utils import doImportType
 
 FOLDER = str(Path(overlay.__file__).parent / "lsst/meas/finalize/butler/overlay")
 GENERIC = "lsst.obs.base.formatters.fitsGeneric"
@@ -122,15 +125,21 @@ def test_children_have_the_overlay_once() -> None:
     assert report["finders"] == 1
 
 
-def test_spawned_workers_unpickle_formatters() -> None:
-    """Send a formatter class to a worker process and use it there."""
+def test_spawned_workers_find_formatters() -> None:
+    """Find the formatters in a worker process that inherits nothing."""
     code = (
-        "import json, multiprocessing\n"
-        f"from {GENERIC} import FitsGenericFormatter\n"
+        "import importlib.util, json, multiprocessing\n"
         "with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
-        "    print(json.dumps(pool.apply(FitsGenericFormatter.name)))\n"
+        f"    print(json.dumps(pool.apply(importlib.util.find_spec, ({GENERIC!r},)).origin))\n"
     )
-    assert fresh(code) == f"{GENERIC}.FitsGenericFormatter"
+    assert fresh(code).endswith("_stack_names/obs/base/formatters/fitsGeneric.py")
+
+
+def test_formatters_can_be_pickled() -> None:
+    """Pickle a formatter class by the stack's name."""
+    formatter = doImportType(f"{GENERIC}.FitsGenericFormatter")
+    assert pickle.loads(pickle.dumps(formatter)) is formatter
+    assert formatter.name() == f"{GENERIC}.FitsGenericFormatter"
 
 
 def test_other_obs_modules_are_missing() -> None:

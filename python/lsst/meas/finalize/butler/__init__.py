@@ -16,5 +16,8 @@ from __future__ import annotations
 from ._delegate import ExposureDelegate
 from ._formatters import CatalogFormatter, ExposureFormatter
 from ._instrument import SynthCam
+from ._piff_archive import teach_bandpass
 
 __all__ = ("CatalogFormatter", "ExposureDelegate", "ExposureFormatter", "SynthCam")
+
+teach_bandpass()

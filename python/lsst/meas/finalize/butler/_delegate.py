@@ -36,6 +36,57 @@ class ExposureDelegate(StorageClassDelegate):
     content is the same, those of an afw exposure as well.
     """
 
+    def get_attribute(self, component: str) -> str:
+        """Return what `lsst.images.VisitImage` calls a component.
+
+        Parameters
+        ----------
+        component
+            Name of the component, `lsst.images`' or afw's.
+
+        Returns
+        -------
+        attribute
+            Name of the image's property.
+
+        Raises
+        ------
+        AttributeError
+            Raised if the storage class has no such component.
+        """
+        if component not in self.storageClass.allComponents():
+            raise AttributeError(f"Storage class {self.storageClass.name} has no component {component!r}.")
+        return _AFW_NAMES.get(component, component)
+
+    def get_bbox(self, parameters: Mapping[str, Any] | None) -> Box | None:
+        """Return the box that read parameters ask for.
+
+        Parameters
+        ----------
+        parameters
+            Parameters of the read; only ``bbox`` is known, a `lsst.images.Box`
+            in parent coordinates.
+
+        Returns
+        -------
+        bbox
+            The box; `None` for the whole image.
+
+        Raises
+        ------
+        TypeError
+            Raised if ``bbox`` isn't a `lsst.images.Box`.
+        ValueError
+            Raised if there is another parameter.
+        """
+        remaining = dict(parameters or {})
+        bbox = remaining.pop("bbox", None)
+        if remaining:
+            raise ValueError(f"Unknown parameters of {self.storageClass.name}: {sorted(remaining)}.")
+        if bbox is not None and not isinstance(bbox, Box):
+            raise TypeError(f"Parameter 'bbox' must be a lsst.images.Box, not {type(bbox).__name__}: {bbox}.")
+        return bbox
+
     def getComponent(self, composite: VisitImage, componentName: str) -> Any:
         """Return one component of an image.
 
@@ -56,24 +107,19 @@ class ExposureDelegate(StorageClassDelegate):
         AttributeError
             Raised if the storage class has no such component.
         """
-        if componentName not in self.storageClass.allComponents():
-            raise AttributeError(
-                f"Storage class {self.storageClass.name} has no component {componentName!r}."
-            )
-        return getattr(composite, _AFW_NAMES.get(componentName, componentName))
+        return getattr(composite, self.get_attribute(componentName))
 
     def handleParameters(
         self, inMemoryDataset: VisitImage, parameters: Mapping[str, Any] | None = None
     ) -> VisitImage:
-        """Apply the ``bbox`` parameter to an image.
+        """Apply read parameters to an image.
 
         Parameters
         ----------
         inMemoryDataset
             The image.
         parameters
-            Parameters of the read; only ``bbox`` is known, a `lsst.images.Box`
-            in parent coordinates inside the image.
+            See `get_bbox`.
 
         Returns
         -------
@@ -82,20 +128,12 @@ class ExposureDelegate(StorageClassDelegate):
 
         Raises
         ------
-        TypeError
-            Raised if ``bbox`` isn't a `lsst.images.Box`.
         ValueError
-            Raised if there is another parameter, or if the box isn't
-            contained by the image.
+            Raised if the image doesn't contain the box, or as by `get_bbox`.
         """
-        remaining = dict(parameters or {})
-        bbox = remaining.pop("bbox", None)
-        if remaining:
-            raise ValueError(f"Unknown parameters of {self.storageClass.name}: {sorted(remaining)}.")
+        bbox = self.get_bbox(parameters)
         if bbox is None:
             return inMemoryDataset
-        if not isinstance(bbox, Box):
-            raise TypeError(f"Parameter 'bbox' must be a lsst.images.Box, not {type(bbox).__name__}: {bbox}.")
         if not inMemoryDataset.bbox.contains(bbox):
             raise ValueError(f"Parameter 'bbox' {bbox} is not inside the image's {inMemoryDataset.bbox}.")
         return inMemoryDataset[bbox]

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from lsst.daf.butler import DatasetProvenance, FormatterNotImplementedError, FormatterV2
 
 from ..catalogs import ExposureCatalog, SourceCatalog
+from ._delegate import ExposureDelegate
 
 if TYPE_CHECKING:
     from lsst.images import VisitImage
@@ -82,9 +83,14 @@ class ExposureFormatter(FormatterV2):
         """
         from ..afw import read_exposure
 
-        delegate = self.file_descriptor.storageClass.delegate()
-        image = delegate.handleParameters(read_exposure(path), self.file_descriptor.parameters)
-        return image if component is None else delegate.getComponent(image, component)
+        descriptor = self.file_descriptor
+        delegate = ExposureDelegate(descriptor.storageClass)
+        return read_exposure(
+            path,
+            data_id=self.data_id,
+            bbox=delegate.get_bbox(descriptor.parameters),
+            component=component and delegate.get_attribute(component),
+        )
 
     def write_local_file(self, in_memory_dataset: VisitImage, uri: ResourcePath) -> None:
         """Refuse to write.

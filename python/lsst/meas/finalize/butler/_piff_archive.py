@@ -1,0 +1,43 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Reading of Piff PSFs in native lsst.images datasets with Piff >= 1.7."""
+
+from __future__ import annotations
+
+__all__ = ("teach_bandpass",)
+
+from typing import Any
+
+from lsst.images.psfs import _piff
+
+
+def _read_bandpass(reader: Any, name: str) -> None:
+    """Return no bandpass: the archive's writer never stores one.
+
+    Parameters
+    ----------
+    reader
+        Reader of the archive.
+    name
+        Name of the bandpass in Piff's serialization.
+    """
+
+
+def teach_bandpass() -> None:
+    """Give lsst.images' reader the method that Piff 1.7 asks of readers.
+
+    Notes
+    -----
+    Without it no ``VisitImage`` dataset with a Piff PSF can be read. A reader
+    that has the method is left alone.
+    """
+    reader = _piff._ArchivePiffReader
+    if not hasattr(reader, "read_bandpass"):
+        setattr(reader, "read_bandpass", _read_bandpass)  # noqa: B010 (mypy knows no such method)
