@@ -323,9 +323,8 @@ class ExposureReader:
     @cached_property
     def summary_stats(self) -> ObservationSummaryStats:
         """Summary statistics; defaults if the file has none."""
-        return self._component(
-            "SUMMARY_STATS", ObservationSummaryStats
-        ) or ObservationSummaryStats.model_validate({})
+        stats = self._component("SUMMARY_STATS", ObservationSummaryStats)
+        return stats or ObservationSummaryStats.model_validate({})
 
     @cached_property
     def aperture_corrections(self) -> dict[str, BaseField]:

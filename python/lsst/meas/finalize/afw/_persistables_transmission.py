@@ -86,7 +86,13 @@ class SpatiallyConstantTransmissionCurve(TransmissionCurve):
     at_max: float
 
     def evaluate(self, wavelengths: npt.ArrayLike, x: float = 0.0, y: float = 0.0) -> _FloatArray:
-        return np.interp(wavelengths, self.wavelengths, self.throughput, left=self.at_min, right=self.at_max)
+        return np.interp(
+            np.asarray(wavelengths, dtype=np.float64),
+            self.wavelengths,
+            self.throughput,
+            left=self.at_min,
+            right=self.at_max,
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -114,7 +120,13 @@ class RadialTransmissionCurve(TransmissionCurve):
         row = min(int(at), len(self.radii) - 1)
         following = min(row + 1, len(self.radii) - 1)
         curve = (1 - (at - row)) * self.throughput[row] + (at - row) * self.throughput[following]
-        return np.interp(wavelengths, self.wavelengths, curve, left=self.at_min, right=self.at_max)
+        return np.interp(
+            np.asarray(wavelengths, dtype=np.float64),
+            self.wavelengths,
+            curve,
+            left=self.at_min,
+            right=self.at_max,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

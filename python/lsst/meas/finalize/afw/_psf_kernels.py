@@ -72,6 +72,11 @@ def _find_order(n: int, what: str) -> int:
     return order
 
 
+def _chebyshev(values: _FloatArray, order: int) -> _FloatArray:
+    """Return T_0 ... T_order of the values, the order being the first axis."""
+    return np.moveaxis(np.asarray(np.polynomial.chebyshev.chebvander(values, order), np.float64), -1, 0)
+
+
 def _sum_terms(coefficients: _FloatArray, x_powers: _FloatArray, y_powers: _FloatArray) -> _FloatArray:
     """Sum the terms by total degree, the exponent of y rising."""
     result = np.zeros(x_powers.shape[1:])
@@ -135,12 +140,9 @@ class Chebyshev1Function2(Function2):
     def __call__(self, x: _FloatArray, y: _FloatArray) -> _FloatArray:
         order = _find_order(len(self.coefficients), "Chebyshev1Function2")
         x0, y0, x1, y1 = self.limits
-        scaled = (
-            (np.asarray(x) - (x0 + x1) / 2) * 2 / (x1 - x0),
-            (np.asarray(y) - (y0 + y1) / 2) * 2 / (y1 - y0),
-        )
-        powers = [np.moveaxis(np.polynomial.chebyshev.chebvander(v, order), -1, 0) for v in scaled]
-        result = _sum_terms(self.coefficients, powers[0], powers[1])
+        scaled_x = (np.asarray(x) - (x0 + x1) / 2) * 2 / (x1 - x0)
+        scaled_y = (np.asarray(y) - (y0 + y1) / 2) * 2 / (y1 - y0)
+        result = _sum_terms(self.coefficients, _chebyshev(scaled_x, order), _chebyshev(scaled_y, order))
         return result.astype(np.float32).astype(np.float64) if self.single else result
 
 
@@ -301,9 +303,7 @@ class LinearCombinationKernel(Kernel):
         self, kernels: Sequence[FixedKernel], amplitudes: Sequence[float] | Sequence[Function2]
     ) -> None:
         if not kernels or len(kernels) != len(amplitudes):
-            raise ArchiveError(
-                f"a LinearCombinationKernel has {len(kernels)} kernels, {len(amplitudes)} weights"
-            )
+            raise ArchiveError(f"{len(amplitudes)} weights for {len(kernels)} kernels")
         first = kernels[0]
         super().__init__(first.width, first.height, first.centre)
         if any(kernel.image.shape != first.image.shape for kernel in kernels):

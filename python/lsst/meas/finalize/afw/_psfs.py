@@ -128,7 +128,7 @@ class KernelImagePsf(PointSpreadFunction):
 
     @abstractmethod
     def _evaluate(self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return (N, height, width) kernel images of sum 1 at finite points."""
+        """Return (N, height, width) kernel images of sum 1."""
         raise NotImplementedError()
 
     def _positions(self, x: Any, y: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
