@@ -95,7 +95,25 @@ class FluxLimit(BaseLimit):
     )
 
     def apply(self, catalog: Any, option: str) -> Selection:
-        """Select rows, see `ScienceSourceSelectorTask`."""
+        """Select rows within the bounds whose flux flag is unset.
+
+        Parameters
+        ----------
+        catalog : any
+            Table-like object, see `BaseSourceSelectorTask.run`.
+        option : `str`
+            Name of this configuration, for error messages.
+
+        Returns
+        -------
+        selected : `numpy.ndarray`
+            (N,) bool.
+
+        Raises
+        ------
+        KeyError
+            Raised if a column is missing.
+        """
         flux = get_column(catalog, self.fluxField, f"{option}.fluxField")
         return _unflagged(catalog, self.fluxField, option) & self.within(flux)
 
@@ -106,7 +124,25 @@ class MagnitudeLimit(BaseLimit):
     fluxField: Field[str] = Field("Name of the source flux field to use.", dtype=str, default="flux")
 
     def apply(self, catalog: Any, option: str) -> Selection:
-        """Select rows, see `ReferenceSourceSelectorTask`."""
+        """Select rows within the bounds whose flux flag is unset.
+
+        Parameters
+        ----------
+        catalog : any
+            Table-like object, see `BaseSourceSelectorTask.run`.
+        option : `str`
+            Name of this configuration, for error messages.
+
+        Returns
+        -------
+        selected : `numpy.ndarray`
+            (N,) bool.
+
+        Raises
+        ------
+        KeyError
+            Raised if a column is missing.
+        """
         flux = get_column(catalog, self.fluxField, f"{option}.fluxField")
         return _unflagged(catalog, self.fluxField, option) & self.within(_magnitudes(flux))
 
@@ -118,7 +154,25 @@ class ColorLimit(BaseLimit):
     secondary: Field[str] = Field("Name of column with secondary flux measurement", dtype=str)
 
     def apply(self, catalog: Any, option: str) -> Selection:
-        """Select rows by magnitude(primary) minus magnitude(secondary)."""
+        """Select rows by magnitude(primary) minus magnitude(secondary).
+
+        Parameters
+        ----------
+        catalog : any
+            Table-like object, see `BaseSourceSelectorTask.run`.
+        option : `str`
+            Name of this configuration, for error messages.
+
+        Returns
+        -------
+        selected : `numpy.ndarray`
+            (N,) bool.
+
+        Raises
+        ------
+        KeyError
+            Raised if a column is missing.
+        """
         primary = get_column(catalog, self.primary, f"{option}.primary")
         secondary = get_column(catalog, self.secondary, f"{option}.secondary")
         return self.within(_magnitudes(primary) - _magnitudes(secondary))
@@ -131,7 +185,25 @@ class SignalToNoiseLimit(BaseLimit):
     errField: Field[str] = Field("Name of the source flux error field to use.", dtype=str, default="flux_err")
 
     def apply(self, catalog: Any, option: str) -> Selection:
-        """Select rows; a ratio that is NaN never passes."""
+        """Select rows; a ratio that is NaN never passes.
+
+        Parameters
+        ----------
+        catalog : any
+            Table-like object, see `BaseSourceSelectorTask.run`.
+        option : `str`
+            Name of this configuration, for error messages.
+
+        Returns
+        -------
+        selected : `numpy.ndarray`
+            (N,) bool.
+
+        Raises
+        ------
+        KeyError
+            Raised if a column is missing.
+        """
         flux = get_column(catalog, self.fluxField, f"{option}.fluxField")
         err = get_column(catalog, self.errField, f"{option}.errField")
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -147,7 +219,25 @@ class MagnitudeErrorLimit(BaseLimit):
     )
 
     def apply(self, catalog: Any, option: str) -> Selection:
-        """Select rows by their magnitude error."""
+        """Select rows by their magnitude error.
+
+        Parameters
+        ----------
+        catalog : any
+            Table-like object, see `BaseSourceSelectorTask.run`.
+        option : `str`
+            Name of this configuration, for error messages.
+
+        Returns
+        -------
+        selected : `numpy.ndarray`
+            (N,) bool.
+
+        Raises
+        ------
+        KeyError
+            Raised if a column is missing.
+        """
         return self.within(get_column(catalog, self.magErrField, f"{option}.magErrField"))
 
 
@@ -165,7 +255,25 @@ class StarGalaxyLimit(BaseLimit):
         self.maximum = 0.1
 
     def apply(self, catalog: Any, option: str) -> Selection:
-        """Select rows by their class."""
+        """Select rows by their class.
+
+        Parameters
+        ----------
+        catalog : any
+            Table-like object, see `BaseSourceSelectorTask.run`.
+        option : `str`
+            Name of this configuration, for error messages.
+
+        Returns
+        -------
+        selected : `numpy.ndarray`
+            (N,) bool.
+
+        Raises
+        ------
+        KeyError
+            Raised if a column is missing.
+        """
         return self.within(get_column(catalog, self.name, f"{option}.name"))
 
 
@@ -181,7 +289,25 @@ class CentroidErrorLimit(BaseLimit):
         self.maximum = 3.0
 
     def apply(self, catalog: Any, option: str) -> Selection:
-        """Select rows with finite errors within the bounds."""
+        """Select rows with finite errors within the bounds.
+
+        Parameters
+        ----------
+        catalog : any
+            Table-like object, see `BaseSourceSelectorTask.run`.
+        option : `str`
+            Name of this configuration, for error messages.
+
+        Returns
+        -------
+        selected : `numpy.ndarray`
+            (N,) bool.
+
+        Raises
+        ------
+        KeyError
+            Raised if a column is missing.
+        """
         selected = np.ones(n_rows(catalog), dtype=bool)
         for suffix in ("_xErr", "_yErr"):
             err = get_column(catalog, self.centroidField + suffix, f"{option}.centroidField")
@@ -200,7 +326,25 @@ class RequireFlags(Config):
     )
 
     def apply(self, catalog: Any, option: str) -> Selection:
-        """Select rows with all good and no bad flags."""
+        """Select rows with all good and no bad flags.
+
+        Parameters
+        ----------
+        catalog : any
+            Table-like object, see `BaseSourceSelectorTask.run`.
+        option : `str`
+            Name of this configuration, for error messages.
+
+        Returns
+        -------
+        selected : `numpy.ndarray`
+            (N,) bool.
+
+        Raises
+        ------
+        KeyError
+            Raised if a column is missing.
+        """
         selected = np.ones(n_rows(catalog), dtype=bool)
         for flag in self.good:
             selected &= get_column(catalog, flag, f"{option}.good").astype(bool)
@@ -216,7 +360,25 @@ class RequireIsolated(Config):
     nChildName: Field[str] = Field("Name of column for nChild", dtype=str, default="deblend_nChild")
 
     def apply(self, catalog: Any, option: str) -> Selection:
-        """Select rows without parent and children."""
+        """Select rows without parent and children.
+
+        Parameters
+        ----------
+        catalog : any
+            Table-like object, see `BaseSourceSelectorTask.run`.
+        option : `str`
+            Name of this configuration, for error messages.
+
+        Returns
+        -------
+        selected : `numpy.ndarray`
+            (N,) bool.
+
+        Raises
+        ------
+        KeyError
+            Raised if a column is missing.
+        """
         parent = get_column(catalog, self.parentName, f"{option}.parentName")
         n_child = get_column(catalog, self.nChildName, f"{option}.nChildName")
         return (parent == 0) & (n_child == 0)
@@ -229,7 +391,25 @@ class RequireFiniteRaDec(Config):
     decColName: Field[str] = Field("Name of column for Dec coordinate", dtype=str, default="coord_dec")
 
     def apply(self, catalog: Any, option: str) -> Selection:
-        """Select rows with finite coordinates."""
+        """Select rows with finite coordinates.
+
+        Parameters
+        ----------
+        catalog : any
+            Table-like object, see `BaseSourceSelectorTask.run`.
+        option : `str`
+            Name of this configuration, for error messages.
+
+        Returns
+        -------
+        selected : `numpy.ndarray`
+            (N,) bool.
+
+        Raises
+        ------
+        KeyError
+            Raised if a column is missing.
+        """
         ra = get_column(catalog, self.raColName, f"{option}.raColName")
         dec = get_column(catalog, self.decColName, f"{option}.decColName")
         return np.isfinite(ra) & np.isfinite(dec)
@@ -241,7 +421,25 @@ class RequirePrimary(Config):
     primaryColName: Field[str] = Field("Name of primary flag column", dtype=str, default="detect_isPrimary")
 
     def apply(self, catalog: Any, option: str) -> Selection:
-        """Select primary rows."""
+        """Select primary rows.
+
+        Parameters
+        ----------
+        catalog : any
+            Table-like object, see `BaseSourceSelectorTask.run`.
+        option : `str`
+            Name of this configuration, for error messages.
+
+        Returns
+        -------
+        selected : `numpy.ndarray`
+            (N,) bool.
+
+        Raises
+        ------
+        KeyError
+            Raised if a column is missing.
+        """
         return get_column(catalog, self.primaryColName, f"{option}.primaryColName").astype(bool)
 
 
@@ -259,8 +457,24 @@ class CullFromMaskedRegion(Config):
     def apply(self, catalog: Any, option: str, exposure: VisitImage | None) -> Selection:
         """Select rows whose pixel lies in the image and isn't masked.
 
+        Parameters
+        ----------
+        catalog : any
+            Table-like object, see `BaseSourceSelectorTask.run`.
+        option : `str`
+            Name of this configuration, for error messages.
+        exposure : `lsst.images.VisitImage` or `None`
+            Image whose mask is looked up.
+
+        Returns
+        -------
+        selected : `numpy.ndarray`
+            (N,) bool.
+
         Raises
         ------
+        KeyError
+            Raised if a column is missing.
         RuntimeError
             Raised if there is no exposure.
         """

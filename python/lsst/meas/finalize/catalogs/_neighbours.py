@@ -15,7 +15,6 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-import scipy.ndimage
 
 from ._footprints import Footprints
 from ._stamps import StampSet
@@ -120,6 +119,9 @@ def mask_neighbours(stamps: StampSet) -> StampSet:
     """
     if "DETECTED" not in stamps.planes or not len(stamps):
         return stamps
+    # Slow to import, and not needed by most users of catalogues.
+    import scipy.ndimage
+
     detected = stamps.bad(("DETECTED",))
     labels, _ = scipy.ndimage.label(detected, structure=_CONNECTED)
     flat = labels.reshape(len(labels), -1)

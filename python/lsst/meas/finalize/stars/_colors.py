@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from astropy.table import Table, vstack
-from scipy.spatial import cKDTree
 
 from ._handles import TableReader
 
@@ -85,6 +84,9 @@ def match_radius(
     if not len(rows1) or not len(rows2):
         nothing = np.zeros(0, dtype=np.intp)
         return nothing, nothing
+    # Slow to import, and needed for colours only.
+    from scipy.spatial import cKDTree
+
     tree = cKDTree(_unit_vectors(ra2[rows2], dec2[rows2]))
     chord = 2.0 * np.sin(0.5 * np.deg2rad(radius / 3600.0))
     found = tree.query_ball_point(_unit_vectors(ra1[rows1], dec1[rows1]), chord, return_sorted=True)

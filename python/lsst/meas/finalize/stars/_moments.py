@@ -35,7 +35,7 @@ def _iwc_mapping(projection: SkyProjection) -> Any | None:
 
     `None` if the projection isn't a frame set with such a frame.
     """
-    frame_set = projection.pixel_to_sky_transform._ast_mapping
+    frame_set: Any = projection.pixel_to_sky_transform._ast_mapping
     if not hasattr(frame_set, "nFrame"):
         return None
     for i in range(1, frame_set.nFrame + 1):
