@@ -83,7 +83,7 @@ def boresight_par_angle(exposure: VisitImage) -> float:
 
 def _from_obs_info(exposure: VisitImage) -> list[float]:
     """Return what the cards would hold, from the observation info."""
-    info = getattr(exposure, "obs_info", None)
+    info: Any = getattr(exposure, "obs_info", None)
     needed = ("datetime_begin", "datetime_end", "location", "tracking_radec")
     missing = [name for name in needed if info is None or getattr(info, name, None) is None]
     if missing:
@@ -94,8 +94,7 @@ def _from_obs_info(exposure: VisitImage) -> list[float]:
         )
     from astropy.utils import iers
 
-    known: Any = info
-    middle = known.datetime_begin + 0.5 * (known.datetime_end - known.datetime_begin)
+    middle = info.datetime_begin + 0.5 * (info.datetime_end - info.datetime_begin)
     # Never download; outside the bundled table UT1 is off by less than 1 s.
     with (
         iers.conf.set_temp("auto_download", False),
@@ -103,5 +102,5 @@ def _from_obs_info(exposure: VisitImage) -> list[float]:
         iers.conf.set_temp("iers_degraded_accuracy", "ignore"),
     ):
         era = middle.earth_rotation_angle(longitude=0).deg
-    location, pointing = known.location, known.tracking_radec
+    location, pointing = info.location, info.tracking_radec
     return [era, location.lon.deg, pointing.icrs.ra.deg, pointing.icrs.dec.deg, location.lat.deg]
