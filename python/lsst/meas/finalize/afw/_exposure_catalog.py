@@ -173,7 +173,7 @@ def read_exposure_catalog(path: str | os.PathLike[str]) -> ExposureCatalog:
     components = _component_ids(table)
     schema, columns = table_schema(table, skip=components.values())
     contains_fields(schema, Schema.exposure_minimal(), table)
-    catalog = ExposureCatalog(schema, columns, metadata=table_metadata(table.header, table.where))
+    catalog = ExposureCatalog(schema, columns, metadata=table_metadata(table))
     _attach_components(catalog, hdulist, table, components)
     return catalog
 

@@ -29,6 +29,7 @@ from ._errors import FitsFormatError
 _ITEM_SIZES = {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "E": 4, "K": 8, "D": 8, "C": 8, "M": 16}
 _TFORM = re.compile(r"(\d*)([PQ]?)([LXBIJKAEDCM])")
 _INDEXED_KEY = re.compile(r"(TTYPE|TFORM|TDOC|TUNIT|TCCLS|TZERO|TSCAL|TFLAG|TFDOC)([1-9]\d{0,3})")
+_BOILERPLATE = "label for field"
 _MAX_ROW_BYTES = 2**30
 
 
@@ -193,7 +194,7 @@ def _indexed_cards(
         is_flag = key in ("TFLAG", "TFDOC")
         entry = (flags if is_flag else columns).setdefault(number, {})
         entry[key] = value
-        if key == "TTYPE":
+        if key == "TTYPE" and comment != _BOILERPLATE:
             entry["comment"] = comment
         order.setdefault(("flag" if is_flag else "column", number))
     return columns, flags, list(order)
@@ -229,13 +230,52 @@ def _make_column(number: int, entry: dict[str, Any], offset: int, where: str) ->
     )
 
 
-def parse_layout(header: fits.Header, where: str) -> TableLayout:
+def _parse_columns(
+    entries: dict[int, dict[str, Any]], n_fields: int, row_bytes: int, where: str
+) -> dict[int, Column]:
+    columns: dict[int, Column] = {}
+    offset = 0
+    for number in range(1, n_fields + 1):
+        if number not in entries:
+            raise FitsFormatError(f"{where}: TFIELDS is {n_fields} but column {number} has no cards")
+        columns[number] = _make_column(number, entries[number], offset, where)
+        offset += columns[number].width
+    if offset != row_bytes or row_bytes > _MAX_ROW_BYTES:
+        raise FitsFormatError(f"{where}: the columns take {offset} bytes per row, but NAXIS1 is {row_bytes}")
+    return columns
+
+
+def _order_items(
+    columns: dict[int, Column],
+    flags: dict[int, dict[str, Any]],
+    order: list[tuple[str, int]],
+    flag_column: Column | None,
+    where: str,
+) -> tuple[Column | FlagBit, ...]:
+    items: list[Column | FlagBit] = []
+    for kind, number in order:
+        if kind == "column":
+            if number in columns and columns[number] is not flag_column:
+                items.append(columns[number])
+        elif flag_column is not None:
+            if number > flag_column.count:
+                raise FitsFormatError(f"{where}: TFLAG{number} is beyond the {flag_column.count} bits")
+            entry = flags[number]
+            items.append(FlagBit(_text(entry.get("TFLAG")), number - 1, _text(entry.get("TFDOC"))))
+    names = [item.name for item in items]
+    if len(set(names)) != len(names):
+        duplicates = sorted({name for name in names if names.count(name) > 1})
+        raise FitsFormatError(f"{where}: duplicate column or flag names {duplicates}")
+    return tuple(items)
+
+
+def parse_layout(cards: list[tuple[str, Any, str]], where: str) -> TableLayout:
     """Work out the layout of a binary table from its header.
 
     Parameters
     ----------
-    header : `astropy.io.fits.Header`
-        Header with its cards in file order.
+    cards : `list` of (`str`, value, `str`)
+        Cards in file order, see `header_cards`.
     where : `str`
         Name of file and HDU for messages.
 
@@ -249,46 +289,23 @@ def parse_layout(header: fits.Header, where: str) -> TableLayout:
     FitsFormatError
         Raised if the cards are missing, invalid or inconsistent.
     """
-    cards = header_cards(header, where)
     values = {keyword: value for keyword, value, _ in reversed(cards)}
     if _text(values.get("XTENSION")) != "BINTABLE":
         raise FitsFormatError(f"{where}: not a binary table (XTENSION is {values.get('XTENSION')!r})")
-    n_fields = _integer(values, "TFIELDS", where)
     row_bytes = _integer(values, "NAXIS1", where)
     n_rows = _integer(values, "NAXIS2", where)
     column_cards, flag_cards, order = _indexed_cards(cards)
-    columns: dict[int, Column] = {}
-    offset = 0
-    for number in range(1, n_fields + 1):
-        if number not in column_cards:
-            raise FitsFormatError(f"{where}: TFIELDS is {n_fields} but column {number} has no cards")
-        columns[number] = _make_column(number, column_cards[number], offset, where)
-        offset += columns[number].width
-    if offset != row_bytes or row_bytes > _MAX_ROW_BYTES:
-        raise FitsFormatError(f"{where}: the columns take {offset} bytes per row, but NAXIS1 is {row_bytes}")
+    columns = _parse_columns(column_cards, _integer(values, "TFIELDS", where), row_bytes, where)
     flag_column = None
     if "FLAGCOL" in values:
-        flag_number = _integer(values, "FLAGCOL", where)
-        flag_column = columns.get(flag_number)
-        if flag_column is None or flag_column.code != "X":
-            raise FitsFormatError(f"{where}: FLAGCOL is {flag_number}, which is no column of bits")
-    items: list[Column | FlagBit] = []
-    for kind, number in order:
-        if kind == "column":
-            if number in columns and columns[number] is not flag_column:
-                items.append(columns[number])
-        elif flag_column is not None:
-            if number > flag_column.count:
-                raise FitsFormatError(f"{where}: TFLAG{number} is beyond the {flag_column.count} bits")
-            entry = flag_cards[number]
-            items.append(FlagBit(_text(entry.get("TFLAG")), number - 1, _text(entry.get("TFDOC"))))
-    names = [item.name for item in items]
-    if len(set(names)) != len(names):
-        duplicates = sorted({name for name in names if names.count(name) > 1})
-        raise FitsFormatError(f"{where}: duplicate column or flag names {duplicates}")
+        number = _integer(values, "FLAGCOL", where)
+        flag_column = columns.get(number)
+        if flag_column is None or flag_column.code != "X" or flag_column.variable:
+            raise FitsFormatError(f"{where}: FLAGCOL is {number}, which is no column of bits")
+    items = _order_items(columns, flag_cards, order, flag_column, where)
     pcount = _integer(values, "PCOUNT", where, 0)
     heap_offset = _integer(values, "THEAP", where, n_rows * row_bytes)
     gap = heap_offset - n_rows * row_bytes
     if gap < 0 or gap > pcount:
         raise FitsFormatError(f"{where}: THEAP = {heap_offset} is outside of the data")
-    return TableLayout(tuple(items), flag_column, n_rows, row_bytes, heap_offset, pcount - gap)
+    return TableLayout(items, flag_column, n_rows, row_bytes, heap_offset, pcount - gap)

@@ -23,16 +23,15 @@ __all__ = (
 import logging
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from astropy.io import fits
 
 from ..catalogs import Field, Schema
 from ._errors import FitsFormatError
-from ._fits_layout import Column, FlagBit, header_cards
+from ._fits_layout import Column, FlagBit
 from ._fits_table import FitsTable
 
 _LOG = logging.getLogger(__name__)
@@ -62,13 +61,13 @@ _COMPOUNDS: dict[tuple[str, int], tuple[str, ...]] = {
 _COVARIANCES = {"Covariance(Point)": ("x", "y"), "Covariance(Moments)": ("xx", "yy", "xy")}
 
 
-def table_version(header: fits.Header) -> int:
+def table_version(header: Mapping[str, Any]) -> int:
     """Return the format version of a table.
 
     Parameters
     ----------
-    header : `astropy.io.fits.Header`
-        Header of the table.
+    header : `~collections.abc.Mapping`
+        Header cards of the table.
 
     Returns
     -------
@@ -81,15 +80,13 @@ def table_version(header: fits.Header) -> int:
     return 0 if "AFW_TYPE" in header else 3
 
 
-def table_metadata(header: fits.Header, where: str) -> dict[str, Any]:
+def table_metadata(table: FitsTable) -> dict[str, Any]:
     """Collect the header cards that aren't part of the format.
 
     Parameters
     ----------
-    header : `astropy.io.fits.Header`
-        Header of the table.
-    where : `str`
-        Name of file and HDU for messages.
+    table : `FitsTable`
+        The table.
 
     Returns
     -------
@@ -98,7 +95,7 @@ def table_metadata(header: fits.Header, where: str) -> dict[str, Any]:
         `None` for undefined values.
     """
     metadata: dict[str, Any] = {}
-    for keyword, value, _ in header_cards(header, where):
+    for keyword, value, _ in table.cards:
         if not keyword or keyword == "END" or _STRUCTURAL.fullmatch(keyword):
             continue
         if keyword in ("COMMENT", "HISTORY"):
@@ -192,6 +189,7 @@ def table_schema(
     """
     schema = Schema()
     columns: dict[str, npt.NDArray[Any]] = {}
+    version = table_version(table.header)
 
     def add(field: Field, values: npt.NDArray[Any]) -> None:
         if field.name in columns:
@@ -203,7 +201,9 @@ def table_schema(
         if item.name in skip:
             continue
         if isinstance(item, FlagBit):
-            add(Field(item.name, "Flag", item.doc), table.column(item.name))
+            # Version 0 had names with "flags".
+            name = item.name.replace("flags", "flag", 1) if version == 0 else item.name
+            add(Field(name, "Flag", item.doc), table.column(item.name))
             continue
         if _add_old_compound(item, table, add):
             continue
@@ -219,18 +219,21 @@ def table_schema(
 
 def _add_aliases(schema: Schema, table: FitsTable) -> None:
     version = table_version(table.header)
-    cards = header_cards(table.header, table.where)
     if version == 0:
-        for keyword, value, _ in cards:
+        for keyword, value, _ in table.cards:
             if keyword in _OLD_SLOTS and isinstance(value, str) and value.strip():
                 schema.set_alias(_OLD_SLOTS[keyword], value.strip().replace(".", "_"))
-    for keyword, value, _ in cards:
+    for keyword, value, _ in table.cards:
         if keyword != "ALIAS":
             continue
         alias, colon, target = str(value).partition(":")
         if not alias or not colon or not target:
             raise table.error(f"{table.where}: ALIAS card {value!r} is not 'alias:target'")
         schema.set_alias(alias, target.rstrip())
+    for item in table.layout.flags if version == 0 else ():
+        if "flags" in item.name:
+            prefix = item.name[: item.name.index("flags")]
+            schema.set_alias(prefix + "flags", prefix + "flag")
     for field in schema.fields:
         for alias, target in _upgrade_aliases(field, version):
             if alias not in schema.names and alias not in schema.aliases:
@@ -245,9 +248,6 @@ def _upgrade_aliases(field: Field, version: int) -> list[tuple[str, str]]:
         any(part in unit for part in ("count", "dn", "adu")) or ("modelfit_CModel" in name and not unit)
     )
     if version == 0:
-        if field.type == "Flag" and "flags" in name:
-            at = name.index("flags")
-            found.append((name[:at] + "flag" + name[at + 5 :], name))
         if flux_like:
             found.append((f"{name.removesuffix('_err')}_instFlux" + "Err" * name.endswith("_err"), name))
     elif version in (1, 2):

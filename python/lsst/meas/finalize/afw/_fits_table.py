@@ -23,7 +23,7 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from ._errors import FitsFormatError
-from ._fits_layout import Column, FlagBit, TableLayout, parse_layout
+from ._fits_layout import Column, FlagBit, TableLayout, header_cards, parse_layout
 
 _DTYPES = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
 
@@ -43,11 +43,9 @@ def hdu_label(hdulist: fits.HDUList, number: int) -> str:
     label : `str`
         File name and HDU number.
     """
-    try:
-        name = hdulist.filename()
-    except AttributeError:
-        name = None
-    return f"{name or '<memory>'}[HDU {number}]"
+    name = hdulist.filename()
+    # Astropy names file-like objects by their class.
+    return f"{'<memory>' if name is None or str(name).startswith('<class') else name}[HDU {number}]"
 
 
 def _raw_file(hdulist: fits.HDUList, number: int) -> tuple[Any, dict[str, Any], str]:
@@ -108,8 +106,8 @@ class FitsTable:
         Data of the HDU: rows, gap and heap.
     where : `str`
         Name of file and HDU for messages.
-    header : `astropy.io.fits.Header`, optional
-        Header of the HDU.
+    cards : `list` of (`str`, value, `str`), optional
+        Header of the HDU, see `header_cards`.
     error : `type`, optional
         Exception class to raise.
     """
@@ -119,12 +117,13 @@ class FitsTable:
         layout: TableLayout,
         data: bytes,
         where: str,
-        header: fits.Header | None = None,
+        cards: list[tuple[str, Any, str]] | None = None,
         error: type[FitsFormatError] = FitsFormatError,
     ):
         self.layout = layout
         self.where = where
-        self.header = header if header is not None else fits.Header()
+        self.cards = cards or []
+        self.header = {keyword: value for keyword, value, _ in self.cards}
         self.error = error
         buffer = np.frombuffer(data, dtype=np.uint8)
         n_bytes = layout.n_rows * layout.row_bytes
@@ -407,7 +406,8 @@ def read_table(
     """
     header = read_header(hdulist, number)
     file, info, where = _raw_file(hdulist, number)
-    layout = parse_layout(header, where)
+    cards = header_cards(header, where)
+    layout = parse_layout(cards, where)
     file.seek(0, 2)
     available = file.tell() - info["datLoc"]
     if layout.data_bytes > available:
@@ -419,4 +419,4 @@ def read_table(
     data = file.read(layout.data_bytes)
     if len(data) != layout.data_bytes:
         raise FitsFormatError(f"{where}: truncated data ({len(data)} of {layout.data_bytes} bytes)")
-    return FitsTable(layout, data, where, header, error)
+    return FitsTable(layout, data, where, cards, error)

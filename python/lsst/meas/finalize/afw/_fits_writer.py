@@ -63,9 +63,12 @@ def _is_variable(field: Field) -> bool:
 
 def _encode_fixed(field: Field, values: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
     if field.type == "String":
+        if not len(values):
+            return np.zeros(0, dtype=f"S{field.size}")
         encoded = np.strings.encode(values.astype(np.str_), "utf-8")
-        if len(encoded) and int(np.strings.str_len(encoded).max()) > field.size:
-            longest = values[int(np.argmax(np.strings.str_len(encoded)))]
+        lengths = np.strings.str_len(encoded)
+        if int(lengths.max()) > field.size:
+            longest = str(values[int(np.argmax(lengths))])
             raise ValueError(
                 f"{where}: {longest!r} is longer than the {field.size} bytes of field {field.name!r}"
             )
@@ -119,6 +122,26 @@ def _field_cards(field: Field, number: int, longest: int) -> list[tuple[str, Any
     if unit:
         cards.append((f"TUNIT{number}", unit, ""))
     return [*cards, (f"TCCLS{number}", _kind(field), "Field template used by lsst.afw.table")]
+
+
+def _schema_cards(schema: Schema, longest: Mapping[str, int]) -> list[tuple[str, Any, str]]:
+    cards: list[tuple[str, Any, str]] = []
+    n_flags = sum(f.type == "Flag" for f in schema.fields)
+    if n_flags:
+        cards += [
+            ("TTYPE1", "flags", "bits for all Flag fields; see also TFLAGn"),
+            ("TFORM1", f"{n_flags}X", "format of field"),
+            ("FLAGCOL", 1, "Column number for the bitflags."),
+        ]
+    column, flag = int(n_flags > 0), 0
+    for field in schema.fields:
+        if field.type == "Flag":
+            flag += 1
+            cards += _field_cards(field, flag, 0)
+        else:
+            column += 1
+            cards += _field_cards(field, column, longest.get(field.name, 0))
+    return cards
 
 
 def _check_columns(
@@ -179,9 +202,7 @@ def encode_table(
     values = _check_columns(schema, columns, n_rows, where)
     flags = [f for f in schema.fields if f.type == "Flag"]
     others = [f for f in schema.fields if f.type != "Flag"]
-    variable = [f for f in others if _is_variable(f)]
-    descriptors, longest, heap = _encode_heap(variable, values, n_rows)
-
+    descriptors, longest, heap = _encode_heap([f for f in others if _is_variable(f)], values, n_rows)
     parts: list[npt.NDArray[np.uint8]] = []
     if flags:
         bits = np.stack([values[f.name].astype(bool) for f in flags], axis=1)
@@ -191,11 +212,10 @@ def encode_table(
             encoded = descriptors[field.name].astype(">i8")
         else:
             encoded = _encode_fixed(field, values[field.name], where)
-        raw = np.frombuffer(encoded.tobytes(), dtype=np.uint8)
-        parts.append(raw.reshape(n_rows, len(raw) // n_rows) if n_rows else raw.reshape(0, _row_bytes(field)))
+        parts.append(np.frombuffer(encoded.tobytes(), dtype=np.uint8).reshape(n_rows, _row_bytes(field)))
     rows = np.concatenate(parts, axis=1) if parts else np.zeros((n_rows, 0), dtype=np.uint8)
-
-    header: list[tuple[str, Any, str]] = [
+    data = rows.tobytes() + heap
+    header = [
         ("XTENSION", "BINTABLE", "binary table extension"),
         ("BITPIX", 8, "8-bit bytes"),
         ("NAXIS", 2, "2-dimensional binary table"),
@@ -204,23 +224,10 @@ def encode_table(
         ("PCOUNT", len(heap), "size of special data area"),
         ("GCOUNT", 1, "one data group (required keyword)"),
         ("TFIELDS", len(others) + bool(flags), "number of fields in each row"),
+        *_schema_cards(schema, longest),
+        *cards,
     ]
-    if flags:
-        header += [
-            ("TTYPE1", "flags", "bits for all Flag fields; see also TFLAGn"),
-            ("TFORM1", f"{len(flags)}X", "format of field"),
-            ("FLAGCOL", 1, "Column number for the bitflags."),
-        ]
-    n_columns, n_flags = int(bool(flags)), 0
-    for field in schema.fields:
-        if field.type == "Flag":
-            n_flags += 1
-            header += _field_cards(field, n_flags, 0)
-        else:
-            n_columns += 1
-            header += _field_cards(field, n_columns, longest.get(field.name, 0))
-    data = rows.tobytes() + heap
-    return format_block([*header, *cards]) + data + bytes(-len(data) % _BLOCK)
+    return format_block(header) + data + bytes(-len(data) % _BLOCK)
 
 
 def _row_bytes(field: Field) -> int:

@@ -406,5 +406,6 @@ def write_footprints(archive: ArchiveWriter, footprints: Footprints) -> _Ints:
     entry_names = np.repeat(names[:, np.newaxis], len(columns), axis=1).astype("U64")
     modules = np.full(entry_names.shape, _MODULE, dtype="U64")
     entry_names[:, 0], modules[:, 0] = "SpanSet", "lsst.afw.geom"
-    archive.add_index(*table[mask].T, entry_names[mask], modules[mask])
+    entry_ids, catalogs, persistables, row0, n_rows = table[mask].T
+    archive.add_index(entry_ids, catalogs, persistables, row0, n_rows, entry_names[mask], modules[mask])
     return ids

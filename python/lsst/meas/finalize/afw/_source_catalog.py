@@ -66,7 +66,7 @@ def read_source_catalog(path: str | os.PathLike[str], *, footprints: bool = True
             if isinstance(number, bool) or not isinstance(number, int) or number < 2:
                 raise FitsFormatError(f"{table.where}: AR_HDU = {number!r} is no number of an extension")
             found = read_footprints(ArchiveReader(hdulist, number - 1), table.column(_FOOTPRINT.name))
-        return SourceCatalog(schema, columns, footprints=found, metadata=table_metadata(header, table.where))
+        return SourceCatalog(schema, columns, footprints=found, metadata=table_metadata(table))
 
 
 def write_source_catalog(
