@@ -98,8 +98,8 @@ class PiffPsfDeterminerConfig(BasePsfDeterminerConfig):
         doc="n sigma for chisq outlier rejection. Ignored if piffPsfConfigYaml is set.", default=4.0
     )
     outlierMaxRemove = pexConfig.Field[float](
-        doc="Max fraction of stars to remove as outliers each iteration. Ignored if piffPsfConfigYaml is "
-        "set.",
+        doc="Max fraction of stars to remove as outliers each iteration (a number of stars if at least 1). "
+        "Ignored if piffPsfConfigYaml is set.",
         default=0.05,
     )
     maxSNR = pexConfig.Field[float](
@@ -162,6 +162,7 @@ class PiffPsfDeterminerConfig(BasePsfDeterminerConfig):
         default=0,
         min=0,
         max=3,
+        inclusiveMax=True,
     )
     piffPsfConfigYaml = pexConfig.Field[str](
         doc="Configuration file for PIFF in YAML format. This overrides many other settings in this config "

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import piff
-from piff.config import PiffLogger
 
 import lsst.pex.config as pexConfig
 from lsst.pipe.base import Task, TaskMetadata
+from lsst.utils.logging import getLogger
 
 from ._config import BasePsfDeterminerConfig, PiffPsfDeterminerConfig
 from ._errors import PiffTooFewGoodStarsError
@@ -133,9 +133,9 @@ class PiffPsfDeterminerTask(BasePsfDeterminerTask):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        logger = logging.getLogger(f"{self.log.name}.piff")
-        logger.setLevel(_LOG_LEVELS[self.config.piffLoggingLevel])
-        self.piffLogger = PiffLogger(logger)
+        # Piff needs the level "verbose" of this kind of logger.
+        self.piffLogger = getLogger(f"{self.log.name}.piff")
+        self.piffLogger.setLevel(_LOG_LEVELS[self.config.piffLoggingLevel])
 
     def determine_psf(
         self,

@@ -14,12 +14,14 @@ from __future__ import annotations
 __all__ = ("fit", "fit_piff")
 
 import copy
+import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import galsim
 import piff
-from piff.config import PiffLogger
+
+from lsst.utils.logging import LsstLoggers
 
 
 def fit_piff(
@@ -27,7 +29,7 @@ def fit_piff(
     piff_config: dict[str, Any],
     wcs: galsim.BaseWCS,
     pointing: galsim.CelestialCoord | None,
-    logger: PiffLogger,
+    logger: LsstLoggers,
 ) -> piff.PSF:
     """Fit with Piff.
 
@@ -66,7 +68,7 @@ def fit(
     piff_config: dict[str, Any],
     wcs: galsim.BaseWCS,
     pointing: galsim.CelestialCoord | None,
-    logger: PiffLogger,
+    logger: LsstLoggers,
 ) -> piff.PSF:
     """Fit with the solver of choice.
 
@@ -91,7 +93,8 @@ def fit(
     if fitter == "structured":
         from .structured import fit_structured
 
-        psf = fit_structured(stars, piff_config, {0: wcs}, pointing, logger=logger)
+        # The adapter has all methods of a logger, but isn't one.
+        psf = fit_structured(stars, piff_config, {0: wcs}, pointing, logger=cast(logging.Logger, logger))
         if psf is not None:
             return psf
     elif fitter != "piff":

@@ -267,10 +267,15 @@ def make_piff_config(
         "outliers": {
             "type": "Chisq",
             "nsigma": config.outlierNSigma,
-            "max_remove": config.outlierMaxRemove,
+            "max_remove": _max_remove(config.outlierMaxRemove),
         },
         "max_iter": config.piffMaxIter,
     }
+
+
+def _max_remove(value: float) -> float | int:
+    """Return a number of stars as the integer that Piff needs."""
+    return int(value) if value >= 1.0 else value
 
 
 def minimum_stars(piff_config: dict[str, Any]) -> tuple[int, int]:
