@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,9 @@ __all__ = ("Design", "GeneralDesign", "SeparableDesign", "make_design")
 
 _CHUNK = 32
 """Stars handled together where the work space per star is large."""
+
+_CACHED = 4
+"""Stars handled together so that their work space stays in the cache."""
 
 _GRAM_SAMPLE = 24
 """Stars whose dense normal matrices are averaged in rotated frames."""
@@ -48,6 +51,9 @@ class Design(abc.ABC):
         Distance of grid nodes, in the units of (u, v).
     """
 
+    max_steps: ClassVar[int]
+    """Solver steps after which Piff's direct solution is the cheaper one."""
+
     def __init__(self, stars: StarArrays, table: InterpolantTable, size: int, scale: float) -> None:
         self.stars = stars
         self.table = table
@@ -60,20 +66,27 @@ class Design(abc.ABC):
         """Return the design of a subset of the stars, without centres."""
 
     @abc.abstractmethod
-    def set_center(self, center: npt.NDArray[np.float64]) -> None:
-        """Compute the factors of the map for centres [N, 2]."""
-
-    @abc.abstractmethod
     def support(self, center: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         """Return the pixels no further than half a node off the grid."""
 
     @abc.abstractmethod
+    def set_center(self, center: npt.NDArray[np.float64], support: npt.NDArray[np.bool_]) -> None:
+        """Compute the factors of the map for centres [N, 2].
+
+        Pixels outside ``support`` [N, h, w] may be left out of the map.
+        """
+
+    @abc.abstractmethod
+    def pack(self, image: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Bring images [N, h, w] into the layout of `draw` and `adjoint`."""
+
+    @abc.abstractmethod
     def draw(self, grid: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Map grids to images."""
+        """Map grids to packed images."""
 
     @abc.abstractmethod
     def adjoint(self, image: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Map images to grids by the transpose of `draw`."""
+        """Map packed images to grids by the transpose of `draw`."""
 
     @abc.abstractmethod
     def draw_shifted(
@@ -81,14 +94,13 @@ class Design(abc.ABC):
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Draw at the centres, and with u, then v, of them moved by a step.
 
-        The factors set by `set_center` aren't used or changed.
+        The images are [N, h, w].  The factors set by `set_center` aren't used
+        or changed.
         """
 
     @abc.abstractmethod
-    def mean_gram(
-        self, weight: npt.NDArray[np.float64], support: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.float64]:
-        """Return the mean normal matrix [n*n, n*n] of stars of unit weight.
+    def mean_gram(self, weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the mean normal matrix [n*n, n*n] of stars of weight [N].
 
         Only a preconditioner is made from it: masked pixels are ignored, and
         it may be taken from a sample.
@@ -101,6 +113,8 @@ class SeparableDesign(Design):
     The map of a star is the Kronecker product of two small matrices, so each
     application is two matrix products of the size of a stamp.
     """
+
+    max_steps = 400
 
     def _factors(
         self, center: npt.NDArray[np.float64]
@@ -126,7 +140,8 @@ class SeparableDesign(Design):
     def take(self, index: npt.NDArray[np.intp]) -> SeparableDesign:
         return SeparableDesign(self.stars.take(index), self.table, self.size, self.scale)
 
-    def set_center(self, center: npt.NDArray[np.float64]) -> None:
+    def set_center(self, center: npt.NDArray[np.float64], support: npt.NDArray[np.bool_]) -> None:
+        self._support = support
         self._rows, self._columns = self._factors(center)
         self._rows_t = np.ascontiguousarray(self._rows.swapaxes(1, 2))
         self._columns_t = np.ascontiguousarray(self._columns.swapaxes(1, 2))
@@ -136,6 +151,9 @@ class SeparableDesign(Design):
         inside_x = np.abs(along_x) <= self.max_uv
         inside_y = np.abs(along_y) <= self.max_uv
         return inside_y[:, :, np.newaxis] & inside_x[:, np.newaxis, :]
+
+    def pack(self, image: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return image
 
     def _orient(self, grid: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Exchange u and v of grids if the pixel axes are exchanged."""
@@ -158,12 +176,10 @@ class SeparableDesign(Design):
         along_y = moved_rows @ self._orient(grid) @ columns.swapaxes(1, 2)
         return (image, along_y, along_x) if self.stars.transposed else (image, along_x, along_y)
 
-    def mean_gram(
-        self, weight: npt.NDArray[np.float64], support: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.float64]:
+    def mean_gram(self, weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         n = self.size
-        rows = self._rows * support.any(axis=2)[:, :, np.newaxis]
-        columns = self._columns * support.any(axis=1)[:, :, np.newaxis]
+        rows = self._rows * self._support.any(axis=2)[:, :, np.newaxis]
+        columns = self._columns * self._support.any(axis=1)[:, :, np.newaxis]
         gram_y = (rows.swapaxes(1, 2) @ rows) * (weight / weight.sum())[:, np.newaxis, np.newaxis]
         gram_x = columns.swapaxes(1, 2) @ columns
         if self.stars.transposed:
@@ -176,110 +192,98 @@ class GeneralDesign(Design):
     """Maps of stars whose pixel axes are rotated or sheared in (u, v).
 
     Every pixel has its own position in u and v, but its weights on the grid
-    are still an outer product: one batched matrix product and one row-wise
-    scalar product per application.
+    are still an outer product: one batched matrix product and one scalar
+    product per pixel and application.  A packed image is the list of the
+    pixels of the support, padded with zeros to the longest.
     """
+
+    max_steps = 120
 
     def _positions(self, center: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return world coordinates relative to the centres, [2, N, h*w]."""
-        stars = self.stars
-        count, height, width = len(stars.x), stars.y.shape[1], stars.x.shape[1]
-        jac = stars.jacobian[:, :, :, np.newaxis, np.newaxis]
-        x = stars.x[:, np.newaxis, :]
-        y = stars.y[:, :, np.newaxis]
-        uv = np.empty((2, count, height * width))
-        for axis in range(2):
-            world = jac[:, axis, 0] * x + jac[:, axis, 1] * y
-            uv[axis] = world.reshape(count, -1) - center[:, axis, np.newaxis]
+        uv = np.stack([self.stars.pixel_uv(axis).reshape(len(center), -1) for axis in range(2)])
+        uv -= center.T[:, :, np.newaxis]
         return uv
 
-    def _pixel_weights(
-        self, position: npt.NDArray[np.float64], *, area: npt.NDArray[np.float64] | None = None
-    ) -> npt.NDArray[np.float64]:
-        """Return the weights [N, h*w, n] along one axis of the grid."""
-        weights = self.table.weights(position / self.scale, self.size)
-        if area is not None:
-            weights *= (area / self.scale**2)[:, np.newaxis, np.newaxis]
-        return weights
+    def _weights(self, position: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the weights [N, n, pixels] along one axis of the grid."""
+        return self.table.weights(position / self.scale, self.size).swapaxes(1, 2)
 
     def take(self, index: npt.NDArray[np.intp]) -> GeneralDesign:
         return GeneralDesign(self.stars.take(index), self.table, self.size, self.scale)
 
-    def set_center(self, center: npt.NDArray[np.float64]) -> None:
-        count = len(center)
-        pixels = self.stars.x.shape[1] * self.stars.y.shape[1]
-        self._u = np.empty((count, pixels, self.size))
-        self._v = np.empty((count, pixels, self.size))
-        # Chunks of stars bound the work space.
-        for part in self._chunks():
-            chunk = self.take(part)
-            u, v = chunk._positions(center[part])
-            self._u[part] = self._pixel_weights(u)
-            self._v[part] = chunk._pixel_weights(v, area=chunk.stars.pixel_area)
-
-    def _chunks(self) -> list[npt.NDArray[np.intp]]:
-        """Return the indices of consecutive groups of stars."""
-        count = len(self.stars.x)
-        return [np.arange(i, min(i + _CHUNK, count)) for i in range(0, count, _CHUNK)]
-
     def support(self, center: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         inside = (np.abs(self._positions(center)) <= self.max_uv).all(axis=0)
-        return inside.reshape(len(center), self.stars.y.shape[1], self.stars.x.shape[1])
+        return inside.reshape(self.stars.image.shape)
 
-    def _image(self, flat: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return flat images as [N, h, w]."""
-        return flat.reshape(len(flat), self.stars.y.shape[1], self.stars.x.shape[1])
+    def set_center(self, center: npt.NDArray[np.float64], support: npt.NDArray[np.bool_]) -> None:
+        flat = support.reshape(len(support), -1)
+        longest = int(np.count_nonzero(flat, axis=1).max())
+        # Supported pixels first, in their order.
+        self._index = np.argsort(~flat, axis=1, kind="stable")[:, :longest]
+        self._supported = np.take_along_axis(flat, self._index, axis=1)
+        self._u = np.empty((len(center), self.size, longest))
+        self._v = np.empty_like(self._u)
+        # Parts of the stars bound the work space.
+        for part in self._parts(_CHUNK):
+            u, v = self.take(part)._positions(center[part])
+            self._u[part] = self._weights(np.take_along_axis(u, self._index[part], axis=1))
+            self._v[part] = self._weights(np.take_along_axis(v, self._index[part], axis=1))
+        self._v *= (self.stars.pixel_area / self.scale**2)[:, np.newaxis, np.newaxis]
+
+    def _parts(self, length: int) -> list[slice]:
+        """Return consecutive groups of stars."""
+        return [slice(i, i + length) for i in range(0, len(self.stars.x), length)]
+
+    def pack(self, image: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        flat = np.take_along_axis(image.reshape(len(image), -1), self._index, axis=1)
+        return np.where(self._supported, flat, 0.0)
 
     def draw(self, grid: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        flat = np.empty(self._u.shape[:2])
-        # Chunks of stars bound the work space.
-        for part in self._chunks():
-            start, stop = part[0], part[-1] + 1
-            half = self._v[start:stop] @ grid[start:stop]
-            half *= self._u[start:stop]
-            flat[start:stop] = half.sum(axis=2)
-        return self._image(flat)
+        image = np.empty(self._index.shape)
+        # Work space that fits the cache halves the time.
+        for part in self._parts(_CACHED):
+            half = grid[part] @ self._u[part]
+            half *= self._v[part]
+            np.sum(half, axis=1, out=image[part])
+        return image
 
     def adjoint(self, image: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        flat = image.reshape(len(image), -1)
         grid = np.empty((len(image), self.size, self.size))
-        # Chunks of stars bound the work space.
-        for part in self._chunks():
-            start, stop = part[0], part[-1] + 1
-            weighted = self._u[start:stop] * flat[start:stop, :, np.newaxis]
-            grid[start:stop] = self._v[start:stop].swapaxes(1, 2) @ weighted
+        # Work space that fits the cache halves the time.
+        for part in self._parts(_CACHED):
+            weighted = self._v[part] * image[part, np.newaxis, :]
+            np.matmul(weighted, self._u[part].swapaxes(1, 2), out=grid[part])
         return grid
 
     def draw_shifted(
         self, grid: npt.NDArray[np.float64], center: npt.NDArray[np.float64], step: float
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        shape = (len(grid), self.stars.x.shape[1] * self.stars.y.shape[1])
-        flat = np.empty((3, *shape))
-        # Chunks of stars bound the work space.
-        for part in self._chunks():
-            chunk = self.take(part)
-            u, v = chunk._positions(center[part])
-            area = chunk.stars.pixel_area
-            weights_u = self._pixel_weights(u)
-            half = self._pixel_weights(v, area=area) @ grid[part]
-            flat[0, part] = (half * weights_u).sum(axis=2)
-            flat[1, part] = (half * self._pixel_weights(u - step)).sum(axis=2)
-            half = self._pixel_weights(v - step, area=area) @ grid[part]
-            flat[2, part] = (half * weights_u).sum(axis=2)
-        return self._image(flat[0]), self._image(flat[1]), self._image(flat[2])
+        images = np.empty((3, *self.stars.image.shape))
+        flat = images.reshape(3, len(grid), -1)
+        # Parts of the stars bound the work space.
+        for part in self._parts(_CHUNK):
+            u, v = self.take(part)._positions(center[part])
+            at_v = self._weights(v)
+            half = grid[part] @ self._weights(u)
+            flat[0, part] = (half * at_v).sum(axis=1)
+            flat[2, part] = (half * self._weights(v - step)).sum(axis=1)
+            half = grid[part] @ self._weights(u - step)
+            flat[1, part] = (half * at_v).sum(axis=1)
+        images *= (self.stars.pixel_area / self.scale**2)[:, np.newaxis, np.newaxis]
+        return images[0], images[1], images[2]
 
-    def mean_gram(
-        self, weight: npt.NDArray[np.float64], support: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.float64]:
+    def mean_gram(self, weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         n2 = self.size**2
         count = len(weight)
         sample = np.unique(np.linspace(0, count - 1, min(count, _GRAM_SAMPLE)).astype(np.intp))
         gram = np.zeros((n2, n2))
         # One dense matrix at a time, over a few stars, bounds the work space.
         for i in sample:
-            dense = (self._v[i][:, :, np.newaxis] * self._u[i][:, np.newaxis, :]).reshape(-1, n2)
-            dense = dense[support[i].ravel()]
-            gram += weight[i] * (dense.T @ dense)
+            supported = self._supported[i]
+            v, u = self._v[i][:, supported], self._u[i][:, supported]
+            dense = (v[:, np.newaxis, :] * u[np.newaxis, :, :]).reshape(n2, -1)
+            gram += weight[i] * (dense @ dense.T)
         return gram / weight[sample].sum()
 
 

@@ -37,6 +37,9 @@ __all__ = ("fit_structured",)
 
 _LOG = logging.getLogger(__name__)
 
+_SAFE_REDUNDANCY = 4
+"""Pixels per unknown above which the rank is probed only once."""
+
 
 @dataclasses.dataclass
 class FitState:
@@ -229,21 +232,24 @@ def _improve_model(
     part = design.take(used)
     center = state.center[used]
     flux = state.flux[used, np.newaxis, np.newaxis]
-    part.set_center(center)
     support = part.support(center)
-    weight = np.where(support, part.stars.weight, 0.0)
-    model = part.draw(_normalised(state.params[used], design.size))
-    model *= flux
-    data = weight * flux * part.stars.image
-    residual = data - weight * flux * model
-    weight *= flux**2
+    part.set_center(center, support)
+    weight = np.where(support, part.stars.weight, 0.0) * flux
+    data = part.pack(weight * part.stars.image)
+    weight = part.pack(weight * flux)
     # A star's weight as if none of its pixels were masked.
-    pixels = np.count_nonzero(support, axis=(1, 2))
-    star_weight = weight.sum(axis=(1, 2)) / np.maximum(pixels, 1)
+    pixels = np.maximum(np.count_nonzero(support, axis=(1, 2)), 1)
+    star_weight = weight.reshape(len(used), -1).sum(axis=1) / pixels
+    # Well-determined systems can't lose rank by a few rejected stars.
+    unknowns = design.size**2 * terms.shape[1]
+    probe = preconditioner is None or np.count_nonzero(weight) < _SAFE_REDUNDANCY * unknowns
     if preconditioner is None:
-        preconditioner = Preconditioner.from_design(part, star_weight, support)
-    equations = NormalEquations(design=part, terms=terms[used], weight=weight, support=support)
-    state.q = state.q + solve_normal_equations(equations, residual, data, star_weight, preconditioner)
+        preconditioner = Preconditioner.from_design(part, star_weight)
+    model = part.draw(_normalised(state.params[used], design.size))
+    equations = NormalEquations(design=part, terms=terms[used], weight=weight)
+    state.q = state.q + solve_normal_equations(
+        equations, data - weight * model, data, star_weight, preconditioner, probe=probe
+    )
     state.params = terms @ state.q.T
     return preconditioner
 
