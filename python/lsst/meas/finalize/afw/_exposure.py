@@ -34,6 +34,7 @@ from lsst.images import (
     DetectorFrame,
     Image,
     Mask,
+    NoOverlapError,
     ObservationSummaryStats,
     Polygon,
     SkyProjection,
@@ -145,7 +146,7 @@ class ExposureReader:
                 f"{self.where}: EXPINFO_V = {version!r} isn't a supported version (0 to {_MAX_VERSION})"
             )
         self._version = version
-        self._unsupported: dict[str, str] = {}
+        self._unsupported: dict[str, tuple[str, UnsupportedPersistableError]] = {}
 
     @cached_property
     def _image_header(self) -> fits.Header:
@@ -185,8 +186,8 @@ class ExposureReader:
             return None
         try:
             result = self._archive.get(archive_id)
-        except UnsupportedPersistableError:
-            self._unsupported[name] = self._archive.name(archive_id)
+        except UnsupportedPersistableError as error:
+            self._unsupported[name] = (self._archive.name(archive_id), error)
             return None
         if not isinstance(result, cls):
             raise FitsFormatError(f"{self.where}: component {name} is a {type(result).__name__}")
@@ -194,7 +195,7 @@ class ExposureReader:
 
     def _warn_unsupported(self) -> None:
         if self._unsupported:
-            text = ", ".join(f"{name} ({cls})" for name, cls in sorted(self._unsupported.items()))
+            text = ", ".join(f"{name} ({item[0]})" for name, item in sorted(self._unsupported.items()))
             _LOG.warning("%s: skipping components of unsupported classes: %s.", self.where, text)
 
     @cached_property
@@ -262,10 +263,17 @@ class ExposureReader:
     @cached_property
     def bounds(self) -> Bounds:
         """Where the pixels are valid: a polygon, or the box."""
+        return self._clip_bounds(self.bbox)
+
+    def _clip_bounds(self, box: Box) -> Bounds:
         polygon = self._component("VALID_POLYGON", Polygon)
         if polygon is None:
-            return self.bbox
-        return polygon if self.bbox.contains(polygon.bbox) else polygon.intersection(self.bbox)
+            return box
+        try:
+            return polygon if box.contains(polygon.bbox) else polygon.intersection(box)
+        except NoOverlapError:
+            _LOG.warning("%s: the valid polygon is outside of %s; ignored.", self.where, box)
+            return box
 
     @cached_property
     def unit(self) -> u.UnitBase:
@@ -348,9 +356,12 @@ class ExposureReader:
             result.__cause__ = error
             return result
         if psf is None:
-            name = self._unsupported.get("PSF")
-            reason = f"the PSF is of the unsupported class {name}" if name else "there is no PSF"
-            return ArchiveReadError(f"{self.where}: {reason}")
+            if "PSF" not in self._unsupported:
+                return ArchiveReadError(f"{self.where}: there is no PSF")
+            cls, error = self._unsupported["PSF"]
+            result = ArchiveReadError(f"{self.where}: the PSF is an unsupported {cls}: {error}")
+            result.__cause__ = error
+            return result
         set_psf_bounds(psf, self._detector_box)
         return cast(PointSpreadFunction, psf)
 
@@ -499,7 +510,7 @@ class ExposureReader:
             self.read_image(bbox),
             mask=self.read_mask(bbox),
             variance=self.read_variance(bbox),
-            bounds=self.bounds,
+            bounds=self._clip_bounds(self.bbox if bbox is None else bbox),
             obs_info=self.obs_info,
             summary_stats=self.summary_stats,
             photometric_scaling=cast(Any, self.photometric_scaling),

@@ -64,8 +64,17 @@ def _check_size(hdulist: fits.HDUList, number: int) -> tuple[fits.Header, tuple[
     if compressed:
         stored = _integer(header, "NAXIS1", where, 0) * _integer(header, "NAXIS2", where, 0, 2**31)
         stored += _integer(header, "PCOUNT", where, 0, 2**40)
-        if n_bytes > _MAX_COMPRESSION * stored:
-            raise FitsFormatError(f"{where}: {stored} bytes can't hold {n_bytes} bytes of pixels")
+        n_tiles = 1
+        for axis, length in enumerate(reversed(shape), start=1):
+            key = f"ZTILE{axis}"
+            default = length if axis == 1 else 1
+            tile = _integer(header, key, where, 1) if key in header else default
+            n_tiles *= -(-length // tile)
+        if n_bytes > _MAX_COMPRESSION * stored or n_tiles != header["NAXIS2"]:
+            raise FitsFormatError(
+                f"{where}: {stored} bytes in {header['NAXIS2']} rows can't hold {n_bytes} bytes of pixels "
+                f"in {n_tiles} tiles"
+            )
     else:
         stored = n_bytes
     if stored > available:
