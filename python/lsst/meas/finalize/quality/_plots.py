@@ -20,6 +20,7 @@ import numpy as np
 from ._metrics import distortion, pixel_scale, psf_moments, star_moments, trace_radius, true_moments
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _FWHM = np.sqrt(8 * np.log(2))
@@ -102,17 +103,46 @@ def plot_residuals(
         "e1 (model - reference)": (distortion(model) - distortion(reference))[:, 0],
         "e2 (model - reference)": (distortion(model) - distortion(reference))[:, 1],
     }
-    figure = _new_figure(12, 4)
-    for ax, (label, values) in zip(figure.subplots(1, 3), residuals.items(), strict=True):
+    figure = _new_figure(12, 8)
+    histograms, maps = figure.subplots(2, 3)
+    for ax, map_ax, (label, values) in zip(histograms, maps, residuals.items(), strict=True):
         finite = np.abs(values[np.isfinite(values)])
         limit = float(np.percentile(finite, 98)) * 1.2 if len(finite) else 1.0
-        bins = np.linspace(-limit, limit, 31)
-        for sample, color in _SAMPLES.items():
-            chosen = values[np.asarray(stars[f"calib_psf_{sample}"])]
-            name = f"{sample} ({len(chosen)})"
-            ax.hist(chosen, bins, histtype="step", color=color, density=len(chosen) > 0, label=name)
-        ax.axvline(0, color="0.7", lw=1)
-        ax.set_xlabel(label)
-        ax.legend(fontsize="small")
+        _plot_histograms(ax, stars, values, limit, label)
+        points = map_ax.scatter(
+            stars["base_FPPosition_x"],
+            stars["base_FPPosition_y"],
+            c=values,
+            s=20,
+            cmap="coolwarm",
+            vmin=-limit,
+            vmax=limit,
+        )
+        figure.colorbar(points, ax=map_ax, label=label)
+        map_ax.set_aspect("equal")
+        map_ax.set_xlabel("focal plane x (mm)")
+    histograms[0].set_ylabel("density")
+    maps[0].set_ylabel("focal plane y (mm)")
     figure.suptitle(f"{title} — reference: {'the stars' if truth is None else 'truth'}")
     figure.savefig(path, dpi=120)
+
+
+def _plot_histograms(
+    ax: Axes, stars: astropy.table.Table, values: np.ndarray, limit: float, label: str
+) -> None:
+    bins = np.linspace(-limit, limit, 31)
+    for sample, color in _SAMPLES.items():
+        chosen = values[np.asarray(stars[f"calib_psf_{sample}"])]
+        chosen = chosen[np.abs(chosen) < limit]
+        ax.hist(
+            chosen,
+            bins,
+            histtype="step",
+            color=color,
+            density=len(chosen) > 0,
+            label=f"{sample} ({len(chosen)})",
+        )
+    ax.axvline(0, color="0.7", lw=1)
+    ax.set_xlabel(label)
+    ax.locator_params(axis="x", nbins=5)
+    ax.legend(fontsize="small")

@@ -209,7 +209,9 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
             return None, None, measured
 
         try:
-            bound.measurement.run(measured, exposure, footprints=src, psf=psf)
+            bound.measurement.run(
+                measured, exposure, footprints=src, psf=psf, color=measured["psf_color_value"].astype(float)
+            )
         except Exception:
             self.log.warning("Measurement failed for %s.", where, exc_info=True)
             return psf, None, measured

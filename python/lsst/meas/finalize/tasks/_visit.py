@@ -102,7 +102,7 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
         )
         catalog = self._make_exposure_catalog("Only detectors with data have entries.")
         standard_stars = (
-            None if fgcm_standard_star_dict is None else read_fgcm_standard_stars(fgcm_standard_star_dict)
+            read_fgcm_standard_stars(fgcm_standard_star_dict or {})
         )
         self.log.info("Running finalizeCharacterization on %d detectors.", len(detectors))
         tables = []

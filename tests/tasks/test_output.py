@@ -1,0 +1,98 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lsst.meas.finalize.catalogs import Schema, SourceCatalog
+from lsst.meas.finalize.tasks._output import OutputSchema, to_output_table
+
+SELECTION = ("base_GaussianFlux_instFlux", "base_GaussianFlux_instFluxErr")
+
+
+@pytest.fixture
+def schema() -> Schema:
+    """Schema of a small source catalogue."""
+    schema = Schema.source_minimal()
+    for name in ("x", "y"):
+        schema.add_field(f"base_SdssCentroid_{name}", "D", unit="pixel")
+    schema.add_flag("base_SdssCentroid_flag")
+    schema.add_flag("base_SdssCentroid_flag_edge")
+    schema.add_field("base_CircularApertureFlux_12_0_instFlux", "D", unit="count")
+    schema.add_flag("base_CircularApertureFlux_12_0_flag")
+    schema.add_field("base_Other_instFlux", "D", unit="count")
+    schema.add_field("base_GaussianFlux_instFlux", "D", doc="flux", unit="count")
+    schema.add_field("base_GaussianFlux_instFluxErr", "D", unit="count")
+    schema.set_alias("slot_Centroid", "base_SdssCentroid")
+    schema.set_alias("slot_ApFlux", "base_CircularApertureFlux_12_0")
+    schema.set_alias("slot_CalibFlux", "base_Other")
+    schema.set_alias("base_CircularApertureFlux_flag_badCentroid", "base_SdssCentroid_flag")
+    return schema
+
+
+def test_carried_fields_are_in_upstreams_order(schema: Schema) -> None:
+    """Carry fields over by name, by alias and by slot (spec 01 §1.7 a)."""
+    output = OutputSchema(schema, selection_fields=SELECTION)
+    assert list(output.source_of) == [
+        "id",
+        "coord_ra",
+        "coord_dec",
+        "parent",
+        "base_SdssCentroid_x",
+        "base_SdssCentroid_y",
+        "base_SdssCentroid_flag",
+        "base_SdssCentroid_flag_edge",
+        "base_CircularApertureFlux_12_0_instFlux",
+        "base_CircularApertureFlux_12_0_flag",
+        "base_Other_instFlux",
+        "calib_psf_selection_flux",
+        "calib_psf_selection_flux_err",
+    ]
+    assert output.schema["calib_psf_selection_flux"].doc == "flux"
+
+
+def test_selection_flux_that_is_carried_is_renamed(schema: Schema) -> None:
+    """Rename a carried field rather than have it twice, as upstream."""
+    output = OutputSchema(
+        schema, selection_fields=("base_CircularApertureFlux_12_0_instFlux", "base_GaussianFlux_instFluxErr")
+    )
+    assert "base_CircularApertureFlux_12_0_instFlux" not in output.schema.names
+    assert output.source_of["calib_psf_selection_flux"] == "base_CircularApertureFlux_12_0_instFlux"
+    names = list(output.source_of)
+    assert names.index("calib_psf_selection_flux") < names.index("base_CircularApertureFlux_12_0_flag")
+
+
+@pytest.mark.parametrize("slot", ["slot_Centroid", "slot_ApFlux", "slot_CalibFlux"])
+def test_missing_slot_is_named(schema: Schema, slot: str) -> None:
+    """Name a slot the source catalogue lacks."""
+    schema.drop_alias(slot)
+    with pytest.raises(KeyError, match=slot):
+        OutputSchema(schema, selection_fields=SELECTION)
+
+
+def test_missing_selection_column_is_named(schema: Schema) -> None:
+    """Name a column the selector wants and the catalogue lacks."""
+    with pytest.raises(KeyError, match="no_such_instFlux"):
+        OutputSchema(schema, selection_fields=("no_such_instFlux", "base_GaussianFlux_instFluxErr"))
+
+
+def test_aliases_become_columns(schema: Schema) -> None:
+    """Repeat columns under their aliases, by string prefix (spec 01 §1.8)."""
+    output = OutputSchema(schema, selection_fields=SELECTION)
+    catalog = SourceCatalog(output.schema, 2)
+    catalog["base_SdssCentroid_x"] = [1.0, 2.0]
+    table = to_output_table(catalog)
+    names = table.colnames
+    assert names[names.index("base_SdssCentroid_flag_edge") + 1] == "slot_Centroid_flag_edge"
+    assert names[names.index("base_SdssCentroid_x") + 1] == "slot_Centroid_x"
+    np.testing.assert_array_equal(table["slot_Centroid_x"], [1.0, 2.0])
+    assert table["psf_color_type"].dtype == np.dtype("U10")
+    assert table["coord_ra"].unit.to_string() == "rad"
