@@ -20,7 +20,7 @@ SELECTION = ("base_GaussianFlux_instFlux", "base_GaussianFlux_instFluxErr")
 
 @pytest.fixture
 def schema() -> Schema:
-    """Schema of a small source catalogue."""
+    """Return the schema of a small source catalogue."""
     schema = Schema.source_minimal()
     for name in ("x", "y"):
         schema.add_field(f"base_SdssCentroid_{name}", "D", unit="pixel")

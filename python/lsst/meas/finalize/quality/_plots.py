@@ -98,10 +98,11 @@ def plot_residuals(
     """
     model = psf_moments(stars)
     reference = star_moments(stars) if truth is None else true_moments(stars, truth)
+    de1, de2 = (distortion(model) - distortion(reference)).T
     residuals = {
-        "size (T_model - T)/T": trace_radius(model) / trace_radius(reference) - 1,
-        "e1 (model - reference)": (distortion(model) - distortion(reference))[:, 0],
-        "e2 (model - reference)": (distortion(model) - distortion(reference))[:, 1],
+        "size: 1000 (T_model/T - 1)": 1000 * (trace_radius(model) / trace_radius(reference) - 1),
+        "1000 (e1_model - e1)": 1000 * de1,
+        "1000 (e2_model - e2)": 1000 * de2,
     }
     figure = _new_figure(12, 8)
     histograms, maps = figure.subplots(2, 3)
@@ -118,7 +119,7 @@ def plot_residuals(
             vmin=-limit,
             vmax=limit,
         )
-        figure.colorbar(points, ax=map_ax, label=label)
+        figure.colorbar(points, ax=map_ax, label=label, shrink=0.7)
         map_ax.set_aspect("equal")
         map_ax.set_xlabel("focal plane x (mm)")
     histograms[0].set_ylabel("density")
@@ -145,4 +146,4 @@ def _plot_histograms(
     ax.axvline(0, color="0.7", lw=1)
     ax.set_xlabel(label)
     ax.locator_params(axis="x", nbins=5)
-    ax.legend(fontsize="small")
+    ax.legend(fontsize="small", loc="upper left")
