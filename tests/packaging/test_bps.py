@@ -1,0 +1,53 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Tests of the BPS submit files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lsst.pipe.base import Pipeline
+
+ROOT = Path(__file__).parents[2]
+SUBMIT_FILES = sorted((ROOT / "bps").glob("*.yaml"))
+
+
+def load(name: str | Path) -> dict[str, Any]:
+    """Load a file whose path may name this repository's folder."""
+    return yaml.safe_load(Path(str(name).replace("${MEAS_FINALIZE_DIR}", str(ROOT))).read_text())
+
+
+@pytest.mark.parametrize("path", SUBMIT_FILES, ids=lambda path: path.stem)
+def test_submit_file_names_a_site(path: Path) -> None:
+    """Check that a submit file configures the site that it chooses."""
+    config = load(path)
+    site = config["site"][config["computeSite"]]
+    assert site["class"].startswith("lsst.ctrl.bps.parsl.sites.")
+
+
+@pytest.mark.parametrize("path", SUBMIT_FILES, ids=lambda path: path.stem)
+def test_submit_file_runs_our_pipeline(path: Path) -> None:
+    """Check that resources are asked for tasks that the pipeline has."""
+    (included,) = load(path)["includeConfigs"]
+    common = load(included)
+    pipeline = Pipeline.from_uri(common["pipelineYaml"].replace("${MEAS_FINALIZE_DIR}", str(ROOT)))
+    assert set(common["pipetask"]) == set(pipeline.task_labels)
+
+
+def test_slurm_quanta_fit_into_a_node() -> None:
+    """Check that all cores of a node can work at the same time."""
+    config = load(ROOT / "bps/parsl_slurm.yaml")
+    site = config["site"]["slurm"]
+    (included,) = config["includeConfigs"]
+    assert site["cores_per_node"] * load(included)["requestMemory"] <= site["mem_per_node"] * 1024
