@@ -265,7 +265,8 @@ class PeakLikelihoodFluxPlugin(SingleFramePlugin):
         column, line = np.floor(batch.x + 0.5), np.floor(batch.y + 0.5)
         images = psf.draw_kernel_images(column, line, color=batch.color)
         area = np.square(images.sum(axis=(1, 2))) / np.square(images).sum(axis=(1, 2))
-        fx, fy = (batch.x - column)[rows], (batch.y - line)[rows]
+        # The image is shifted by minus the fraction, to centre the star.
+        fx, fy = (column - batch.x)[rows], (line - batch.y)[rows]
         x_taps, x_centres = lanczos_weights(fx, self.order)
         y_taps, y_centres = lanczos_weights(fy, self.order)
         x0 = column[rows].astype(np.int64) - x_centres

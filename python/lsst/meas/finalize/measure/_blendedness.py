@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("BlendednessConfig", "BlendednessPlugin")
+__all__ = ("BlendednessConfig", "BlendednessPlugin", "denoised_absolute")
 
 from collections.abc import MutableMapping
 from typing import Any
@@ -222,7 +222,8 @@ class BlendednessPlugin(SingleFramePlugin):
             members = part.rows
             stamps = batch.cutout(part.x0, part.y0, part.width, part.height, members)
             centre = position[members]
-            regions = pixel_regions(*centre.T, *extent[members].T, part.y0, part.height)
+            xx, yy, xy = extent[members].T
+            regions = pixel_regions(centre[:, 0], centre[:, 1], xx, yy, xy, part.y0, part.height)
             inside = regions.mask(part.x0, part.width)
             if stamps.valid is not None:
                 inside &= stamps.valid

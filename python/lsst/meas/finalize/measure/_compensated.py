@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from lsst.pex.config import Field, FieldValidationError, ListField
 
-from ..catalogs import Schema, StampSet
+from ..catalogs import AFW_MASK_PLANES, Schema, StampSet
 from ._batch import MeasureBatch
 from ._boxes import inside_bounds
 from ._naive import aperture_flux
@@ -47,6 +47,23 @@ _MAX_SINC_RADIUS = 10.0
 
 _GAUSSIAN_EXTENT = 2.5758293
 _MAX_BATCH_PIXELS = 4_000_000
+
+
+def _afw_bits(stamps: StampSet) -> npt.NDArray[np.int32]:
+    """Return the OR of each stamp's mask, with afw's plane numbers.
+
+    The detection planes follow afw's standard ones, as in a process that has
+    no other planes; then come all others.
+    """
+    seen = np.bitwise_or.reduce(stamps.mask.reshape(len(stamps), -1), axis=1).astype(np.uint64)
+    numbers = {**AFW_MASK_PLANES}
+    others = sorted((bit, name) for name, bit in stamps.planes.items() if name not in numbers)
+    for name in ("THISDET", "OTHERDET", *(name for _, name in others)):
+        numbers.setdefault(name, len(numbers))
+    bits = np.zeros(len(stamps), dtype=np.uint64)
+    for name, bit in stamps.planes.items():
+        bits |= ((seen >> np.uint64(bit)) & np.uint64(1)) << np.uint64(numbers[name])
+    return bits.astype(np.uint32).view(np.int32)
 
 
 class CompensatedTophatFluxConfig(SingleFramePluginConfig):
@@ -140,8 +157,7 @@ class CompensatedFluxPlugin(SingleFramePlugin):
                 flux, error = self.compute(batch, size, rows[part], stamps)
                 batch.catalog[f"{prefix}_instFlux"][rows[part]] = flux
                 batch.catalog[f"{prefix}_instFluxErr"][rows[part]] = error
-                bits = np.bitwise_or.reduce(stamps.mask.reshape(len(flux), -1), axis=1)
-                batch.catalog[f"{prefix}_mask_bits"][rows[part]] = bits.view(np.int32)
+                batch.catalog[f"{prefix}_mask_bits"][rows[part]] = _afw_bits(stamps)
 
     def _windows(
         self, batch: MeasureBatch, prefix: str, extent: int

@@ -371,6 +371,8 @@ class HsmPsfMomentsDebiasedPlugin(HsmPsfMomentsPlugin):
             with np.errstate(invalid="ignore"):
                 return noise * np.sqrt(variance.astype(np.float64))
         mean = batch.exposure.metadata.get("BGMEAN")
-        if mean is None:
-            raise MeasurementFatalError(f"Plugin {self.name} needs BGMEAN in the exposure's metadata.")
-        return noise * np.sqrt(float(mean))
+        if not isinstance(mean, int | float) or not mean >= 0:
+            raise MeasurementFatalError(
+                f"Plugin {self.name} needs a BGMEAN >= 0 in the exposure's metadata, which has {mean!r}."
+            )
+        return noise * np.sqrt(mean)

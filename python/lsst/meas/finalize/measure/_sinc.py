@@ -104,23 +104,21 @@ def sinc_half_size(radius: float) -> int:
     return int(2 ** max(3, math.ceil(math.log10(2.0 * radius) / math.log10(2.0))))
 
 
-def _evaluate(
-    a: npt.NDArray[np.float64],
-    b: npt.NDArray[np.float64],
-    theta: npt.NDArray[np.float64],
-    inner: npt.NDArray[np.float64],
-    half_size: int,
-) -> npt.NDArray[np.float64]:
-    """Evaluate coefficients on one common grid, (N, n, n)."""
+def _evaluate(shapes: npt.NDArray[np.float64], half_size: int) -> npt.NDArray[np.float64]:
+    """Evaluate coefficients on one common grid, (N, n, n).
+
+    ``shapes`` (N, 4) are major and minor semi-axis, angle, and the major
+    semi-axis of the hole.
+    """
     from scipy.fft import irfft2
     from scipy.special import j1
 
     n = 2 * half_size - 1
     kx = (np.arange(half_size) / n)[None, None, :]
     ky = (np.fft.ifftshift(np.arange(1 - half_size, half_size)) / n)[None, :, None]
-    a, inner = a[:, None, None], inner[:, None, None]
-    ratio = b[:, None, None] / a
-    cosine, sine = np.cos(theta)[:, None, None], np.sin(theta)[:, None, None]
+    a, b, theta, inner = (v[:, None, None] for v in shapes.T)
+    ratio = b / a
+    cosine, sine = np.cos(theta), np.sin(theta)
     k = np.hypot(kx * cosine + ky * sine, ratio * (ky * cosine - kx * sine))
     k[:, 0, 0] = 1.0
     transform = ratio * a * j1(2.0 * np.pi * a * k) / k
@@ -174,8 +172,7 @@ def sinc_coefficients(
     b = a if b is None else b
     if not 0.0 < b <= a * (1.0 + 1e-12):
         raise ValueError(f"semi-axes of an aperture must satisfy 0 < b <= a, got a={a}, b={b}")
-    arguments = (np.array([v], dtype=np.float64) for v in (a, b, theta, inner))
-    coefficients = _evaluate(*arguments, half_size=sinc_half_size(a))[0]
+    coefficients = _evaluate(np.array([[a, b, theta, inner]], dtype=np.float64), sinc_half_size(a))[0]
     coefficients.flags.writeable = False
     return coefficients
 
@@ -202,26 +199,26 @@ def _coefficient_sets(
     which = which.reshape(-1).astype(np.int64)
     if len(shapes) == 1:
         return sinc_coefficients(*(float(v) for v in shapes[0]))[None], which
-    no_hole = np.zeros(len(shapes))
-    return _evaluate(*(np.ascontiguousarray(v) for v in shapes.T), no_hole, half_size), which
+    no_hole = np.zeros((len(shapes), 1))
+    return _evaluate(np.hstack([shapes, no_hole]), half_size), which
 
 
 def _measure_group(
     cutout: CutOut,
     rows: npt.NDArray[np.int64],
     half_size: int,
-    x: npt.NDArray[np.float64],
-    y: npt.NDArray[np.float64],
-    a: npt.NDArray[np.float64],
-    b: npt.NDArray[np.float64],
-    theta: npt.NDArray[np.float64],
+    apertures: npt.NDArray[np.float64],
     bounds: tuple[int, int, int, int],
     order: int,
 ) -> ApertureFlux:
-    """Measure stars whose coefficients share one grid."""
+    """Measure stars whose coefficients share one grid.
+
+    ``apertures`` (n, 5) are x, y, semi-axes and angle of the n ``rows``.
+    """
     from . import _sinc_numba
 
     result = ApertureFlux.unmeasured(len(rows))
+    x, y, a, b, theta = apertures.T
     size = 2 * half_size - 1
     coefficients, which = _coefficient_sets(a, b, theta, half_size)
     # Upstream hands the centre over as float32, in PARENT coordinates.
@@ -230,8 +227,8 @@ def _measure_group(
     x0, y0 = dx - (half_size - 1), dy - (half_size - 1)
     boxes = np.stack([x0, y0, x0 + size - 1, y0 + size - 1], axis=-1)
     result.coefficients_truncated[:] = ~inside_bounds(boxes, bounds)
-    apertures = ellipse_boxes(x, y, *quadrupole_diagonal(a, b, theta))
-    result.aperture_truncated[:] = result.coefficients_truncated & ~inside_bounds(apertures, bounds)
+    needed = ellipse_boxes(x, y, *quadrupole_diagonal(a, b, theta))
+    result.aperture_truncated[:] = result.coefficients_truncated & ~inside_bounds(needed, bounds)
     stamps = cutout(x0, y0, size, size, rows)
     x_taps, x_centres = lanczos_weights(fx, order)
     y_taps, y_centres = lanczos_weights(fy, order)
@@ -311,11 +308,11 @@ def sinc_flux(
     result.aperture_truncated[rows[wild]] = True
     result.coefficients_truncated[rows[wild]] = True
     rows = rows[~wild]
+    apertures = np.stack([x, y, a, b, theta], axis=-1).astype(np.float64)
     for half, members in _groups(a, rows):
         if 2 * half - 1 < 2 * order:
             raise ValueError(
                 f"a Lanczos kernel of order {order} is too large for an aperture of {a[members].min()} pixels"
             )
-        arguments = (np.asarray(v, dtype=np.float64)[members] for v in (x, y, a, b, theta))
-        result.assign(members, _measure_group(cutout, members, half, *arguments, bounds=bounds, order=order))
+        result.assign(members, _measure_group(cutout, members, half, apertures[members], bounds, order))
     return result
