@@ -104,14 +104,9 @@ class LocalBackgroundPlugin(SingleFramePlugin):
         used = (stamps.mask & bad) == 0
         if stamps.valid is not None:
             used &= stamps.valid
-        disc = pixel_regions(x, y, outer[k], outer[k], zero, height=group.height)
-        used &= disc.mask(group.x0, group.width)
-        hole = pixel_regions(x, y, inner[k], inner[k], zero)
-        inside = hole.mask(group.x0, group.width)
-        # The hole's rows begin further down, at another row for each star.
-        row = (hole.y0 - group.y0)[:, None] + np.arange(inside.shape[1])
-        star, line = np.nonzero((row >= 0) & (row < group.height))
-        used[star, row[star, line]] &= ~inside[star, line]
+        for square, keep in ((outer, True), (inner, False)):
+            disc = pixel_regions(x, y, square[k], square[k], zero, group.y0, group.height)
+            used &= disc.mask(group.x0, group.width) == keep
         mean, std = clipped_mean_std_rows(
             stamps.image.reshape(len(k), -1),
             used.reshape(len(k), -1),

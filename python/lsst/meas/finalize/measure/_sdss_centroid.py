@@ -56,8 +56,12 @@ class SdssCentroidConfig(SingleFramePluginConfig):
     )
 
 
-class _Smoothing:
-    """Kernels that stars are smoothed with.
+class _Search:
+    """State of the search for maxima, one element per star.
+
+    ``bins`` (n, 2) is the binning, ``fallback`` who is smoothed with the
+    small kernel, ``active`` who is still searching, ``failed`` who has no
+    result.
 
     Parameters
     ----------
@@ -72,21 +76,40 @@ class _Smoothing:
     """
 
     def __init__(self, batch: MeasureBatch, psf: Any, rows: IntArray, x: IntArray, y: IntArray) -> None:
+        self.rows, self.x, self.y = rows, x, y
+        self.bins = np.ones((len(rows), 2), dtype=np.int64)
+        self.fallback = np.zeros(len(rows), dtype=bool)
+        self.active = np.ones(len(rows), dtype=bool)
+        self.failed = np.zeros(len(rows), dtype=bool)
         color = None if batch.color is None else batch.color[rows]
         at = x.astype(np.float64), y.astype(np.float64)
-        self.kernels = psf.draw_kernel_images(*at, color=color)
+        self.kernels = psf.draw_kernel_images(*at, color=color).astype(np.float32)
         self.sigma = determinant_radius(psf.compute_shapes(*at, color=color))
         grid = np.arange(-2.0, 3.0)
         line = np.exp(-0.5 * (grid / _FALLBACK_SIGMA) ** 2)
-        fallback = np.outer(line, line)
-        self.fallback = (fallback / fallback.sum())[None]
+        small = np.outer(line, line)
+        self._small = (small / small.sum()).astype(np.float32)[None]
 
-    def select(self, members: IntArray, fallback: bool) -> tuple[FloatArray, FloatArray]:
+    def kernels_of(self, members: IntArray, fallback: bool) -> tuple[npt.NDArray[np.float32], FloatArray]:
         """Return kernels and sizes of some stars."""
         if fallback:
             n = len(members)
-            return np.broadcast_to(self.fallback, (n, 5, 5)), np.full(n, _FALLBACK_SIGMA)
+            return np.broadcast_to(self._small, (n, 5, 5)), np.full(n, _FALLBACK_SIGMA)
         return self.kernels[members], self.sigma[members]
+
+    def fits(self, batch: MeasureBatch, width: int, height: int) -> BoolArray:
+        """Tell whose windows for a kernel of some size are on the image."""
+        x_min, y_min, x_max, y_max = batch.image_box
+        x0 = self.x - self.bins[:, 0] * (2 + width // 2)
+        y0 = self.y - self.bins[:, 1] * (2 + height // 2)
+        x1 = x0 + self.bins[:, 0] * (width + 4) - 1
+        y1 = y0 + self.bins[:, 1] * (height + 4) - 1
+        return np.asarray((x0 >= x_min) & (y0 >= y_min) & (x1 <= x_max) & (y1 <= y_max))
+
+    def fail(self, members: npt.ArrayLike) -> None:
+        """Give up on some stars."""
+        self.failed[members] = True
+        self.active[members] = False
 
 
 def _bin(images: np.ndarray, bin_x: int, bin_y: int) -> np.ndarray:
@@ -98,17 +121,19 @@ def _bin(images: np.ndarray, bin_x: int, bin_y: int) -> np.ndarray:
     return blocks.sum(axis=(2, 4), dtype=np.float32) / np.float32(bin_x * bin_y)
 
 
-def _smooth_3x3(images: np.ndarray, kernels: FloatArray) -> npt.NDArray[np.float32]:
+def _smooth_3x3(images: np.ndarray, kernels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Correlate with kernels at the 3 × 3 central pixels.
 
-    ``images`` are 4 pixels wider and higher than ``kernels``.
+    ``images`` are 4 pixels wider and higher than ``kernels``.  As upstream's,
+    sums are float32, first along rows: what remains agrees to 1e-9 pixels.
     """
     height, width = kernels.shape[1:]
     result = np.empty((len(images), 3, 3), dtype=np.float32)
     for i in range(3):
         for j in range(3):
-            part = images[:, i + 1 : i + 1 + height, j + 1 : j + 1 + width]
-            result[:, i, j] = np.einsum("nij,nij->n", part, kernels)
+            products = images[:, i + 1 : i + 1 + height, j + 1 : j + 1 + width] * kernels
+            rows = np.cumsum(products, axis=2, dtype=np.float32)[:, :, -1]
+            result[:, i, j] = np.cumsum(rows, axis=1, dtype=np.float32)[:, -1]
     return result
 
 
@@ -151,8 +176,9 @@ class SdssCentroidPlugin(SingleFramePlugin):
         if not len(rows):
             return
         px, py = px[inside].astype(np.int64), py[inside].astype(np.int64)
-        done = self._iterate(batch, _Smoothing(batch, psf, rows, px, py), rows, px, py)
-        self._check(batch, done)
+        search = _Search(batch, psf, rows, px, py)
+        self._iterate(batch, search)
+        self._check(batch, rows[~search.failed])
 
     def _flag(self, batch: MeasureBatch, rows: npt.ArrayLike, suffix: str) -> None:
         """Set a flag and the general one."""
@@ -169,94 +195,66 @@ class SdssCentroidPlugin(SingleFramePlugin):
             ok = ok | finite
         return x, y, ok & np.isfinite(x) & np.isfinite(y)
 
-    def _iterate(
-        self, batch: MeasureBatch, smoothing: _Smoothing, rows: IntArray, px: IntArray, py: IntArray
-    ) -> IntArray:
-        """Bin until stars are small enough; return rows with a result."""
-        n = len(rows)
-        bins = np.ones((n, 2), dtype=np.int64)
-        fallback = np.zeros(n, dtype=bool)
-        active = np.ones(n, dtype=bool)
-        failed = np.zeros(n, dtype=bool)
+    def _iterate(self, batch: MeasureBatch, search: _Search) -> None:
+        """Bin until stars are small enough."""
+        height, width = search.kernels.shape[1:]
         bin_size = 1
-        while bin_size <= self.config.binmax and active.any():
-            height, width = smoothing.kernels.shape[1:]
-            outside = active & ~fallback & ~self._fits(batch, px, py, bins, width, height)
-            fallback |= outside
-            lost = active & fallback & ~self._fits(batch, px, py, bins, 5, 5)
-            self._flag(batch, rows[lost], "edge")
-            self._flag(batch, rows[active & outside & ~lost], "near_edge")
-            failed |= lost
-            active &= ~lost
+        while bin_size <= self.config.binmax and search.active.any():
+            outside = search.active & ~search.fallback & ~search.fits(batch, width, height)
+            search.fallback |= outside
+            lost = search.active & search.fallback & ~search.fits(batch, 5, 5)
+            self._flag(batch, search.rows[lost], "edge")
+            self._flag(batch, search.rows[outside & ~lost], "near_edge")
+            search.fail(lost)
             # Stars of one binning and kernel are measured together.
-            keys = np.column_stack([bins, fallback])
-            for key in np.unique(keys[active], axis=0):
-                k = np.flatnonzero(active & (keys == key).all(axis=1))
-                self._measure_group(
-                    batch, smoothing, rows, k, px, py, (int(key[0]), int(key[1])), bool(key[2]), bin_size,
-                    bins, active, failed,
-                )  # fmt: skip
+            keys = np.column_stack([search.bins, search.fallback])
+            for key in np.unique(keys[search.active], axis=0):
+                members = np.flatnonzero(search.active & (keys == key).all(axis=1))
+                fits, sigma = self._fit_group(batch, search, members, bin_size)
+                self._decide(search, members, fits, sigma, bin_size)
             bin_size *= 2
-        return rows[~failed]
 
-    def _fits(
-        self, batch: MeasureBatch, px: IntArray, py: IntArray, bins: IntArray, width: int, height: int
-    ) -> BoolArray:
-        """Tell whose windows are inside the image."""
-        x_min, y_min, x_max, y_max = batch.image_box
-        x0 = px - bins[:, 0] * (2 + width // 2)
-        y0 = py - bins[:, 1] * (2 + height // 2)
-        x1 = x0 + bins[:, 0] * (width + 4) - 1
-        y1 = y0 + bins[:, 1] * (height + 4) - 1
-        return np.asarray((x0 >= x_min) & (y0 >= y_min) & (x1 <= x_max) & (y1 <= y_max))
-
-    def _measure_group(
-        self,
-        batch: MeasureBatch,
-        smoothing: _Smoothing,
-        rows: IntArray,
-        k: IntArray,
-        px: IntArray,
-        py: IntArray,
-        binning: tuple[int, int],
-        fallback: bool,
-        bin_size: int,
-        bins: IntArray,
-        active: BoolArray,
-        failed: BoolArray,
-    ) -> None:
-        """Do one pass for stars of one binning; update the state arrays."""
-        bx, by = binning
-        kernels, sigma = smoothing.select(k, fallback)
+    def _fit_group(
+        self, batch: MeasureBatch, search: _Search, k: IntArray, bin_size: int
+    ) -> tuple[PeakFits, FloatArray]:
+        """Do one pass for stars of one binning; also return kernel sizes."""
+        bx, by = (int(b) for b in search.bins[k[0]])
+        kernels, sigma = search.kernels_of(k, bool(search.fallback[k[0]]))
         height, width = kernels.shape[1:]
-        x0, y0 = px[k] - bx * (2 + width // 2), py[k] - by * (2 + height // 2)
-        stamps = batch.cutout(x0, y0, bx * (width + 4), by * (height + 4), rows[k])
-        image = _smooth_3x3(_bin(stamps.image, bx, by), kernels)
-        variance = _smooth_3x3(_bin(stamps.variance, bx, by) / np.float32(bx * by), kernels**2)
-        variance *= (bx * by * 4 * np.pi * sigma**2)[:, None, None].astype(np.float32)
+        rows = search.rows[k]
+        x0, y0 = search.x[k] - bx * (2 + width // 2), search.y[k] - by * (2 + height // 2)
+        stamps = batch.cutout(x0, y0, bx * (width + 4), by * (height + 4), rows)
+        with np.errstate(invalid="ignore", over="ignore"):
+            image = _smooth_3x3(_bin(stamps.image, bx, by), kernels)
+            variance = _smooth_3x3(_bin(stamps.variance, bx, by) / np.float32(bx * by), kernels**2)
+            variance *= (bx * by * 4 * np.pi * sigma**2)[:, None, None].astype(np.float32)
         is_negative = batch.get("is_negative")
-        negative = np.zeros(len(k), dtype=bool) if is_negative is None else is_negative[rows[k]]
+        negative = np.zeros(len(k), dtype=bool) if is_negative is None else is_negative[rows]
         fits = fit_peaks(image, variance, sigma, negative)
-        self._flag(batch, rows[k[fits.no_second_derivative]], "noSecondDerivative")
-        self._flag(batch, rows[k[fits.not_at_maximum]], "notAtMaximum")
-        bad = fits.no_second_derivative | fits.not_at_maximum
-        failed[k[bad]], active[k[bad]] = True, False
         if bin_size > 1:
-            for v, b in ((fits.x, bx), (fits.y, by)):
-                v[:] = (v + 0.5) * b - 0.5
+            fits.x, fits.y = (fits.x + 0.5) * bx - 0.5, (fits.y + 0.5) * by - 0.5
             fits.x_err, fits.y_err = fits.x_err * bx, fits.y_err * by
             fits.tau2_x, fits.tau2_y = fits.tau2_x * bx**2, fits.tau2_y * by**2
-        self._write(batch, rows[k], px[k], py[k], fits, ~bad)
-        if fallback:
-            active[k] = False
+        self._flag(batch, rows[fits.no_second_derivative], "noSecondDerivative")
+        self._flag(batch, rows[fits.not_at_maximum], "notAtMaximum")
+        bad = fits.no_second_derivative | fits.not_at_maximum
+        search.fail(k[bad])
+        self._write(batch, rows, search.x[k], search.y[k], fits, ~bad)
+        return fits, sigma
+
+    def _decide(self, search: _Search, k: IntArray, fits: PeakFits, sigma: FloatArray, bin_size: int) -> None:
+        """End the search, or double the binning of stars that are too wide."""
+        if search.fallback[k[0]]:
+            search.active[k] = False
             return
-        limit = self.config.wfac * (1 + sigma**2)
-        narrow_x = (fits.tau2_x < limit * bx**2) & (fits.x**2 < limit * bx**2)
-        narrow_y = (fits.tau2_y < limit * by**2) & (fits.y**2 < limit * by**2)
-        bright = (bin_size > 1) | (self.config.peakMin < 0) | (fits.peak > self.config.peakMin)
-        active[k[narrow_x & narrow_y & bright]] = False
-        bins[k, 0] = np.where(narrow_x, bx, 2 * bx)
-        bins[k, 1] = np.where(narrow_y, by, 2 * by)
+        limit = (self.config.wfac * (1 + sigma**2))[:, None] * search.bins[k] ** 2
+        size2 = np.stack([fits.tau2_x, fits.tau2_y], axis=1)
+        shift2 = np.stack([fits.x, fits.y], axis=1) ** 2
+        # NaN, from pixels without data, counts as narrow and ends the search.
+        wide = (size2 >= limit) | (shift2 >= limit)
+        faint = (bin_size == 1) & (self.config.peakMin >= 0) & ~(fits.peak > self.config.peakMin)
+        search.active[k[~wide.any(axis=1) & ~faint]] = False
+        search.bins[k] = np.where(wide, 2 * search.bins[k], search.bins[k])
 
     def _write(
         self,

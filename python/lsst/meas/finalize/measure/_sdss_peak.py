@@ -54,8 +54,9 @@ def _quartic_maximum(
     sp, sm = v0 - vp, v0 - vm
     d = sp + sm
     t = np.float32(0.5) * (vp - vm)
-    c = (t / d) * (np.float32(1) + _QUARTIC * sp * sm / (d * v0))
-    bad = ~((d > 0) & (v0 > 0)) | ~(np.abs(c) < 1)
+    # The factor in brackets is double, all else float32.
+    c = ((t / d) * (1.0 + (_QUARTIC * sp * sm / (d * v0)).astype(np.float64))).astype(np.float32)
+    bad = (d <= 0) | (v0 <= 0) | (np.abs(c) >= 1)
     return c.astype(np.float64), bad
 
 
@@ -74,9 +75,10 @@ def _position_errors(
     s_var = outer / (8 * np.pi * s2) * (1 - e1) + central / (12 * np.pi * s2) * (e2 - e1)
     d_var = outer / (2 * np.pi * s2) * (3 - 4 * e3 + e1) + central / (3 * np.pi * s2) * (2 - 3 * e2 + e1)
     k = quartic / (4 * peak)
-    variance = s_var * (1 / curvature + k * (1 - 12 * (slope / curvature) ** 2)) ** 2 + d_var * (
-        slope / curvature**2 - k * 8 * slope**2 / curvature**3
-    ) ** 2
+    variance = (
+        s_var * (1 / curvature + k * (1 - 12 * (slope / curvature) ** 2)) ** 2
+        + d_var * (slope / curvature**2 - k * 8 * slope**2 / curvature**3) ** 2
+    )
     error = np.sqrt(np.where(variance >= 0, variance, np.nan))
     return np.where((np.abs(peak) < _TINY) | (np.abs(curvature) < _TINY), 1000.0, error)
 
@@ -123,15 +125,16 @@ def fit_peaks(
     s = values.astype(np.float32)
     half = np.float32(0.5)
     with np.errstate(all="ignore"):
+        # NaN pixels pass all of these tests and give NaN errors.
         d2x = (np.float32(2) * s[:, 1, 1] - s[:, 1, 0] - s[:, 1, 2]).astype(np.float64)
         d2y = (np.float32(2) * s[:, 1, 1] - s[:, 0, 1] - s[:, 2, 1]).astype(np.float64)
         sx = (half * (s[:, 1, 2] - s[:, 1, 0])).astype(np.float64)
         sy = (half * (s[:, 2, 1] - s[:, 0, 1])).astype(np.float64)
         sign = np.where(negative, -1.0, 1.0)
         flat = (d2x == 0) | (d2y == 0)
-        not_maximum = ~flat & ~((sign * d2x > 0) & (sign * d2y > 0))
+        not_maximum = ~flat & ((sign * d2x < 0) | (sign * d2y < 0))
         dx0, dy0 = sx / d2x, sy / d2y
-        flat |= ~not_maximum & ~((np.abs(dx0) <= 10) & (np.abs(dy0) <= 10))
+        flat |= ~not_maximum & ((np.abs(dx0) > 10) | (np.abs(dy0) > 10))
         peak = s[:, 1, 1] + 0.5 * (sx * dx0 + sy * dy0)
         x, y, bad = _quartic_position(s, dx0, dy0, negative)
         x, y = np.where(bad, dx0, x), np.where(bad, dy0, y)

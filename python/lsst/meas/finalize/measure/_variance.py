@@ -80,7 +80,7 @@ class VariancePlugin(SingleFramePlugin):
         rows = self._drop_empty(batch, rows, boxes)
         for group in box_batches(boxes, rows):
             k = group.rows
-            regions = pixel_regions(x[k], y[k], *q[k].T, height=group.height)
+            regions = pixel_regions(x[k], y[k], *q[k].T, group.y0, group.height)
             stamps = batch.cutout(group.x0, group.y0, group.width, group.height, k)
             used = regions.mask(group.x0, group.width) & ((stamps.mask & bad) == 0)
             if stamps.valid is not None:
