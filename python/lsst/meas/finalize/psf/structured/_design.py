@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from ._interpolant import InterpolantTable
+    from ._interpolant import GridWeights
     from ._stars import StarArrays
 
 __all__ = ("Design", "GeneralDesign", "SeparableDesign", "make_design")
@@ -43,7 +43,7 @@ class Design(abc.ABC):
     ----------
     stars
         Geometry of the stars.
-    table
+    weights
         The interpolant.
     size
         Number of grid nodes per side.
@@ -54,15 +54,15 @@ class Design(abc.ABC):
     max_steps: ClassVar[int]
     """Solver steps after which Piff's direct solution is the cheaper one."""
 
-    def __init__(self, stars: StarArrays, table: InterpolantTable, size: int, scale: float) -> None:
+    def __init__(self, stars: StarArrays, weights: GridWeights, size: int, scale: float) -> None:
         self.stars = stars
-        self.table = table
+        self.weights = weights
         self.size = size
         self.scale = scale
         self.max_uv = (size + 1) / 2.0 * scale
 
     @abc.abstractmethod
-    def take(self, index: npt.NDArray[np.intp]) -> Design:
+    def take(self, index: npt.NDArray[np.intp] | slice) -> Design:
         """Return the design of a subset of the stars, without centres."""
 
     @abc.abstractmethod
@@ -121,8 +121,8 @@ class SeparableDesign(Design):
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return the matrices [N, h, n] and [N, w, n] of rows and columns."""
         along_x, along_y = self._axis_positions(center)
-        rows = self.table.weights(along_y / self.scale, self.size)
-        columns = self.table.weights(along_x / self.scale, self.size)
+        rows = self.weights(along_y / self.scale, self.size)
+        columns = self.weights(along_x / self.scale, self.size)
         rows *= (self.stars.pixel_area / self.scale**2)[:, np.newaxis, np.newaxis]
         return rows, columns
 
@@ -137,8 +137,8 @@ class SeparableDesign(Design):
         along_y = jac[:, 1 - swap, 1, np.newaxis] * self.stars.y - center[:, 1 - swap, np.newaxis]
         return along_x, along_y
 
-    def take(self, index: npt.NDArray[np.intp]) -> SeparableDesign:
-        return SeparableDesign(self.stars.take(index), self.table, self.size, self.scale)
+    def take(self, index: npt.NDArray[np.intp] | slice) -> SeparableDesign:
+        return SeparableDesign(self.stars.take(index), self.weights, self.size, self.scale)
 
     def set_center(self, center: npt.NDArray[np.float64], support: npt.NDArray[np.bool_]) -> None:
         self._support = support
@@ -207,10 +207,10 @@ class GeneralDesign(Design):
 
     def _weights(self, position: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the weights [N, n, pixels] along one axis of the grid."""
-        return self.table.weights(position / self.scale, self.size).swapaxes(1, 2)
+        return self.weights(position / self.scale, self.size).swapaxes(1, 2)
 
-    def take(self, index: npt.NDArray[np.intp]) -> GeneralDesign:
-        return GeneralDesign(self.stars.take(index), self.table, self.size, self.scale)
+    def take(self, index: npt.NDArray[np.intp] | slice) -> GeneralDesign:
+        return GeneralDesign(self.stars.take(index), self.weights, self.size, self.scale)
 
     def support(self, center: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         inside = (np.abs(self._positions(center)) <= self.max_uv).all(axis=0)
@@ -287,14 +287,14 @@ class GeneralDesign(Design):
         return gram / weight[sample].sum()
 
 
-def make_design(stars: StarArrays, table: InterpolantTable, size: int, scale: float) -> Design:
+def make_design(stars: StarArrays, weights: GridWeights, size: int, scale: float) -> Design:
     """Return the cheapest design that is exact for these stars.
 
     Parameters
     ----------
     stars
         Geometry of the stars.
-    table
+    weights
         The interpolant.
     size
         Number of grid nodes per side.
@@ -307,4 +307,4 @@ def make_design(stars: StarArrays, table: InterpolantTable, size: int, scale: fl
         `SeparableDesign` if the pixel axes of all stars lie along u and v.
     """
     kind = SeparableDesign if stars.separable else GeneralDesign
-    return kind(stars, table, size, scale)
+    return kind(stars, weights, size, scale)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._design import Design, make_design
-from ._interpolant import interpolant_table
+from ._interpolant import grid_weights
 from ._outliers import reject_by_chisq
 from ._reflux import Reflux, initial_flux_center, reflux
 from ._result import fill_psf
@@ -58,7 +58,7 @@ class FitState:
     """Centres [N, 2]."""
 
     chisq: npt.NDArray[np.float64]
-    """Chi-squares [N]; NaN before the first iteration."""
+    """Chi-squares [N]; NaN where there is none yet."""
 
     dof: npt.NDArray[np.int64]
     """Degrees of freedom [N]."""
@@ -111,14 +111,14 @@ def fit_structured(
     pointing
         Pointing of the telescope, needed with celestial coordinates.
     logger
-        Gets Piff's own messages, and the reason if the fit isn't done.
+        Gets Piff's own messages.
 
     Returns
     -------
     psf
         What ``piff.PSF.process(piff_config).fit(stars)`` leaves behind, but
         the stars' ``fit.A`` and ``fit.b`` are `None`; `None` if Piff has to
-        do this fit itself, which the logger is told.
+        do this fit itself, for a reason told to this module's logger.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def fit_structured(
             raise NotCoveredError("there are no stars")
         return _fit(psf, stars, logger)
     except NotCoveredError as error:
-        logger.info("Leaving the PSF fit to Piff: %s.", error)
+        _LOG.info("Leaving the PSF fit to Piff: %s.", error)
         return None
 
 
@@ -142,7 +142,7 @@ def _fit(psf: piff.SimplePSF, stars: Sequence[piff.Star], logger: logging.Logger
     """Run Piff's sequence of iterations."""
     arrays = extract_stars(stars)
     model = psf.model
-    design = make_design(arrays, interpolant_table(model.interp), model.size, model.scale)
+    design = make_design(arrays, grid_weights(model.interp), model.size, model.scale)
     terms = basis_terms(psf.interp, stars)
     recenter = np.array([psf.fit_center and not s.data.properties.get("trust_pos", False) for s in stars])
     state = _initial_state(psf, stars, design, recenter, logger)
@@ -161,9 +161,7 @@ def _fit(psf: piff.SimplePSF, stars: Sequence[piff.Star], logger: logging.Logger
                 removed += count
         previous = state.total_chisq
         _total(state, removed)
-        logger.info(
-            "             Total chisq = %.2f / %d dof", state.total_chisq, state.total_dof
-        )
+        logger.info("             Total chisq = %.2f / %d dof", state.total_chisq, state.total_dof)
         if (
             removed == 0
             and previous > 0
@@ -245,13 +243,30 @@ def _improve_model(
     probe = preconditioner is None or np.count_nonzero(weight) < _SAFE_REDUNDANCY * unknowns
     if preconditioner is None:
         preconditioner = Preconditioner.from_design(part, star_weight)
-    model = part.draw(_normalised(state.params[used], design.size))
+    residual = weight * part.draw(_normalised(state.params[used], design.size))
+    np.subtract(data, residual, out=residual)
+    _keep_model_chisq(state, used, residual, weight)
     equations = NormalEquations(design=part, terms=terms[used], weight=weight)
     state.q = state.q + solve_normal_equations(
-        equations, data - weight * model, data, star_weight, preconditioner, probe=probe
+        equations, residual, data, star_weight, preconditioner, probe=probe
     )
     state.params = terms @ state.q.T
     return preconditioner
+
+
+def _keep_model_chisq(
+    state: FitState,
+    used: npt.NDArray[np.intp],
+    residual: npt.NDArray[np.float64],
+    weight: npt.NDArray[np.float64],
+) -> None:
+    """Keep the chi-squares before the fit, for stars that reflux loses."""
+    residual = residual.reshape(len(used), -1)
+    weight = weight.reshape(len(used), -1)
+    positive = weight > 0.0
+    chisq = np.divide(residual**2, weight, out=np.zeros_like(weight), where=positive).sum(axis=1)
+    state.chisq[used] = chisq
+    state.dof[used] = np.count_nonzero(positive, axis=1)
 
 
 def _improve_stars(
@@ -265,6 +280,8 @@ def _improve_stars(
     profile = _normalised(state.params, design.size)
     result: Reflux = reflux(design, profile, state.flux, state.center, recenter)
     good = ~result.singular
+    if (result.unstable & ~state.flagged).any():
+        raise NotCoveredError("the centre of a star depends on rounding errors")
     values = np.column_stack([result.flux, result.center, result.chisq])[good]
     if not np.isfinite(values).all():
         raise NotCoveredError("a flux, centre or chi-square isn't finite")
@@ -274,7 +291,7 @@ def _improve_stars(
     state.dof = np.where(good, result.dof, state.dof)
     failed = np.flatnonzero(result.singular & ~state.flagged)
     for i in failed:
-        logger.warning("Failed trying to reflux star at %s.  Excluding it.", stars[i].image_pos)
+        logger.warning("Failed trying to reflux star at %s.  Excluding it.", stars[int(i)].image_pos)
     state.flagged = state.flagged | result.singular
     return len(failed)
 

@@ -7,7 +7,7 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""Weights of a Galsim interpolant on the pixels of a model grid."""
+"""Weights of the interpolant on the nodes of a model grid."""
 
 from __future__ import annotations
 
@@ -17,143 +17,91 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from .._interpolant import InterpolantTaps, banded, taps_of
+from ._stars import NotCoveredError
+
 if TYPE_CHECKING:
     import galsim
 
-__all__ = ("InterpolantTable", "interpolant_table")
-
-_DEGREE = 35
-"""Degree of the Chebyshev series per unit interval.
-
-GalSim's Lanczos kernels are entire there, but carry harmonics up to the fifth
-of the phase that conserve the sum of the weights.
-"""
-
-_MAX_RANGE = 64
-"""Kernels reaching further than this many model pixels aren't tabulated."""
+__all__ = ("GridWeights", "grid_weights")
 
 
-class InterpolantTable:
-    """The taps of an interpolant as polynomials of the sub-pixel phase.
-
-    Between integers every supported kernel is smooth, so all taps of a
-    position come from one product of the Chebyshev polynomials of its phase
-    with a small matrix, at rounding accuracy and without a trigonometric
-    function per tap.
+class _NearestTaps(InterpolantTaps):
+    """The weights of the discontinuous nearest-node kernel.
 
     Parameters
     ----------
     interpolant
-        Kernel; must be continuous, and smooth between integers.
-
-    Raises
-    ------
-    ValueError
-        Raised if the kernel reaches beyond 64 model pixels, or if the series
-        doesn't reproduce it.
+        The kernel.
     """
 
     def __init__(self, interpolant: galsim.Interpolant) -> None:
-        reach = int(np.ceil(interpolant.xrange))
-        if not 1 <= reach <= _MAX_RANGE:
-            raise ValueError(f"interpolant {interpolant!r} reaches {interpolant.xrange} pixels")
-        self._reach = reach
-        nodes = np.cos(np.pi * (np.arange(_DEGREE + 1) + 0.5) / (_DEGREE + 1))
-        self._series = np.linalg.solve(
-            np.polynomial.chebyshev.chebvander(nodes, _DEGREE), self._taps(interpolant, 0.5 * (nodes + 1.0))
-        )
-        check = np.linspace(0.0, 1.0, 97)[:-1]
-        error = np.abs(self._phase_weights(check)[:, :-1] - self._taps(interpolant, check)).max()
-        if not error < 1e-13:
-            raise ValueError(f"interpolant {interpolant!r} isn't smooth between integers (error {error:.1e})")
+        self.half_width = 1
+        self._interpolant = interpolant
 
-    def _taps(
-        self, interpolant: galsim.Interpolant, phase: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.float64]:
-        """Evaluate the kernel itself, [P, 2*reach]."""
-        offsets = np.arange(1 - self._reach, self._reach + 1)
-        argument = offsets - phase[:, np.newaxis]
-        return interpolant.xval(argument.ravel()).reshape(argument.shape)
+    def __call__(self, fraction: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        arguments = np.array([0.0, 1.0]) - fraction[..., np.newaxis]
+        return self._interpolant.xval(arguments.ravel()).reshape(arguments.shape)
 
-    def _phase_weights(self, phase: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Evaluate the series, [P, 2*reach + 1]; the last column is 0."""
-        weights = np.zeros((phase.size, 2 * self._reach + 1))
-        np.matmul(
-            np.polynomial.chebyshev.chebvander(2.0 * phase - 1.0, _DEGREE), self._series, out=weights[:, :-1]
-        )
-        return weights
 
-    def weights(self, position: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
-        """Return the weight of every grid node at the positions.
+class GridWeights:
+    """Weights of all nodes along one axis of a grid.
+
+    Parameters
+    ----------
+    taps
+        Weights around a position.
+    """
+
+    def __init__(self, taps: InterpolantTaps) -> None:
+        self._taps = taps
+
+    def __call__(self, position: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
+        """Evaluate the weights.
 
         Parameters
         ----------
         position
-            Positions in units of model pixels, relative to the node
-            ``size//2``; finite, any shape.
+            Positions in node distances, relative to node ``size//2``; finite,
+            any shape.
         size
             Number of nodes.
 
         Returns
         -------
         weights
-            float64 array [..., size].
+            float64, shape of ``position`` and one axis of length ``size``.
         """
-        flat = position.ravel()
-        # Positions beyond the kernel's reach of the grid have no weight;
-        # clipping them there keeps the integer conversion defined.
-        limit = float(size + self._reach)
-        flat = np.clip(flat, -limit, limit)
-        whole = np.floor(flat)
-        table = self._phase_weights(flat - whole)
-        tap = np.arange(size) - (size // 2 - self._reach + 1) - whole.astype(np.intp)[:, np.newaxis]
-        tap[(tap < 0) | (tap >= 2 * self._reach)] = 2 * self._reach
-        return np.take_along_axis(table, tap, axis=1).reshape(*position.shape, size)
+        # Beyond the kernel's reach there is no weight; clipping to it keeps
+        # the conversion to integers defined.
+        limit = float(size + self._taps.half_width)
+        return banded(self._taps, np.clip(position, -limit, limit) + size // 2, size)
 
 
-class DirectInterpolant(InterpolantTable):
-    """The same weights from the kernel itself, for discontinuous kernels.
+@functools.lru_cache(maxsize=8)
+def grid_weights(interpolant: galsim.Interpolant) -> GridWeights:
+    """Return the (cached) weights of an interpolant.
 
     Parameters
     ----------
     interpolant
-        Kernel.
-    """
-
-    def __init__(self, interpolant: galsim.Interpolant) -> None:
-        self._interpolant = interpolant
-        self._reach = int(np.ceil(interpolant.xrange))
-
-    def _phase_weights(self, phase: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Evaluate the kernel, [P, 2*reach + 1]; the last column is 0."""
-        weights = np.zeros((phase.size, 2 * self._reach + 1))
-        weights[:, :-1] = self._taps(self._interpolant, phase)
-        return weights
-
-
-@functools.lru_cache(maxsize=16)
-def interpolant_table(interpolant: galsim.Interpolant) -> InterpolantTable:
-    """Return the (cached) table of an interpolant.
-
-    Parameters
-    ----------
-    interpolant
-        A Lanczos, Cubic, Quintic, Linear or Nearest interpolant.
+        GalSim interpolant.
 
     Returns
     -------
-    table
-        Evaluates the interpolant's weights on a grid.
+    weights
+        Evaluates the interpolant on a grid.
 
     Raises
     ------
-    ValueError
-        Raised for any other interpolant.
+    NotCoveredError
+        Raised unless it is Lanczos, Cubic, Quintic, Linear or Nearest.
     """
     import galsim
 
     if isinstance(interpolant, galsim.Nearest):
-        return DirectInterpolant(interpolant)
-    if not isinstance(interpolant, galsim.Lanczos | galsim.Cubic | galsim.Quintic | galsim.Linear):
-        raise ValueError(f"interpolant {interpolant!r} has no structured form")
-    return InterpolantTable(interpolant)
+        return GridWeights(_NearestTaps(interpolant))
+    try:
+        return GridWeights(taps_of(interpolant))
+    except ValueError as error:
+        raise NotCoveredError(str(error).rstrip(".")) from error

@@ -25,6 +25,9 @@ __all__ = ("Reflux", "initial_flux_center", "reflux")
 _CENTER_STEP = 1e-5
 """Step of Piff's forward differences, in the units of (u, v)."""
 
+_MIN_DETERMINANT = 1e-12
+"""Least determinant of the 3 x 3 systems, with unit diagonal."""
+
 
 @dataclasses.dataclass
 class Reflux:
@@ -44,6 +47,9 @@ class Reflux:
 
     singular: npt.NDArray[np.bool_]
     """Stars whose flux and centre can't be told; their values are void."""
+
+    unstable: npt.NDArray[np.bool_]
+    """Stars whose flux and centre depend on rounding errors."""
 
 
 def initial_flux_center(
@@ -72,7 +78,9 @@ def initial_flux_center(
     flux = good.sum(axis=(1, 2))
     flux = np.where(recenter & (flux == 0.0), 1.0, flux)
     with np.errstate(divide="ignore", invalid="ignore"):
-        centroid = np.stack([(good * stars.pixel_uv(axis)).sum(axis=(1, 2)) / flux for axis in range(2)], axis=1)
+        centroid = np.stack(
+            [(good * stars.pixel_uv(axis)).sum(axis=(1, 2)) / flux for axis in range(2)], axis=1
+        )
     return flux, np.where(recenter[:, np.newaxis], centroid, center)
 
 
@@ -92,6 +100,13 @@ def _solve_each(
         except np.linalg.LinAlgError:
             singular[i] = True
     return solution, singular
+
+
+def _scaled_determinant(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return determinants after scaling rows and columns alike."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = 1.0 / np.sqrt(np.diagonal(matrix, axis1=1, axis2=2))
+        return np.linalg.det(matrix * scale[:, :, np.newaxis] * scale[:, np.newaxis, :])
 
 
 def reflux(
@@ -147,16 +162,16 @@ def reflux(
     matrix[~recenter] = np.eye(3)
     vector[~recenter] = 0.0
     step, singular = _solve_each(matrix, vector)
+    unstable = ~singular & ~(_scaled_determinant(matrix) > _MIN_DETERMINANT)
 
     resid -= (step[:, np.newaxis, :] @ gradient).reshape(resid.shape)
     model *= weight
-    centroid = np.stack([(model * stars.pixel_uv(axis)).sum(axis=(1, 2)) for axis in range(2)], axis=1)
-    centroid /= model_power[:, np.newaxis]
-    centroid -= center
+    centroid = stars.first_moments(model) / model_power[:, np.newaxis] - center
     return Reflux(
         flux=new_flux + step[:, 0],
         center=np.where(recenter[:, np.newaxis], center + (step[:, 1:] + centroid), center),
         chisq=(resid**2 * pixel_weight).sum(axis=(1, 2)),
         dof=used_pixels - np.where(recenter, 3, 1),
         singular=singular,
+        unstable=unstable,
     )

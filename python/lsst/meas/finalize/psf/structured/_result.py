@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
@@ -54,18 +55,19 @@ def fill_psf(
     psf.dof = state.total_dof
     psf.nremoved = state.removed
     psf.niter = state.iterations
-    # Sets the ranges in real and Fourier space that the model keeps.
+    # Sets the extents in real and Fourier space that the model remembers.
     psf.model.initialize_iteration()
     psf.model.getProfile(first_params)
     psf.model._getBasisProfile()
     psf.stars = []
     # Piff's results are one object per star.
     for i, star in enumerate(stars):
+        never_fitted = np.isnan(state.chisq[i])
         fit = piff.StarFit(
             state.params[i],
             flux=state.flux[i],
             center=(state.center[i, 0], state.center[i, 1]),
-            chisq=state.chisq[i],
-            dof=state.dof[i],
+            chisq=None if never_fitted else state.chisq[i],
+            dof=None if never_fitted else state.dof[i],
         )
         psf.stars.append(piff.Star(star.data, fit).flag_if(bool(state.flagged[i])))

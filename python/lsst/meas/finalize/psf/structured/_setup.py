@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ._interpolant import interpolant_table
+from ._interpolant import grid_weights
 from ._stars import NotCoveredError
 
 if TYPE_CHECKING:
@@ -91,10 +91,7 @@ def make_psf(
         raise NotCoveredError(f"model scale is {model.scale}")
     if psf.max_iter < 1:
         raise NotCoveredError(f"at most {psf.max_iter} iterations")
-    try:
-        interpolant_table(model.interp)
-    except ValueError as error:
-        raise NotCoveredError(str(error)) from error
+    grid_weights(model.interp)
     psf.set_context(wcs, pointing)
     return psf
 

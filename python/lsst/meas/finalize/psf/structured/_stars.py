@@ -64,18 +64,18 @@ class StarArrays:
         jac = self.jacobian
         return len(jac) > 0 and not (jac[:, 0, 0].any() or jac[:, 1, 1].any())
 
-    def take(self, index: npt.NDArray[np.intp]) -> StarArrays:
+    def take(self, index: npt.NDArray[np.intp] | slice) -> StarArrays:
         """Return a subset.
 
         Parameters
         ----------
         index
-            Indices of the stars to take, or a boolean mask.
+            Indices of the stars to take, or a slice.
 
         Returns
         -------
         subset
-            Copies of the selected stars.
+            The selected stars; views of a slice.
         """
         return StarArrays(*(getattr(self, f.name)[index] for f in dataclasses.fields(self)))
 
@@ -95,6 +95,23 @@ class StarArrays:
         jac = self.jacobian[:, axis, :, np.newaxis, np.newaxis]
         return jac[:, 0] * self.x[:, np.newaxis, :] + jac[:, 1] * self.y[:, :, np.newaxis]
 
+    def first_moments(self, image: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Sum images times the world coordinates of their pixels.
+
+        Parameters
+        ----------
+        image
+            Images [N, h, w].
+
+        Returns
+        -------
+        moments
+            Sums over u and v times the pixel values [N, 2].
+        """
+        along_x = (image.sum(axis=1) * self.x).sum(axis=1)
+        along_y = (image.sum(axis=2) * self.y).sum(axis=1)
+        return (self.jacobian @ np.stack([along_x, along_y], axis=1)[:, :, np.newaxis])[:, :, 0]
+
 
 def extract_stars(stars: Sequence[piff.Star]) -> StarArrays:
     """Copy pixels and geometry of Piff stars into arrays.
@@ -113,8 +130,11 @@ def extract_stars(stars: Sequence[piff.Star]) -> StarArrays:
     ------
     NotCoveredError
         Raised if stamps differ in size or aren't float64, if a pixel or
-        weight isn't finite, or a weight is negative.
+        weight isn't finite, if a weight is negative, or if it has to change
+        with the model because the star has a gain.
     """
+    if any(s.data.properties.get("gain") is not None for s in stars):
+        raise NotCoveredError("a star's gain adds the noise of the model")
     shapes = {s.image.array.shape for s in stars} | {s.weight.array.shape for s in stars}
     if len(shapes) != 1:
         raise NotCoveredError(f"stamps have different sizes: {sorted(shapes)}")
