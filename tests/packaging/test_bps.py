@@ -23,9 +23,12 @@ ROOT = Path(__file__).parents[2]
 SUBMIT_FILES = sorted((ROOT / "bps").glob("*.yaml"))
 
 
-def load(name: str | Path) -> dict[str, Any]:
-    """Load a file whose path may name this repository's folder."""
-    return yaml.safe_load(Path(str(name).replace("${MEAS_FINALIZE_DIR}", str(ROOT))).read_text())
+def load(path: Path) -> dict[str, Any]:
+    """Load a file, and what it includes."""
+    config = yaml.safe_load(path.read_text())
+    for name in config.get("includeConfigs", ()):
+        config = load(path.parent / name) | config
+    return config
 
 
 @pytest.mark.parametrize("path", SUBMIT_FILES, ids=lambda path: path.stem)
@@ -39,15 +42,13 @@ def test_submit_file_names_a_site(path: Path) -> None:
 @pytest.mark.parametrize("path", SUBMIT_FILES, ids=lambda path: path.stem)
 def test_submit_file_runs_our_pipeline(path: Path) -> None:
     """Check that resources are asked for tasks that the pipeline has."""
-    (included,) = load(path)["includeConfigs"]
-    common = load(included)
-    pipeline = Pipeline.from_uri(common["pipelineYaml"].replace("${MEAS_FINALIZE_DIR}", str(ROOT)))
-    assert set(common["pipetask"]) == set(pipeline.task_labels)
+    config = load(path)
+    pipeline = Pipeline.from_uri(config["pipelineYaml"])
+    assert set(config["pipetask"]) == set(pipeline.task_labels)
 
 
 def test_slurm_quanta_fit_into_a_node() -> None:
     """Check that all cores of a node can work at the same time."""
     config = load(ROOT / "bps/parsl_slurm.yaml")
     site = config["site"]["slurm"]
-    (included,) = config["includeConfigs"]
-    assert site["cores_per_node"] * load(included)["requestMemory"] <= site["mem_per_node"] * 1024
+    assert site["cores_per_node"] * config["requestMemory"] <= site["mem_per_node"] * 1024
