@@ -185,6 +185,7 @@ def _check_frames(psf: Any) -> None:
         elif isinstance(wcs, UVWcsWrapper):
             if not isinstance(wcs.__dict__.get("_pix_to_field"), StackTransform):
                 raise ArchiveError("Pickled UVWcsWrapper has no transform.")
+            _check_transform(wcs._pix_to_field)
         elif isinstance(wcs, CelestialWcsWrapper):
             _find_sky_wcs(wcs)
         else:
@@ -207,6 +208,13 @@ def _find_sky_wcs(wcs: Any) -> None:
     if len(found) != 1:
         raise ArchiveError(f"Pickled CelestialWcsWrapper has {len(found)} transforms.")
     wcs._wcs = found[0]
+    _check_transform(found[0])
+
+
+def _check_transform(transform: StackTransform) -> None:
+    """Parse the text of a transform, which checks it."""
+    if transform.mapping is None:
+        raise ArchiveError(f"Pickled {transform.class_name} is empty.")
 
 
 def _is_identifier(value: object) -> bool:
