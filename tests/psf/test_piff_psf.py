@@ -20,6 +20,7 @@ import pytest
 
 from lsst.images import Box
 from lsst.images.psfs import GaussianPointSpreadFunction, PiffWrapper
+from lsst.meas.finalize.afw._psfs import DoubleGaussianPsf
 from lsst.meas.finalize.psf import PiffPsf, as_batch_psf
 
 _BOUNDS = Box.factory[0:400, 0:500]
@@ -181,9 +182,26 @@ def test_batches_of_other_psfs(make_grid_psf: Callable[..., piff.SimplePSF]) -> 
     reference = gaussian.compute_stellar_image(x=30.2, y=40.0)
     np.testing.assert_array_equal(images[0], reference.array)
     assert (x0[0], y0[0]) == (reference.bbox.x.start, reference.bbox.y.start)
-    np.testing.assert_allclose(batch.compute_shapes([30.0], [40.0]), [[4.0, 4.0, 0.0]], atol=2e-3)
+    kernel = gaussian.compute_kernel_image(x=1.0, y=1.0).array
+    np.testing.assert_array_equal(batch.draw_kernel_images([30.0, 31.0], [40.0, np.nan]), [kernel] * 2)
+    np.testing.assert_array_equal(batch.compute_shapes([30.0], [40.0]), [[4.0, 4.0, 0.0]])
     assert batch.compute_aperture_fluxes(5.0, [30.0], [40.0])[0] == pytest.approx(
-        1.0 - np.exp(-25.0 / 8.0), abs=2e-4
+        1.0 - np.exp(-25.0 / 8.0), rel=1e-14
     )
     with pytest.raises(TypeError, match="int is not a PSF"):
         as_batch_psf(3)  # type: ignore[arg-type]
+
+
+def test_batches_of_psfs_that_draw_batches() -> None:
+    """Drawing is left to PSFs that can do it; shapes are added."""
+    kernel_psf = DoubleGaussianPsf(_BOUNDS, 21, 21, 1.5, 3.0, 0.1)
+    batch = as_batch_psf(kernel_psf)
+    x, y = np.array([30.2, 40.7]), np.array([20.0, 10.5])
+    np.testing.assert_array_equal(batch.draw_kernel_images(x, y), kernel_psf.draw_kernel_images(x, y))
+    for result, expected in zip(batch.draw_star_images(x, y), kernel_psf.draw_star_images(x, y), strict=True):
+        np.testing.assert_array_equal(result, expected)
+    image = galsim.Image(kernel_psf.draw_kernel_images(x, y)[0])
+    expected_sigma = galsim.hsm.FindAdaptiveMom(image).moments_sigma
+    # Two implementations of the same moments, each stopping at 1e-4 or so.
+    assert np.sqrt(batch.compute_shapes(x, y)[0, 0]) == pytest.approx(expected_sigma, rel=1e-3)
+    assert 0.8 < batch.compute_aperture_fluxes(5.0, x, y)[0] < 1.0

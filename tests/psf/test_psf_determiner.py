@@ -36,7 +36,14 @@ type MakeField = Callable[..., tuple[VisitImage, PsfCandidates]]
 def _task(**options: Any) -> PiffPsfDeterminerTask:
     """Make a determiner of small and quickly fitted models."""
     config = PiffPsfDeterminerConfig()
-    settings = {"stampSize": 13, "modelSize": 13, "spatialOrder": 1, "interpolant": "Lanczos(3)", **options}
+    settings = {
+        "stampSize": 13,
+        "modelSize": 13,
+        "spatialOrder": 1,
+        "interpolant": "Lanczos(3)",
+        "fitter": "structured",
+        **options,
+    }
     for name, value in settings.items():
         setattr(config, name, value)
     config.validate()
@@ -54,11 +61,12 @@ def _check_truth(result: PsfFit) -> None:
     np.testing.assert_allclose(np.sqrt(shapes[:, 1]), sigma, rtol=0.02)
 
 
-def test_fit(make_field: MakeField) -> None:
+@pytest.mark.parametrize("fitter", ["piff", "structured"])
+def test_fit(make_field: MakeField, fitter: str) -> None:
     """The PSF is that of the stars, and what happened is recorded."""
     exposure, candidates = make_field()
     metadata = TaskMetadata()
-    result = _task().determine_psf(exposure, candidates, metadata)
+    result = _task(fitter=fitter).determine_psf(exposure, candidates, metadata)
     _check_truth(result)
     assert result.used.shape == (16,)
     assert result.used.sum() >= 13
@@ -90,7 +98,7 @@ def test_fitters_agree(make_field: MakeField) -> None:
 def test_same_as_piff_by_hand(make_field: MakeField) -> None:
     """A model built with Piff's own interface is the same."""
     exposure, candidates = make_field(3)
-    result = _task(piffPixelGridFitCenter=False).determine_psf(exposure, candidates)
+    result = _task(piffPixelGridFitCenter=False, fitter="piff").determine_psf(exposure, candidates)
     scale = pixel_scale(exposure)
     stars = []
     for x, y in zip(candidates.x, candidates.y, strict=True):
@@ -127,6 +135,9 @@ def test_sky_coordinates(make_field: MakeField) -> None:
     result = _task(useCoordinates="sky", stampSize=19).determine_psf(exposure, candidates)
     assert result.psf.piff_psf.interp_property_names == ["u", "v"]
     _check_truth(result)
+    drawn = result.psf.compute_stellar_image(x=140.2, y=250.9).array
+    expected = result.psf.piff_psf.draw(140.2, 250.9, stamp_size=19).array
+    np.testing.assert_allclose(drawn, expected / expected.sum(), rtol=0, atol=1e-12)
 
 
 def test_field_coordinates_need_a_detector(make_field: MakeField) -> None:
@@ -217,14 +228,16 @@ def test_constant_fallback(make_field: MakeField) -> None:
     np.testing.assert_allclose(images[0], images[1], rtol=0, atol=1e-14)
 
 
-def test_fallback_after_rejection(make_field: MakeField) -> None:
+@pytest.mark.parametrize("fitter", ["piff", "structured"])
+def test_fallback_after_rejection(make_field: MakeField, fitter: str) -> None:
     """Stars lost during the fit lead to a new, constant model."""
     exposure, candidates = make_field(2)
     # No flux at all: Piff flags these two in its first iteration.
     exposure.image.array[:32] = 0.0
     with pytest.raises(PiffTooFewGoodStarsError, match="2 good stars, but at least 3"):
-        _task().determine_psf(exposure, candidates)
-    result = _task(zerothOrderInterpNotEnoughStars=True).determine_psf(exposure, candidates)
+        _task(fitter=fitter).determine_psf(exposure, candidates)
+    task = _task(zerothOrderInterpNotEnoughStars=True, fitter=fitter)
+    result = task.determine_psf(exposure, candidates)
     assert result.psf.piff_psf.interp.q.shape[1] == 1
     assert result.used.tolist() == [False, False, True, True]
 
@@ -233,7 +246,7 @@ def test_fallback_after_rejection(make_field: MakeField) -> None:
 def test_number_of_outliers(make_field: MakeField, limit: float, expected: float) -> None:
     """Limits of one and more are numbers of stars, integers for Piff."""
     exposure, candidates = make_field(3)
-    task = _task(outlierMaxRemove=limit, outlierNSigma=0.5)
+    task = _task(outlierMaxRemove=limit, outlierNSigma=0.5, fitter="piff")
     outliers = task.determine_psf(exposure, candidates).psf.piff_psf.outliers[0]
     assert outliers.max_remove == expected
     assert isinstance(outliers.max_remove, type(expected))
@@ -359,6 +372,6 @@ def test_piff_logging(
 ) -> None:
     """Messages of Piff appear at the chosen level."""
     exposure, candidates = make_field(2)
-    task = _task(piffLoggingLevel=level, spatialOrder=0)
+    task = _task(piffLoggingLevel=level, spatialOrder=0, fitter="piff")
     task.determine_psf(exposure, candidates)
     assert {r.levelname for r in caplog.records if r.name.endswith("Piff.piff")} == levels

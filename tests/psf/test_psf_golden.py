@@ -44,8 +44,8 @@ def _expected(root: Path, variant: str, detector: int) -> tuple[Any, dict[str, n
 def _inputs(root: Path, variant: str, detector: int) -> tuple[VisitImage, PsfCandidates, np.ndarray]:
     """Read the image and the candidates; also return who was used."""
     export = root / "export"
-    (calexp,) = export.glob(f"**/calexp_*_S0{detector}_*.fits")
-    (src_file,) = export.glob(f"**/src_*_S0{detector}_*.fits")
+    (calexp,) = export.glob(f"**/calexp_*_S{detector // 2}{detector % 2}_*.fits")
+    (src_file,) = export.glob(f"**/src_*_S{detector // 2}{detector % 2}_*.fits")
     exposure, src = read_exposure(calexp), read_source_catalog(src_file)
     path = root / "expected" / variant / f"detector_{detector}" / "finalized_src_detector_table.parquet"
     names = [
@@ -130,3 +130,9 @@ def test_refit_is_the_stacks(tiny: Path, variant: str, tolerance: float) -> None
     """A fit to the stack's image gives the stack's PSF and used stars."""
     result, used = _refit(tiny, variant, 1, "structured")
     _check(result, used, _expected(tiny, variant, 1)[1], tolerance)
+
+
+def test_refit_of_a_large_image(golden_visit: Path) -> None:
+    """Hundreds of stars among galaxies, blends and bad pixels, order 4."""
+    result, used = _refit(golden_visit, "lsstcam", 2, "structured")
+    _check(result, used, _expected(golden_visit, "lsstcam", 2)[1], 1e-8)

@@ -13,17 +13,19 @@ from __future__ import annotations
 
 __all__ = ("BatchPsf", "as_batch_psf")
 
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from lsst.images.psfs import PiffWrapper, PointSpreadFunction
+from lsst.images.psfs import GaussianPointSpreadFunction, PiffWrapper, PointSpreadFunction
 
 from ._piff_psf import PiffPsf
+from ._positions import defined_positions
 from ._shapes import kernel_aperture_fluxes, kernel_shapes
 
 
+@runtime_checkable
 class BatchPsf(Protocol):
     """What measurement needs of a PSF; see `PiffPsf` for the methods."""
 
@@ -57,17 +59,18 @@ class BatchPsf(Protocol):
         ...
 
 
-class LoopedPsf:
-    """Batch interface to a PSF that draws one position at a time.
+class AdaptedPsf:
+    """Batch interface to any PSF.
 
     Parameters
     ----------
     psf
-        Any PSF.
+        Any PSF.  Its own ``draw_kernel_images`` and ``draw_star_images`` are
+        used if it has them.
     """
 
     def __init__(self, psf: PointSpreadFunction) -> None:
-        self._psf = psf
+        self._psf: Any = psf
 
     @property
     def average_position(self) -> tuple[float, float]:
@@ -85,11 +88,13 @@ class LoopedPsf:
     ) -> npt.NDArray[np.float64]:
         """Draw the PSF centred on the central pixel; colours are ignored."""
         xs, ys = self._positions(x, y)
+        if hasattr(self._psf, "draw_kernel_images"):
+            return self._psf.draw_kernel_images(xs, ys)
         box = self._psf.kernel_bbox
         images = np.empty((len(xs), box.y.size, box.x.size))
         # Foreign PSF classes draw one position at a time.
         for i in range(len(xs)):
-            images[i] = self._psf.compute_kernel_image(x=xs[i], y=ys[i]).array
+            images[i] = self._psf.compute_kernel_image(x=float(xs[i]), y=float(ys[i])).array
         return images
 
     def draw_star_images(
@@ -100,8 +105,12 @@ class LoopedPsf:
         Images whose size varies are zero-padded to the largest one.
         """
         xs, ys = self._positions(x, y)
+        if hasattr(self._psf, "draw_star_images"):
+            return self._psf.draw_star_images(xs, ys)
         # Foreign PSF classes draw one position at a time.
-        drawn = [self._psf.compute_stellar_image(x=a, y=b) for a, b in zip(xs, ys, strict=True)]
+        drawn = [
+            self._psf.compute_stellar_image(x=float(xi), y=float(yi)) for xi, yi in zip(xs, ys, strict=True)
+        ]
         box = self._psf.kernel_bbox
         height = max((image.bbox.y.size for image in drawn), default=box.y.size)
         width = max((image.bbox.x.size for image in drawn), default=box.x.size)
@@ -116,26 +125,31 @@ class LoopedPsf:
     def compute_shapes(
         self, x: npt.ArrayLike, y: npt.ArrayLike, color: npt.ArrayLike | None = None
     ) -> npt.NDArray[np.float64]:
-        """Measure adaptive moments of the PSF, (N, 3)."""
+        """Measure adaptive moments of the PSF, (N, 3).
+
+        Those of a Gaussian are exact (spec 03 §5).
+        """
+        if isinstance(self._psf, GaussianPointSpreadFunction):
+            number = len(self._positions(x, y)[0])
+            return np.tile(np.array([1.0, 1.0, 0.0]) * self._psf.sigma**2, (number, 1))
         return kernel_shapes(self.draw_kernel_images(x, y))
 
     def compute_aperture_fluxes(
         self, radius: float, x: npt.ArrayLike, y: npt.ArrayLike, color: npt.ArrayLike | None = None
     ) -> npt.NDArray[np.float64]:
-        """Compute the fraction of flux in a circle, (N,)."""
+        """Compute the fraction of flux in a circle, (N,).
+
+        Those of a Gaussian are exact (spec 03 §5).
+        """
+        if isinstance(self._psf, GaussianPointSpreadFunction):
+            number = len(self._positions(x, y)[0])
+            return np.full(number, -np.expm1(-0.5 * (radius / self._psf.sigma) ** 2))
         return kernel_aperture_fluxes(self.draw_kernel_images(x, y), radius)
 
     def _positions(
         self, x: npt.ArrayLike, y: npt.ArrayLike
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        xs, ys = np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
-        if xs.ndim != 1:
-            raise ValueError(f"Positions must be one-dimensional arrays, not of shape {xs.shape}.")
-        missing = np.isnan(xs) | np.isnan(ys)
-        if missing.any():
-            mean_x, mean_y = self.average_position
-            xs, ys = np.where(missing, mean_x, xs), np.where(missing, mean_y, ys)
-        return xs, ys
+        return defined_positions(x, y, self.average_position)
 
 
 def as_batch_psf(psf: PointSpreadFunction) -> BatchPsf:
@@ -149,8 +163,8 @@ def as_batch_psf(psf: PointSpreadFunction) -> BatchPsf:
     Returns
     -------
     BatchPsf
-        A `PiffPsf` for Piff models, the PSF itself if it has batch methods,
-        else an adapter that draws one position after another.
+        A `PiffPsf` for Piff models, the PSF itself if it has all batch
+        methods, else an adapter.
 
     Raises
     ------
@@ -161,4 +175,6 @@ def as_batch_psf(psf: PointSpreadFunction) -> BatchPsf:
         return PiffPsf.from_wrapper(psf)
     if not isinstance(psf, PointSpreadFunction):
         raise TypeError(f"{type(psf).__name__} is not a PSF.")
-    return LoopedPsf(psf)
+    if isinstance(psf, BatchPsf):
+        return psf
+    return AdaptedPsf(psf)

@@ -38,7 +38,6 @@ from ._weights import good_pixels, star_weights
 
 if TYPE_CHECKING:
     from lsst.images import VisitImage
-    from lsst.images.psfs import PointSpreadFunction
 
     from ..catalogs import PsfCandidates, StampSet
 
@@ -59,7 +58,7 @@ class PsfFit:
         Which candidates were used, bool, shape (N,).
     """
 
-    psf: PointSpreadFunction
+    psf: PiffPsf
     used: npt.NDArray[np.bool_]
 
 
@@ -257,15 +256,15 @@ class PiffPsfDeterminerTask(BasePsfDeterminerTask):
         """Fit, with a constant model if allowed and needed."""
         minimum, dimensions = minimum_stars(piff_config)
         if len(stars) < minimum:
-            piff_config = self._constant_model(piff_config, len(stars))
+            piff_config, minimum = self._constant_model(piff_config, len(stars)), 1
         psf = self._run_fitter(stars, piff_config, coordinates)
         used = _count_used(psf)
-        if used < minimum and minimum_stars(piff_config)[0] > 1:
-            psf = self._run_fitter(stars, self._constant_model(piff_config, used), coordinates)
+        if used < minimum and minimum > 1:
+            # Upstream only changes the order of the model that was built
+            # already, without effect; we build another one.
+            piff_config, minimum = self._constant_model(piff_config, used), 1
+            psf = self._run_fitter(stars, piff_config, coordinates)
             used = _count_used(psf)
-            minimum = 1
-        elif minimum_stars(piff_config)[0] <= 1:
-            minimum = min(minimum, 1)
         if used < minimum:
             raise PiffTooFewGoodStarsError(used, minimum, dimensions)
         return psf

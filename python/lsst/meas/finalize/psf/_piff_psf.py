@@ -26,6 +26,7 @@ from lsst.images import YX, Bounds, Box, Image
 from lsst.images.psfs import PiffWrapper
 
 from ._draw import Drawer, make_drawer, stamp_origin
+from ._positions import defined_positions
 from ._shapes import kernel_aperture_fluxes, kernel_shapes
 
 _LOG = logging.getLogger(__name__)
@@ -285,14 +286,7 @@ class PiffPsf(PiffWrapper):
     def _positions(
         self, x: npt.ArrayLike, y: npt.ArrayLike
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        xs, ys = np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
-        if xs.ndim != 1:
-            raise ValueError(f"Positions must be one-dimensional arrays, not of shape {xs.shape}.")
-        missing = np.isnan(xs) | np.isnan(ys)
-        if missing.any():
-            mean_x, mean_y = self.average_position
-            xs, ys = np.where(missing, mean_x, xs), np.where(missing, mean_y, ys)
-        return xs, ys
+        return defined_positions(x, y, self.average_position)
 
     def _colors(self, color: npt.ArrayLike | None, number: int) -> Mapping[str, npt.NDArray[np.float64]]:
         if not self.is_chromatic:
