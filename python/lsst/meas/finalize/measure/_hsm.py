@@ -99,12 +99,11 @@ class HsmMoments:
         return moments, unphysical
 
 
-def _as_pixels(images: npt.NDArray) -> npt.NDArray:
-    """Return a contiguous float32 or float64 stack."""
+def _as_pixels(images: npt.NDArray) -> npt.NDArray[np.float64]:
+    """Return a contiguous stack of doubles, for which loops are compiled."""
     if images.ndim != 3:
         raise ValueError(f"images must be a stack of stamps, got an array of shape {images.shape}")
-    dtype = np.float32 if images.dtype == np.float32 else np.float64
-    return np.ascontiguousarray(images, dtype=dtype)
+    return np.ascontiguousarray(images, dtype=np.float64)
 
 
 def _as_good(good: npt.NDArray[np.bool_] | None, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
@@ -238,7 +237,7 @@ def standardized_moments(
     """
     from . import _hsm_numba
 
-    images = _as_pixels(images)
+    pixels = _as_pixels(images)
     good = _as_good(good, images.shape)
     size = _as_sizes(sizes, images.shape)
     centre = np.stack([x, y], axis=-1).astype(np.float64)
@@ -254,5 +253,5 @@ def standardized_moments(
     out = np.full((len(images), len(orders)), np.nan)
     powers = np.array(orders, dtype=np.int64).reshape(-1, 2)
     if len(powers):
-        _hsm_numba.higher_moments(images, good, size, centre, matrix, good_sum, fill_bad, powers, out)
+        _hsm_numba.higher_moments(pixels, good, size, centre, matrix, good_sum, fill_bad, powers, out)
     return out

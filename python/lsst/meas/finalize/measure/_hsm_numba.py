@@ -110,7 +110,7 @@ def _gaussian_sums(
             dx = i - x0
             rho2 = ixx * dx * dx + 2.0 * ixy * dx * dy + iyy * dy * dy
             # 0 * NaN must stay NaN, as in GalSim: multiply, don't skip.
-            w = math.exp(-0.5 * rho2) * (np.float64(image[j, i]) * good[j, i])
+            w = math.exp(-0.5 * rho2) * (image[j, i] * good[j, i])
             wx = w * dx
             wy = w * dy
             a0 += w
@@ -269,7 +269,7 @@ def _round_sums(
         r0 = r1 = r2 = 0.0
         for i in range(i_min, i_max + 1):
             dx = i - x0
-            w = row[i] * (np.float64(image[j, i]) * good[j, i])
+            w = row[i] * (image[j, i] * good[j, i])
             r0 += w
             r1 += w * dx
             r2 += w * dx * dx
