@@ -20,14 +20,28 @@ import astropy.table
 import numpy as np
 import pytest
 
-from lsst.daf.butler import Butler, DatasetType, FormatterNotImplementedError
+from lsst.daf.butler import (
+    Butler,
+    DatasetRef,
+    DatasetType,
+    FileDataset,
+    FormatterNotImplementedError,
+    StorageClassFactory,
+)
 from lsst.daf.butler.cli.butler import cli
 from lsst.daf.butler.cli.utils import LogCliRunner, clickResultMsg
 from lsst.images import Box, VisitImage
 from lsst.images.psfs import PointSpreadFunction
 from lsst.meas.finalize.afw import read_exposure_catalog
+from lsst.meas.finalize.butler import ExposureDelegate
 from lsst.meas.finalize.catalogs import ExposureCatalog, SourceCatalog
-from lsst.pipe.base import PipelineTask, PipelineTaskConfig, PipelineTaskConnections, connectionTypes
+from lsst.pipe.base import (
+    InMemoryDatasetHandle,
+    PipelineTask,
+    PipelineTaskConfig,
+    PipelineTaskConnections,
+    connectionTypes,
+)
 from lsst.pipe.base.pipeline_graph import PipelineGraph
 
 INPUTS = "golden/inputs"
@@ -280,6 +294,33 @@ def test_exposures_are_not_written(output: Butler) -> None:
     assert isinstance(caught.value.__cause__, FormatterNotImplementedError)
     assert "give its dataset type the storage class VisitImage" in str(caught.value.__cause__)
     assert output.find_dataset("afw", DATA_ID, collections="u/test") is None
+
+
+def test_other_storage_classes_need_the_stack(output: Butler) -> None:
+    """Say that a dataset of another type can only be read with afw."""
+    register(output, "peaks", ["visit", "detector"], "PeakCatalog")
+    ref = DatasetRef(output.get_dataset_type("peaks"), output.registry.expandDataId(DATA_ID), run="u/test")
+    formatter = "lsst.obs.base.formatters.fitsGeneric.FitsGenericFormatter"
+    dataset = FileDataset(str(record_path(output, "src")), ref, formatter=formatter)
+    output.ingest(dataset, transfer="copy")
+    with pytest.raises(ValueError, match="storage class PeakCatalog, which can only be read with lsst.afw"):
+        output.get(ref)
+
+
+def test_in_memory_exposures_have_components(inputs: Butler) -> None:
+    """Ask a handle on an image in memory for components and parts."""
+    image = inputs.get("calexp", DATA_ID)
+    handle = InMemoryDatasetHandle(image, storageClass="ExposureF")
+    assert handle.get(component="wcs") is image.sky_projection
+    assert handle.get(component="psf") is image.psf
+    box = Box.factory[5:15, 20:40]
+    assert handle.get(parameters={"bbox": box}).bbox == box
+    with pytest.raises(ValueError, match="is not inside the image's"):
+        handle.get(parameters={"bbox": Box.factory[0:10, 5000:5010]})
+    with pytest.raises(AttributeError, match="ExposureF has no component 'coaddInputs'"):
+        ExposureDelegate(StorageClassFactory().getStorageClass("ExposureF")).getComponent(
+            image, "coaddInputs"
+        )
 
 
 @pytest.mark.parametrize("name", ["calexp", "src"])
