@@ -41,7 +41,8 @@ _LOG = logging.getLogger(__name__)
 _AB_FLUX = 10 ** (23 + 9 - 48.6 / 2.5)
 """Flux of a source of AB magnitude 0 in nJy."""
 
-_MAX_YAML = 1_000_000
+_MAX_YAML = 100_000
+_MAX_YAML_NESTED = 500
 _MAX_VERTICES = 1_000_000
 
 _POLYGON_SCHEMA = Schema(
@@ -214,9 +215,11 @@ def _read_summary_stats(
 ) -> ObservationSummaryStats:
     table = archive.one_row(tables, name)
     data = np.asarray(table["bytes"][0], dtype=np.uint8).tobytes()
-    # References could blow up a small text to any size, and nothing here
-    # needs them.
-    if len(data) > _MAX_YAML or b"&" in data or b"*" in data:
+    # References could blow up a small text to any size and nesting makes
+    # the parser slow; the dictionary of numbers and short lists needs
+    # neither.
+    n_nested = sum(data.count(text) for text in (b"[", b"{", b"- ", b"? "))
+    if len(data) > _MAX_YAML or n_nested > _MAX_YAML_NESTED or b"&" in data or b"*" in data:
         raise MalformedArchiveError(f"{table.where}: {name} is no plain YAML of reasonable size")
     try:
         values = yaml.safe_load(data.decode("utf-8"))
