@@ -292,6 +292,8 @@ def parse_layout(cards: list[tuple[str, Any, str]], where: str) -> TableLayout:
     values = {keyword: value for keyword, value, _ in reversed(cards)}
     if _text(values.get("XTENSION")) != "BINTABLE":
         raise FitsFormatError(f"{where}: not a binary table (XTENSION is {values.get('XTENSION')!r})")
+    if values.get("BITPIX", 8) != 8 or values.get("GCOUNT", 1) != 1:
+        raise FitsFormatError(f"{where}: not a binary table of bytes")
     row_bytes = _integer(values, "NAXIS1", where)
     n_rows = _integer(values, "NAXIS2", where)
     column_cards, flag_cards, order = _indexed_cards(cards)

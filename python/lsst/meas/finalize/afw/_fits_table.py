@@ -53,8 +53,8 @@ def _raw_file(hdulist: fits.HDUList, number: int) -> tuple[Any, dict[str, Any], 
     try:
         if number < 0:
             raise IndexError(number)
-        hdulist[number]
-        info = hdulist.fileinfo(number)
+        # The list's own fileinfo() would parse all the HDUs there are.
+        info = hdulist[number].fileinfo()
     except IndexError:
         raise FitsFormatError(f"{where}: the file has only {len(hdulist)} HDUs") from None
     except Exception as error:

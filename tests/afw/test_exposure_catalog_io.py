@@ -1,0 +1,295 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from lsst.images import Box
+from lsst.images.fields import ChebyshevField
+from lsst.images.psfs import PiffWrapper
+from lsst.meas.finalize.afw import (
+    ArchiveError,
+    FitsFormatError,
+    MalformedArchiveError,
+    UnsupportedPersistableError,
+    read_exposure_catalog,
+    write_exposure_catalog,
+)
+from lsst.meas.finalize.afw._archive import ArchiveReader
+from lsst.meas.finalize.afw._registry import reads, writes
+from lsst.meas.finalize.catalogs import ExposureCatalog, Schema
+
+_COMPONENTS = [
+    "wcs",
+    "psf",
+    "photoCalib",
+    "apCorrMap",
+    "validPolygon",
+    "visitInfo",
+    "transmissionCurve",
+    "detector",
+]
+
+
+def _golden(tiny: Path) -> Path:
+    return tiny / "expected/default/finalized_psf_ap_corr_catalog.fits"
+
+
+def _catalog(ids: list[int]) -> ExposureCatalog:
+    schema = Schema.exposure_minimal()
+    schema.add_field("visit", "L", doc="Visit number")
+    catalog = ExposureCatalog(schema, len(ids), metadata={"COMMENT": ["sorted."]})
+    catalog["id"] = ids
+    catalog["visit"] = 7
+    box = Box.factory[0:10, 0:20]
+    for row, detector in enumerate(ids):
+        catalog.ap_corr_maps[row] = {
+            "base_X_instFlux": ChebyshevField(box, np.full((2, 3), float(detector))),
+            "base_X_instFluxErr": ChebyshevField(box, np.zeros((1, 1))),
+        }
+    return catalog
+
+
+def test_golden_catalogues_are_read(tiny: Path) -> None:
+    """Read what the stack wrote, with PSFs and aperture corrections."""
+    catalog = read_exposure_catalog(_golden(tiny))
+    np.testing.assert_array_equal(catalog["id"], [0, 1])
+    np.testing.assert_array_equal(catalog["visit"], [20260304011] * 2)
+    assert catalog.schema.names == (*Schema.exposure_minimal().names, "visit")
+    assert catalog.metadata["COMMENT"][0] == "Catalog id is detector id, sorted."
+    assert all(isinstance(psf, PiffWrapper) for psf in catalog.psfs)
+    assert catalog.psfs[0] is not catalog.psfs[1]
+    record = catalog.find(1)
+    assert record is not None
+    assert record.psf is catalog.psfs[1]
+    assert len(record.ap_corr_map) == 64
+    assert record.get("wcs") is None
+    assert catalog.find(2) is None
+
+
+def test_golden_catalogues_are_reproduced(tiny: Path, tmp_path: Path) -> None:
+    """Write what was read, equal but for the pickled PSFs."""
+    paths = sorted(tiny.glob("expected/**/finalized_psf_*.fits"))
+    assert len(paths) == 9
+    for path in paths:
+        write_exposure_catalog(read_exposure_catalog(path), tmp_path / "a.fits")
+        raw, written = path.read_bytes(), (tmp_path / "a.fits").read_bytes()
+        with fits.open(path) as expected, fits.open(tmp_path / "a.fits") as found:
+            assert len(found) == len(expected)
+            for one, other in zip(found, expected, strict=True):
+                a, b = one.fileinfo(), other.fileinfo()
+                cards = written[a["hdrLoc"] : a["datLoc"]], raw[b["hdrLoc"] : b["datLoc"]]
+                data = written[a["datLoc"] :][: a["datSpan"]], raw[b["datLoc"] :][: b["datSpan"]]
+                if one.name == "PiffPsf":
+                    # Another process pickles the same object to other bytes.
+                    split = [[c[i : i + 80] for i in range(0, len(c), 80)] for c in cards]
+                    changed = {x[:8] for x, y in zip(*split, strict=True) if x != y}
+                    assert changed <= {b"PCOUNT  ", b"TFORM1  "}
+                else:
+                    assert cards[0] == cards[1]
+                    assert data[0] == data[1]
+
+
+def test_psfs_survive(tiny: Path, tmp_path: Path) -> None:
+    """Draw the same images after writing and reading."""
+    catalog = read_exposure_catalog(_golden(tiny))
+    write_exposure_catalog(catalog, tmp_path / "a.fits")
+    found = read_exposure_catalog(tmp_path / "a.fits")
+    for psf, expected in zip(found.psfs, catalog.psfs, strict=True):
+        assert psf is not None
+        assert expected is not None
+        images = [p.compute_kernel_image(x=100.0, y=420.0).array for p in (psf, expected)]
+        np.testing.assert_array_equal(*images)
+
+
+def test_catalogues_survive(tmp_path: Path) -> None:
+    """Keep fields, metadata, order and shared objects."""
+    catalog = _catalog([2, 5, 9])
+    catalog.ap_corr_maps[1] = catalog.ap_corr_maps[0]
+    catalog.ap_corr_maps[2] = None
+    catalog.schema.set_alias("ccd", "id")
+    write_exposure_catalog(catalog, tmp_path / "a.fits")
+    found = read_exposure_catalog(tmp_path / "a.fits")
+    assert found.schema == catalog.schema
+    assert found.metadata == catalog.metadata
+    np.testing.assert_array_equal(found["ccd"], [2, 5, 9])
+    assert found.ap_corr_maps[0] == catalog.ap_corr_maps[0]
+    assert found.ap_corr_maps[1] is found.ap_corr_maps[0]
+    assert found.ap_corr_maps[2] is None
+    assert found.psfs == [None] * 3
+
+
+def test_layout_is_what_the_stack_expects(tmp_path: Path) -> None:
+    """Put archive ids first, then the minimal fields (spec 02 §9.2)."""
+    write_exposure_catalog(_catalog([3]), tmp_path / "a.fits")
+    with fits.open(tmp_path / "a.fits") as hdulist:
+        hdulist.verify("exception")
+        header = hdulist[1].header
+        minimal = ["id", "bbox_min_x", "bbox_min_y", "bbox_max_x", "bbox_max_y"]
+        assert hdulist[1].columns.names == [*_COMPONENTS, *minimal, "visit"]
+        assert hdulist[1].columns.formats == ["1J"] * 8 + ["1K"] + ["1J"] * 4 + ["1K"]
+        assert header["AFW_TYPE"] == "EXPOSURE"
+        assert (header["AFW_TABLE_VERSION"], header["EXPTABLE_VER"]) == (3, 5)
+        assert "AR_HDU" not in header
+        index = hdulist[2]
+        assert index.columns.formats == ["1J"] * 5 + ["64A"] * 2
+        assert (index.header["AR_CATN"], index.header["AR_NCAT"]) == (0, len(hdulist) - 2)
+        for number, hdu in enumerate(hdulist[3:], 1):
+            assert hdu.header["EXTTYPE"] == "ARCHIVE_DATA"
+            assert hdu.header["AR_CATN"] == number
+        # Size 1 arrays are recognised by this card only.
+        assert [hdu.header["TCCLS6"] for hdu in hdulist[4:]] == ["Array", "Array"]
+        assert [hdu.header["TFORM6"] for hdu in hdulist[4:]] == ["6D", "1D"]
+
+
+def test_rows_are_sorted_and_unique(tmp_path: Path) -> None:
+    """Write rows in ascending order of id; refuse duplicates."""
+    catalog = _catalog([9, 2, 5])
+    write_exposure_catalog(catalog, tmp_path / "a.fits")
+    found = read_exposure_catalog(tmp_path / "a.fits")
+    np.testing.assert_array_equal(found["id"], [2, 5, 9])
+    for detector in (2, 5, 9):
+        record = found.find(detector)
+        assert record is not None
+        assert record.ap_corr_map["base_X_instFlux"].coefficients[0, 0] == detector
+    with pytest.raises(ValueError, match=r"b\.fits: several rows have the id 2"):
+        write_exposure_catalog(_catalog([2, 5, 2]), tmp_path / "b.fits")
+    assert not (tmp_path / "b.fits").exists()
+
+
+def test_unsuitable_catalogues_are_refused(tmp_path: Path) -> None:
+    """Refuse what can't be written, leaving no file behind."""
+    with pytest.raises(ValueError, match="the first fields must be"):
+        write_exposure_catalog(ExposureCatalog(Schema.source_minimal(), 0), tmp_path / "a.fits")
+    catalog = _catalog([1])
+    catalog.psfs[0] = object()  # type: ignore[call-overload]
+    with pytest.raises(UnsupportedPersistableError, match=r"builtins\.object can't be written"):
+        write_exposure_catalog(catalog, tmp_path / "a.fits")
+    assert not list(tmp_path.iterdir())
+
+
+class _Thing:
+    reads = 0
+
+
+@writes(_Thing, name="TestThing", module="")
+def _write_thing(record: Any, obj: _Thing) -> None:
+    pass
+
+
+@reads("TestThing")
+def _read_thing(archive: ArchiveReader, tables: list[Any], name: str) -> _Thing:
+    assert tables == []
+    _Thing.reads += 1
+    return _Thing()
+
+
+def test_other_components_are_read_when_asked_for(tmp_path: Path) -> None:
+    """Read components lazily, long after the file is gone."""
+    catalog = _catalog([1, 2])
+    catalog.components["wcs"][1] = _Thing()
+    catalog.components["detector"][0] = catalog.components["wcs"][1]
+    write_exposure_catalog(catalog, tmp_path / "a.fits")
+    _Thing.reads = 0
+    found = read_exposure_catalog(tmp_path / "a.fits")
+    (tmp_path / "a.fits").unlink()
+    assert _Thing.reads == 0
+    assert found.components["wcs"][0] is None
+    thing = found.components["wcs"][-1]
+    assert isinstance(thing, _Thing)
+    assert found[0].get("detector") is thing
+    assert list(found.components["wcs"]) == [None, thing]
+    assert found.components["wcs"][:1] == [None]
+    assert _Thing.reads == 1
+    with pytest.raises(IndexError):
+        found.components["wcs"][2]
+
+
+def test_unknown_classes_are_warned_about_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Give None for unknown classes, with one warning naming them."""
+    catalog = _catalog([1, 2, 3])
+    catalog.components["wcs"] = [_Thing(), _Thing(), _Thing()]
+    path = tmp_path / "a.fits"
+    write_exposure_catalog(catalog, path)
+    path.write_bytes(path.read_bytes().replace(b"TestThing", b"Unknown01"))
+    with caplog.at_level(logging.WARNING):
+        found = read_exposure_catalog(path)
+        assert not caplog.records
+        assert list(found.components["wcs"]) == [None] * 3
+    assert [r.getMessage().count("'Unknown01'") for r in caplog.records] == [2]
+    assert "component 'wcs' of class 'Unknown01'" in caplog.text
+    assert found.ap_corr_maps[2] is not None
+
+
+@pytest.mark.parametrize(
+    ("hdu", "key", "value", "match"),
+    [
+        (1, "AFW_TYPE", "'SOURCE'", "AFW_TYPE is 'SOURCE' instead of 'EXPOSURE'"),
+        (1, "TTYPE9", "'key'", "no column 'id'"),
+        (1, "TFORM2", "'1E'", "column 'psf' is no column of archive ids"),
+        (2, "AR_NCAT", "2", "cat.archive=2"),
+        (3, "TTYPE2", "'fld'", "no column 'field'"),
+        (4, "NAXIS2", "1000000", "announces"),
+        (4, "TTYPE6", "'c'", "no column 'coefficients'"),
+    ],
+)
+def test_damaged_catalogues_are_refused(
+    tmp_path: Path, edit_card: Callable[..., bytes], hdu: int, key: str, value: str, match: str
+) -> None:
+    """Name file, HDU and column of what is wrong."""
+    path = tmp_path / "damaged.fits"
+    write_exposure_catalog(_catalog([1]), path)
+    path.write_bytes(edit_card(path.read_bytes(), hdu, key, value))
+    with pytest.raises(FitsFormatError, match=match) as info:
+        read_exposure_catalog(path)
+    assert "damaged.fits[HDU" in str(info.value)
+
+
+@pytest.mark.parametrize(("archive_id", "match"), [(99, "no archive id 99"), (-1, "has the archive id -1")])
+def test_bad_archive_ids_are_refused(tmp_path: Path, archive_id: int, match: str) -> None:
+    """Refuse ids that no object has."""
+    path = tmp_path / "damaged.fits"
+    write_exposure_catalog(_catalog([1]), path)
+    with fits.open(path) as hdulist:
+        start = hdulist[1].fileinfo()["datLoc"] + 4 * _COMPONENTS.index("apCorrMap")
+    data = bytearray(path.read_bytes())
+    data[start : start + 4] = archive_id.to_bytes(4, "big", signed=True)
+    path.write_bytes(data)
+    with pytest.raises((FitsFormatError, MalformedArchiveError), match=match):
+        read_exposure_catalog(path)
+
+
+def test_every_truncation_is_refused(tmp_path: Path) -> None:
+    """Refuse files cut off anywhere before the padding at their end."""
+    path = tmp_path / "cut.fits"
+    write_exposure_catalog(_catalog([1]), path)
+    data = path.read_bytes()
+    for length in [*range(0, len(data) - 2880, 2880), 100, 6000, len(data) - 2880 + 10]:
+        path.write_bytes(data[:length])
+        with pytest.raises((FitsFormatError, ArchiveError), match=r"cut\.fits"):
+            read_exposure_catalog(path)
+
+
+def test_missing_archive_ids_mean_no_component(tmp_path: Path, edit_card: Callable[..., bytes]) -> None:
+    """Accept tables without some of the component columns."""
+    path = tmp_path / "a.fits"
+    write_exposure_catalog(_catalog([1]), path)
+    path.write_bytes(edit_card(path.read_bytes(), 1, "TTYPE2", "'spare'"))
+    found = read_exposure_catalog(path)
+    assert found.psfs == [None]
+    assert found["spare"] == [0]
+    assert found.ap_corr_maps[0] is not None
