@@ -83,7 +83,8 @@ class NoiseReplacerConfig(Config):
         optional=False,
     )
     noiseOffset = Field[float](doc="Offset to add to the noise.", default=0.0)
-    noiseSeedMultiplier = RangeField[int](
+    noiseSeedMultiplier = RangeField(
+        dtype=int,
         doc="The seed is this times the exposure ID, or this if there is no ID. "
         "0: the generator's default seed.",
         default=1,

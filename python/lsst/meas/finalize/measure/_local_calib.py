@@ -90,7 +90,7 @@ class LocalWcsPlugin(SingleFramePlugin):
                 )
 
     def measure(self, batch: MeasureBatch) -> None:
-        projection = batch.exposure.sky_projection
+        projection: Any = batch.exposure.sky_projection
         batch.fail(~batch.centroid_ok, self.name)
         if projection is None:
             batch.fail(np.arange(len(batch)), self.name)

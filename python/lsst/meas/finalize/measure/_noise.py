@@ -19,6 +19,7 @@ from __future__ import annotations
 
 __all__ = ("DetectedFootprints", "NoiseReplacer", "find_rows", "get_footprints_from_catalog")
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -229,7 +230,8 @@ class NoiseReplacer:
         """
         offset = float(config.noiseOffset)
         none = np.zeros((0, 0), dtype=np.float32)
-        background = (self._exposure.metadata or {}).get("BGMEAN")
+        metadata: Mapping[str, Any] = self._exposure.metadata or {}
+        background = metadata.get("BGMEAN")
         if config.noiseSource == "variance":
             # Upstream takes the box of these pixels as LOCAL, which is wrong
             # unless XY0 is 0; this uses the right ones.

@@ -14,6 +14,7 @@ from __future__ import annotations
 __all__ = ("draw_normal", "fill_noise", "paste_all", "paste_own")
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -25,7 +26,9 @@ _U = np.uint32
 
 
 @numba.njit(cache=True)
-def _regenerate(state):  # type: ignore[no-untyped-def]
+def _regenerate(
+    state: Any,
+) -> Any:
     """Make the next 624 words of MT19937."""
     for i in range(624):
         y = (state[i] & _U(0x80000000)) | (state[(i + 1) % 624] & _U(0x7FFFFFFF))
@@ -37,7 +40,9 @@ def _regenerate(state):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _word(state):  # type: ignore[no-untyped-def]
+def _word(
+    state: Any,
+) -> Any:
     """Return the next 32-bit word."""
     if state[624] >= _U(624):
         _regenerate(state)
@@ -51,7 +56,12 @@ def _word(state):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _normal(state, accept, width, height):  # type: ignore[no-untyped-def]
+def _normal(
+    state: Any,
+    accept: Any,
+    width: Any,
+    height: Any,
+) -> Any:
     """Return a standard normal deviate (spec 03 §2.5)."""
     while True:
         n = _word(state)
@@ -74,7 +84,13 @@ def _normal(state, accept, width, height):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def draw_normal(state, accept, width, height, out):  # type: ignore[no-untyped-def]
+def draw_normal(
+    state: Any,
+    accept: Any,
+    width: Any,
+    height: Any,
+    out: Any,
+) -> Any:
     """Fill an array with standard normal deviates."""
     for k in range(len(out)):
         out[k] = _normal(state, accept, width, height)
@@ -82,24 +98,24 @@ def draw_normal(state, accept, width, height, out):  # type: ignore[no-untyped-d
 
 @numba.njit(cache=True)
 def fill_noise(
-    plane,
-    origin_x,
-    origin_y,
-    order,
-    offsets,
-    span_y,
-    span_x0,
-    span_x1,
-    state,
-    accept,
-    width,
-    height,
-    mean,
-    std,
-    variance,
-    keep,
-    noise,
-):  # type: ignore[no-untyped-def]
+    plane: Any,
+    origin_x: Any,
+    origin_y: Any,
+    order: Any,
+    offsets: Any,
+    span_y: Any,
+    span_x0: Any,
+    span_x1: Any,
+    state: Any,
+    accept: Any,
+    width: Any,
+    height: Any,
+    mean: Any,
+    std: Any,
+    variance: Any,
+    keep: Any,
+    noise: Any,
+) -> Any:
     """Replace footprints by noise, in order.
 
     A deviate is drawn for every pixel of a footprint's bounding box.  Spans
@@ -140,7 +156,21 @@ def fill_noise(
 
 
 @numba.njit(cache=True)
-def _paste(image, x0, y0, k, offsets, span_y, span_x0, span_x1, start, values, plane, origin_x, origin_y):  # type: ignore[no-untyped-def]
+def _paste(
+    image: Any,
+    x0: Any,
+    y0: Any,
+    k: Any,
+    offsets: Any,
+    span_y: Any,
+    span_x0: Any,
+    span_x1: Any,
+    start: Any,
+    values: Any,
+    plane: Any,
+    origin_x: Any,
+    origin_y: Any,
+) -> Any:
     """Write footprint k's pixels into a stamp.
 
     Pixels are taken from ``values`` from ``start`` on, or from ``plane`` if
@@ -162,8 +192,20 @@ def _paste(image, x0, y0, k, offsets, span_y, span_x0, span_x1, start, values, p
 
 @numba.njit(cache=True)
 def paste_own(
-    images, x0, y0, which, offsets, span_y, span_x0, span_x1, start, values, plane, origin_x, origin_y
-):  # type: ignore[no-untyped-def]
+    images: Any,
+    x0: Any,
+    y0: Any,
+    which: Any,
+    offsets: Any,
+    span_y: Any,
+    span_x0: Any,
+    span_x1: Any,
+    start: Any,
+    values: Any,
+    plane: Any,
+    origin_x: Any,
+    origin_y: Any,
+) -> Any:
     """Write footprint ``which[n]`` into stamp n."""
     for n in range(len(images)):
         k = which[n]
@@ -186,22 +228,22 @@ def paste_own(
 
 @numba.njit(cache=True)
 def paste_all(
-    images,
-    x0,
-    y0,
-    order,
-    count,
-    bboxes,
-    offsets,
-    span_y,
-    span_x0,
-    span_x1,
-    start,
-    values,
-    plane,
-    origin_x,
-    origin_y,
-):  # type: ignore[no-untyped-def]
+    images: Any,
+    x0: Any,
+    y0: Any,
+    order: Any,
+    count: Any,
+    bboxes: Any,
+    offsets: Any,
+    span_y: Any,
+    span_x0: Any,
+    span_x1: Any,
+    start: Any,
+    values: Any,
+    plane: Any,
+    origin_x: Any,
+    origin_y: Any,
+) -> Any:
     """Write footprints ``order[: count[n]]``, in order, into stamp n."""
     height, width = images.shape[1:]
     for n in range(len(images)):

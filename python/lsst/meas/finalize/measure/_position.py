@@ -107,7 +107,8 @@ class FPPositionPlugin(SingleFramePlugin):
         schema.add_flag(f"{name}_missingDetector_flag", doc="Set to True if detector object is missing")
 
     def measure(self, batch: MeasureBatch) -> None:
-        detector = batch.exposure.detector
+        # Images from elsewhere may lack what lsst.images demands.
+        detector: Any = batch.exposure.detector
         if detector is None:
             batch.set_flag(slice_all(batch), f"{self.name}_missingDetector_flag")
             return
@@ -150,7 +151,7 @@ class JacobianPlugin(SingleFramePlugin):
         schema.add_flag(f"{name}_flag", doc="Set to True for any fatal failure")
 
     def measure(self, batch: MeasureBatch) -> None:
-        projection = batch.exposure.sky_projection
+        projection: Any = batch.exposure.sky_projection
         batch.fail(~batch.centroid_ok, self.name)
         if projection is None:
             batch.fail(slice_all(batch), self.name)
@@ -188,7 +189,7 @@ class SkyCoordPlugin(SingleFramePlugin):
             )
 
     def measure(self, batch: MeasureBatch) -> None:
-        projection = batch.exposure.sky_projection
+        projection: Any = batch.exposure.sky_projection
         columns = batch.slot_columns("Centroid", ("x", "y"))
         if projection is None or columns is None:
             return

@@ -106,7 +106,7 @@ class _Search:
         y1 = y0 + self.bins[:, 1] * (height + 4) - 1
         return np.asarray((x0 >= x_min) & (y0 >= y_min) & (x1 <= x_max) & (y1 <= y_max))
 
-    def fail(self, members: npt.ArrayLike) -> None:
+    def fail(self, members: np.ndarray) -> None:
         """Give up on some stars."""
         self.failed[members] = True
         self.active[members] = False

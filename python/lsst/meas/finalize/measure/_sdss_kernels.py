@@ -18,6 +18,7 @@ from __future__ import annotations
 __all__ = ("adaptive_kernel", "fixed_kernel")
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -36,7 +37,11 @@ OUTGROWN = 32
 
 
 @numba.njit(cache=True)
-def _invert(a, b, c):  # type: ignore[no-untyped-def]
+def _invert(
+    a: Any,
+    b: Any,
+    c: Any,
+) -> Any:
     """Invert [[a, b], [b, c]]; the first value tells success."""
     det = a * c - b * b
     if math.isnan(a) or math.isnan(b) or math.isnan(c) or not det >= _EPS32:
@@ -45,7 +50,13 @@ def _invert(a, b, c):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _region(xc, yc, sxx, syy, box):  # type: ignore[no-untyped-def]
+def _region(
+    xc: Any,
+    yc: Any,
+    sxx: Any,
+    syy: Any,
+    box: Any,
+) -> Any:
     """Return the window of the weight, clipped to the image in ``box``."""
     r = min(4.0 * math.sqrt(max(sxx, syy)), 1000.0)
     x_min = max(int(math.ceil(xc - r - 0.5)), box[0])
@@ -56,7 +67,13 @@ def _region(xc, yc, sxx, syy, box):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _exponent(x, y, w11, w12, w22):  # type: ignore[no-untyped-def]
+def _exponent(
+    x: Any,
+    y: Any,
+    w11: Any,
+    w12: Any,
+    w22: Any,
+) -> Any:
     """Return the float32 exponent at float32 offsets."""
     x2 = _F(x * x)
     xy = _F(x * y)
@@ -65,7 +82,19 @@ def _exponent(x, y, w11, w12, w22):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _normal_sums(image, x0, y0, window, xc, yc, w11, w12, w22, background, sums):  # type: ignore[no-untyped-def]
+def _normal_sums(
+    image: Any,
+    x0: Any,
+    y0: Any,
+    window: Any,
+    xc: Any,
+    yc: Any,
+    w11: Any,
+    w12: Any,
+    w22: Any,
+    background: Any,
+    sums: Any,
+) -> Any:
     """Accumulate weighted sums, one sample per pixel."""
     for i in range(window[2], window[3] + 1):
         y = _F(_F(i) - yc)
@@ -89,7 +118,19 @@ def _normal_sums(image, x0, y0, window, xc, yc, w11, w12, w22, background, sums)
 
 
 @numba.njit(cache=True)
-def _subpixel_sums(image, x0, y0, window, xc, yc, w11, w12, w22, background, sums):  # type: ignore[no-untyped-def]
+def _subpixel_sums(
+    image: Any,
+    x0: Any,
+    y0: Any,
+    window: Any,
+    xc: Any,
+    yc: Any,
+    w11: Any,
+    w12: Any,
+    w22: Any,
+    background: Any,
+    sums: Any,
+) -> Any:
     """Accumulate weighted sums, 4 × 4 samples per pixel."""
     for i in range(window[2], window[3] + 1):
         y = _F(_F(i) - yc)
@@ -126,7 +167,21 @@ def _subpixel_sums(image, x0, y0, window, xc, yc, w11, w12, w22, background, sum
 
 
 @numba.njit(cache=True)
-def _weighted_sums(image, x0, y0, window, xc, yc, w11, w12, w22, background, subpixel, negative, sums):  # type: ignore[no-untyped-def]
+def _weighted_sums(
+    image: Any,
+    x0: Any,
+    y0: Any,
+    window: Any,
+    xc: Any,
+    yc: Any,
+    w11: Any,
+    w12: Any,
+    w22: Any,
+    background: Any,
+    subpixel: Any,
+    negative: Any,
+    sums: Any,
+) -> Any:
     """Fill ``sums`` with m, mx, my, mxx, mxy, myy; return success, amplitude.
 
     The centre is rounded to float32 in the coordinates of the whole image.
@@ -148,12 +203,21 @@ def _weighted_sums(image, x0, y0, window, xc, yc, w11, w12, w22, background, sub
 
 
 @numba.njit(cache=True)
-def _needs_subpixel(sxx, sxy, syy):  # type: ignore[no-untyped-def]
+def _needs_subpixel(
+    sxx: Any,
+    sxy: Any,
+    syy: Any,
+) -> Any:
     return sxx < 0.25 or syy < 0.25 or sxx * syy - sxy * sxy < 0.0625
 
 
 @numba.njit(cache=True)
-def _outgrown(window, image, x0, y0):  # type: ignore[no-untyped-def]
+def _outgrown(
+    window: Any,
+    image: Any,
+    x0: Any,
+    y0: Any,
+) -> Any:
     """Tell whether a (non-empty) window reaches beyond the stamp."""
     if window[0] > window[1] or window[2] > window[3]:
         return False
@@ -162,7 +226,19 @@ def _outgrown(window, image, x0, y0):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _unweighted(image, x0, y0, window, xc, yc, background, subpixel, negative, sums, out):  # type: ignore[no-untyped-def]
+def _unweighted(
+    image: Any,
+    x0: Any,
+    y0: Any,
+    window: Any,
+    xc: Any,
+    yc: Any,
+    background: Any,
+    subpixel: Any,
+    negative: Any,
+    sums: Any,
+    out: Any,
+) -> Any:
     """Replace the moments by unweighted ones; return status bits."""
     good, _ = _weighted_sums(
         image, x0, y0, window, xc, yc, 0.0, 0.0, 0.0, background, subpixel, negative, sums
@@ -180,7 +256,21 @@ def _unweighted(image, x0, y0, window, xc, yc, background, subpixel, negative, s
 
 
 @numba.njit(cache=True)
-def _adapt(image, x0, y0, box, xc, yc, background, max_iter, max_shift, tol1, tol2, negative, out):  # type: ignore[no-untyped-def]
+def _adapt(
+    image: Any,
+    x0: Any,
+    y0: Any,
+    box: Any,
+    xc: Any,
+    yc: Any,
+    background: Any,
+    max_iter: Any,
+    max_shift: Any,
+    tol1: Any,
+    tol2: Any,
+    negative: Any,
+    out: Any,
+) -> Any:
     """Iterate one star (spec 03 §3.6.2); return status bits and passes.
 
     ``out`` receives x, y, xx, xy, yy and the amplitude.
@@ -270,8 +360,22 @@ def _adapt(image, x0, y0, box, xc, yc, background, max_iter, max_shift, tol1, to
 
 @numba.njit(cache=True)
 def adaptive_kernel(
-    images, x0, y0, boxes, xc, yc, background, max_iter, max_shift, tol1, tol2, negative, out, status, passes
-):  # type: ignore[no-untyped-def]
+    images: Any,
+    x0: Any,
+    y0: Any,
+    boxes: Any,
+    xc: Any,
+    yc: Any,
+    background: Any,
+    max_iter: Any,
+    max_shift: Any,
+    tol1: Any,
+    tol2: Any,
+    negative: Any,
+    out: Any,
+    status: Any,
+    passes: Any,
+) -> Any:
     """Measure the adaptive moments of a stack of stamps."""
     for n in range(len(images)):
         status[n], passes[n] = _adapt(
@@ -292,7 +396,17 @@ def adaptive_kernel(
 
 
 @numba.njit(cache=True)
-def fixed_kernel(images, x0, y0, boxes, xc, yc, moments, total, status):  # type: ignore[no-untyped-def]
+def fixed_kernel(
+    images: Any,
+    x0: Any,
+    y0: Any,
+    boxes: Any,
+    xc: Any,
+    yc: Any,
+    moments: Any,
+    total: Any,
+    status: Any,
+) -> Any:
     """Sum a stack of stamps with given weights, xx, yy, xy."""
     sums = np.zeros(6)
     for n in range(len(images)):

@@ -144,7 +144,7 @@ def _centres(centre: npt.ArrayLike, n: int) -> FloatArray:
 
 
 def _pixel_values(
-    planes: np.ndarray, column: FloatArray, row: FloatArray, boxes: np.ndarray
+    planes: np.ndarray, column: np.ndarray, row: np.ndarray, boxes: np.ndarray
 ) -> tuple[FloatArray, BoolArray]:
     """Look up one pixel per stamp; also return which are on the stamp."""
     n, height, width = planes.shape
@@ -160,11 +160,11 @@ def _fisher(
     amplitude: FloatArray, xx: FloatArray, yy: FloatArray, xy: FloatArray, variance: FloatArray
 ) -> tuple[FloatArray, BoolArray]:
     """Return the Fisher matrices of (A, xx, yy, xy) and where det S > 0."""
-    a, sxx, syy, sxy = (v.astype(np.float32) for v in (amplitude, xx, yy, xy))
+    single = [v.astype(np.float32) for v in (amplitude, xx, yy, xy)]
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        det32 = sxx * syy - sxy * sxy
+        det32 = single[1] * single[2] - single[3] * single[3]
         ok = ~(det32 <= _EPS64)
-        a, sxx, syy, sxy, det = (v.astype(np.float64) for v in (a, sxx, syy, sxy, det32))
+        a, sxx, syy, sxy, det = (v.astype(np.float64) for v in (*single, det32))
         f = np.pi * np.sqrt(det) / variance
         h = 3 * f * a**2 / (16 * det**2)
         m = np.empty((len(a), 4, 4))

@@ -67,6 +67,8 @@ class SingleFrameMeasurementTask(Task):
     ConfigClass: ClassVar[type[SingleFrameMeasurementConfig]] = SingleFrameMeasurementConfig
     _DefaultName: ClassVar[str] = "measurement"
     config: Any
+    plugins: dict[str, SingleFramePlugin]
+    undeblendedPlugins: dict[str, SingleFramePlugin]
 
     def __init__(
         self, schema: Schema, algMetadata: MutableMapping[str, Any] | None = None, **kwargs: Any
@@ -163,7 +165,7 @@ class SingleFrameMeasurementTask(Task):
             color=color,
         )
         self._run_plugins(batch, beginOrder, endOrder)
-        blendedness = self.plugins.get(_BLENDEDNESS)
+        blendedness: object = self.plugins.get(_BLENDEDNESS)
         if isinstance(blendedness, _BlendednessHooks):
             blendedness.measure_child_pixels(batch)
         restored = batch.restored()

@@ -17,6 +17,7 @@ from collections.abc import MutableMapping
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from lsst.pex.config import Field, ListField
 
@@ -70,17 +71,21 @@ class VariancePlugin(SingleFramePlugin):
         if columns is not None:
             q = np.stack(columns, axis=1).astype(np.float64) * self.config.scale**2
         x, y = batch.x, batch.y
+        located = batch.centroid_ok & np.isfinite(x) & np.isfinite(y)
+        batch.fail(~located, self.name)
         with np.errstate(invalid="ignore"):
             ok = np.isfinite(q).all(axis=1) & (q[:, 0] >= 0) & (q[:, 1] >= 0)
-            ok &= (q[:, 0] * q[:, 1] >= q[:, 2] ** 2) & np.isfinite(x) & np.isfinite(y)
-        batch.fail(~ok | ~batch.centroid_ok, self.name)
+            ok &= (q[:, 0] * q[:, 1] >= q[:, 2] ** 2) & located
+        # A shape that isn't there has no pixels.
+        self._fail_empty(batch, np.flatnonzero(located & ~ok))
         rows = np.flatnonzero(ok)
         boxes = np.zeros((len(batch), 4), dtype=np.int64)
         boxes[rows] = ellipse_boxes(x[rows], y[rows], q[rows, 0], q[rows, 1])
         rows = self._drop_empty(batch, rows, boxes)
         for group in box_batches(boxes, rows):
             k = group.rows
-            regions = pixel_regions(x[k], y[k], *q[k].T, group.y0, group.height)
+            xx, yy, xy = q[k].T
+            regions = pixel_regions(x[k], y[k], xx, yy, xy, group.y0, group.height)
             stamps = batch.cutout(group.x0, group.y0, group.width, group.height, k)
             used = regions.mask(group.x0, group.width) & ((stamps.mask & bad) == 0)
             if stamps.valid is not None:
@@ -91,7 +96,7 @@ class VariancePlugin(SingleFramePlugin):
                 if len(values):
                     batch.catalog[f"{self.name}_value"][row] = np.median(values)
                 else:
-                    self._fail_empty(batch, row)
+                    self._fail_empty(batch, [row])
 
     def _drop_empty(self, batch: MeasureBatch, rows: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """Fail ellipses off the image, clip boxes of the others to it."""
@@ -99,11 +104,10 @@ class VariancePlugin(SingleFramePlugin):
         off = ((boxes[rows, 2:] < low) | (boxes[rows, :2] > high)).any(axis=1)
         # An ellipse far larger than the image would need as large a window.
         huge = ((boxes[rows, 2:] - boxes[rows, :2]) > 4 * (high - low + 64)).any(axis=1)
-        for row in rows[off]:
-            self._fail_empty(batch, row)
+        self._fail_empty(batch, rows[off])
         batch.fail(rows[huge & ~off], self.name)
         return np.asarray(rows[~off & ~huge])
 
-    def _fail_empty(self, batch: MeasureBatch, row: int) -> None:
-        batch.set_flag([row], f"{self.name}_flag_emptyFootprint")
-        batch.fail([row], self.name)
+    def _fail_empty(self, batch: MeasureBatch, rows: npt.ArrayLike) -> None:
+        batch.set_flag(rows, f"{self.name}_flag_emptyFootprint")
+        batch.fail(rows, self.name)
