@@ -44,7 +44,11 @@ class CutOut(Protocol):
         height: int,
         rows: npt.NDArray[np.int64],
     ) -> StampSet:
-        """Cut out boxes (PARENT origins x0, y0) for the stars ``rows``."""
+        """Cut out boxes (PARENT origins x0, y0) for the stars ``rows``.
+
+        These are indices into the arrays of positions and shapes that the
+        caller gave; of `MeasureBatch.cutout`, indices into the batch.
+        """
         ...
 
 
@@ -99,14 +103,15 @@ def ellipse_boxes(
     Parameters
     ----------
     x, y : `numpy.ndarray` of float64, (N,)
-        Centres in pixels, finite.
+        Centres in pixels.
     ixx, iyy : `numpy.ndarray` of float64, (N,)
         Diagonal of the ellipses' quadrupole in pixel^2.
 
     Returns
     -------
     boxes : `numpy.ndarray` of int64, (N, 4)
-        Inclusive min x, min y, max x, max y ("EXPAND" of spec 03 §0).
+        Inclusive min x, min y, max x, max y ("EXPAND" of spec 03 §0); beyond
+        any image where values aren't finite.
     """
     half_x, half_y = np.sqrt(ixx), np.sqrt(iyy)
     edges = (
@@ -116,7 +121,8 @@ def ellipse_boxes(
         np.floor(y + half_y + 0.5),
     )
     # Casting a float beyond int64 is undefined; no image is that large.
-    return np.clip(np.stack(edges, axis=-1), -(2.0**53), 2.0**53).astype(np.int64)
+    limit = 2.0**53
+    return np.clip(np.nan_to_num(np.stack(edges, axis=-1), nan=-limit), -limit, limit).astype(np.int64)
 
 
 def inside_bounds(boxes: npt.NDArray[np.integer], bounds: tuple[int, int, int, int]) -> npt.NDArray[np.bool_]:

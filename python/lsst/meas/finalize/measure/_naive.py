@@ -116,13 +116,13 @@ def aperture_flux(
     Returns
     -------
     result : `ApertureFlux`
-        Fluxes of all N stars.  A star without finite centre and axes,
-        0 < b <= a, stays NaN without a flag.
+        Fluxes of all N stars.  A star without a centre or without finite
+        axes, 0 < b <= a, stays NaN without a flag.
     """
     wanted = np.zeros(len(x), dtype=np.bool_)
     wanted[slice(None) if rows is None else rows] = True
     with np.errstate(invalid="ignore"):
-        usable = np.isfinite(x) & np.isfinite(y) & np.isfinite(a) & np.isfinite(theta) & (b > 0) & (b <= a)
+        usable = ~np.isnan(x) & ~np.isnan(y) & np.isfinite(a) & np.isfinite(theta) & (b > 0) & (b <= a)
         small = wanted & usable & (b <= max_sinc_radius)
     large = np.nonzero(wanted & usable & ~small)[0]
     result = sinc_flux(cutout, x, y, a, b, theta, bounds=bounds, rows=np.nonzero(small)[0], order=order)

@@ -211,7 +211,7 @@ def _measure_group(
     bounds: tuple[int, int, int, int],
     order: int,
 ) -> ApertureFlux:
-    """Measure stars whose coefficients share one grid.
+    """Measure stars whose coefficients share one grid; all apertures fit.
 
     ``apertures`` (n, 5) are x, y, semi-axes and angle of the n ``rows``.
     """
@@ -227,8 +227,6 @@ def _measure_group(
     x0, y0 = dx - (half_size - 1), dy - (half_size - 1)
     boxes = np.stack([x0, y0, x0 + size - 1, y0 + size - 1], axis=-1)
     result.coefficients_truncated[:] = ~inside_bounds(boxes, bounds)
-    needed = ellipse_boxes(x, y, *quadrupole_diagonal(a, b, theta))
-    result.aperture_truncated[:] = result.coefficients_truncated & ~inside_bounds(needed, bounds)
     stamps = cutout(x0, y0, size, size, rows)
     x_taps, x_centres = lanczos_weights(fx, order)
     y_taps, y_centres = lanczos_weights(fy, order)
@@ -248,8 +246,6 @@ def _measure_group(
     )
     with np.errstate(invalid="ignore"):
         result.flux_err[:] = np.sqrt(flux_var)
-    result.flux[result.aperture_truncated] = np.nan
-    result.flux_err[result.aperture_truncated] = np.nan
     return result
 
 
@@ -279,8 +275,8 @@ def sinc_flux(
     bounds : `tuple` of `int`
         Inclusive min x, min y, max x, max y of the image.
     rows : `numpy.ndarray` of int, optional
-        Measure only these; the others stay NaN without a flag.  Their
-        centres and axes must be finite, and 0 < b <= a.
+        Measure only these; the others stay NaN without a flag.  None of
+        their values may be NaN, and 0 < b <= a.
     order : `int`, optional
         Order of the Lanczos kernel that shifts the coefficients.
 
@@ -303,11 +299,14 @@ def sinc_flux(
     count = len(x)
     rows = np.arange(count) if rows is None else np.asarray(rows, dtype=np.int64)
     result = ApertureFlux.unmeasured(count)
-    # No image holds these, but one wild star must not stop the others.
-    wild = 2.0 * a[rows] > _MAX_HALF_SIZE
-    result.aperture_truncated[rows[wild]] = True
-    result.coefficients_truncated[rows[wild]] = True
-    rows = rows[~wild]
+    diagonal = quadrupole_diagonal(a[rows], b[rows], theta[rows])
+    # The coefficients always reach beyond the aperture.
+    lost = ~inside_bounds(ellipse_boxes(x[rows], y[rows], *diagonal), bounds)
+    # Even if an image can hold these, their coefficients are too many.
+    lost |= 2.0 * a[rows] > _MAX_HALF_SIZE
+    result.aperture_truncated[rows[lost]] = True
+    result.coefficients_truncated[rows[lost]] = True
+    rows = rows[~lost]
     apertures = np.stack([x, y, a, b, theta], axis=-1).astype(np.float64)
     for half, members in _groups(a, rows):
         if 2 * half - 1 < 2 * order:
