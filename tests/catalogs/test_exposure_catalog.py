@@ -1,0 +1,77 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lsst.meas.finalize.catalogs import ExposureCatalog, ExposureRecord, Schema
+
+
+def _catalog(ids: list[int]) -> ExposureCatalog:
+    schema = Schema.exposure_minimal()
+    schema.add_field("visit", "L")
+    schema.add_field("seeing", "D")
+    catalog = ExposureCatalog(schema, len(ids))
+    catalog["id"] = np.array(ids, dtype=np.int64)
+    catalog.ap_corr_maps = [{"row": row} for row in range(len(ids))]  # type: ignore[dict-item]
+    catalog.components["wcs"] = [f"wcs {i}" for i in ids]
+    return catalog
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.sets(st.integers(-(2**62), 2**62), max_size=8), st.integers(-(2**62), 2**62))
+def test_rows_are_found_by_id(ids: set[int], other: int) -> None:
+    """Find each row with what belongs to it, and nothing else."""
+    catalog = _catalog(sorted(ids))
+    for row, detector in enumerate(sorted(ids)):
+        record = catalog.find(detector)
+        assert record is not None
+        assert record.id == detector
+        assert record.ap_corr_map == {"row": row}
+        assert record.get("wcs") == f"wcs {detector}"
+        assert record.get("detector") is None
+    assert (catalog.find(other) is not None) == (other in ids)
+
+
+@pytest.mark.parametrize("ids", [[1, 1], [2, 1], [0, 5, 3]])
+def test_unsorted_rows_are_refused(ids: list[int]) -> None:
+    """Refuse to search rows that aren't sorted by unique ids."""
+    with pytest.raises(ValueError, match="not sorted by unique ids"):
+        _catalog(ids).find(1)
+
+
+def test_records_are_appended() -> None:
+    """Append rows of one catalogue to another."""
+    source, target = _catalog([1, 4]), _catalog([])
+    source["visit"] = [10, 11]
+    for record in source:
+        target.append(record)
+    assert len(target) == 2
+    np.testing.assert_array_equal(target["visit"], [10, 11])
+    assert target.psfs == [None, None]
+    assert target.find(4).ap_corr_map == {"row": 1}
+    assert target[-1].get("wcs") == "wcs 4"
+    target.append(ExposureRecord({"id": 9}))
+    assert target[2]["visit"] == 0
+    assert np.isnan(target[2]["seeing"])
+    assert target[2].get("wcs") is None
+
+
+def test_unsuitable_records_are_refused() -> None:
+    """Refuse unknown fields and rows that aren't there."""
+    catalog = _catalog([1])
+    with pytest.raises(KeyError, match=r"no fields \['band'\]"):
+        catalog.append(ExposureRecord({"id": 2, "band": "r"}))
+    assert len(catalog) == 1
+    with pytest.raises(IndexError, match="Row 1 is outside a catalogue of 1 rows"):
+        catalog[1]
