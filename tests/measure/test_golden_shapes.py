@@ -51,18 +51,16 @@ def _config(names: list[str]) -> Any:
     return config
 
 
-def _inputs(tiny: Path, detector: int) -> tuple[Any, SourceCatalog]:
-    inputs = tiny / "export" / "golden" / "inputs"
+def _inputs(golden: Path, detector: int) -> tuple[Any, SourceCatalog]:
+    inputs = golden / "export" / "golden" / "inputs"
     (calexp,) = inputs.glob(f"calexp/**/*S0{detector}*.fits")
     (src,) = inputs.glob(f"src/**/*S0{detector}*.fits")
     return read_exposure(calexp), read_source_catalog(src)
 
 
-@pytest.mark.parametrize(("variant", "detector"), [("default", 0), ("color", 1)])
-def test_hsm_plugins(tiny: Path, variant: str, detector: int) -> None:
-    """Reproduce all HSM columns, given the stack's final PSF."""
-    exposure, src = _inputs(tiny, detector)
-    expected = tiny / "expected" / variant / f"detector_{detector}"
+def _check_hsm(golden: Path, variant: str, detector: int) -> None:
+    exposure, src = _inputs(golden, detector)
+    expected = golden / "expected" / variant / f"detector_{detector}"
     psf = read_exposure_catalog(expected / "finalized_psf_ap_corr_detector_catalog.fits").psfs[0]
     table = pq.read_table(expected / "finalized_src_detector_table.parquet")
     config = _config(_HSM)
@@ -89,6 +87,17 @@ def test_hsm_plugins(tiny: Path, variant: str, detector: int) -> None:
         else:
             # Rounding of float64 sums, in values that may be near zero.
             np.testing.assert_allclose(catalog[name], truth, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize(("variant", "detector"), [("default", 0), ("color", 1)])
+def test_hsm_plugins(tiny: Path, variant: str, detector: int) -> None:
+    """Reproduce all HSM columns, given the stack's final PSF."""
+    _check_hsm(tiny, variant, detector)
+
+
+def test_hsm_plugins_of_visit(golden_visit: Path) -> None:
+    """Reproduce them among blends, saturated stars and bad columns."""
+    _check_hsm(golden_visit, "default", 0)
 
 
 class _GivenShapes:
