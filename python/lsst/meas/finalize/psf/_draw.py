@@ -31,8 +31,8 @@ _ARCSEC = galsim.radians / galsim.arcsec
 _CHUNK_SEPARABLE = 64
 """Stars per chunk of a separable draw: fits into the cache, 3 times faster."""
 
-_CHUNK_GENERAL = 32
-"""Stars per chunk of a non-separable draw: some 10 MB of weights."""
+_CHUNK_GENERAL = 8
+"""Stars per chunk of a non-separable draw: a few MB of weights."""
 
 
 class Drawer(Protocol):

@@ -87,9 +87,15 @@ class InterpolantTaps:
             relative to that point; float64, shape of ``fraction`` plus one
             trailing axis of length ``2 * half_width``.
         """
-        degree = len(self._coefficients) - 1
-        vandermonde = np.polynomial.chebyshev.chebvander(2.0 * fraction - 1.0, degree)
-        return vandermonde @ self._coefficients
+        # One contiguous row per polynomial: chebvander is three times slower.
+        argument = 2.0 * fraction.ravel() - 1.0
+        polynomials = np.empty((len(self._coefficients), argument.size))
+        polynomials[0] = 1.0
+        polynomials[1] = argument
+        for k in range(2, len(polynomials)):
+            np.multiply(2.0 * argument, polynomials[k - 1], out=polynomials[k])
+            polynomials[k] -= polynomials[k - 2]
+        return (polynomials.T @ self._coefficients).reshape(*fraction.shape, -1)
 
 
 @lru_cache(maxsize=8)
@@ -126,13 +132,14 @@ def banded(taps: InterpolantTaps, positions: npt.NDArray[np.float64], n_grid: in
     `numpy.ndarray`
         float64, shape of ``positions`` plus one axis of length ``n_grid``.
     """
-    floor = np.floor(positions)
-    weights = taps(positions - floor)
-    padded = np.zeros(positions.shape + (2 * taps.half_width + 2,))
-    padded[..., 1:-1] = weights
-    first = floor.astype(np.int64) + 1 - taps.half_width
-    index = np.arange(n_grid) - first[..., np.newaxis] + 1
-    return np.take_along_axis(padded, np.clip(index, 0, 2 * taps.half_width + 1), axis=-1)
+    n_taps = 2 * taps.half_width
+    floor = np.floor(positions).ravel()
+    # The weights between zeros; each row of the result is a window of this.
+    padded = np.zeros((floor.size, n_taps + 2 * n_grid))
+    padded[:, n_grid : n_grid + n_taps] = taps(positions.ravel() - floor)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, n_grid, axis=1)
+    first = np.clip(floor + 1 - taps.half_width, -n_taps, n_grid).astype(np.int64)
+    return windows[np.arange(floor.size), n_grid - first].reshape(*positions.shape, n_grid)
 
 
 def toeplitz_bands(
