@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lsst.pipe.base import Pipeline
+from lsst.pipe.base import LabelSpecifier, Pipeline
 from lsst.pipe.base.testUtils import lintConnections
 from lsst.pipe.tasks.finalizeCharacterization import (
     ConsolidateFinalizeCharacterizationDetectorConnections,
@@ -106,7 +106,7 @@ def test_pipelines_load(path: Path) -> None:
     graph = pipeline.to_graph()
     assert graph.tasks
     for subset in pipeline.subsets:
-        assert pipeline.subset_from_labels(set(pipeline.subsets[subset])).to_graph().tasks
+        assert pipeline.subsetFromLabels(LabelSpecifier({subset})).to_graph().tasks
 
 
 def test_drp_names_connect() -> None:

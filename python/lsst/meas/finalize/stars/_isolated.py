@@ -189,7 +189,12 @@ def _read_stars(
     """Read a table of isolated stars."""
     needed = [f"nsource_{band}", f"source_cat_index_{band}"]
     columns = None if star_columns is None else list(dict.fromkeys([*star_columns, *needed]))
-    return _checked(reader.read(handle, columns), needed, f"stars of tract {tract}")
+    try:
+        table = reader.read(handle, columns)
+    except ValueError as error:
+        # How the butler tells that a column isn't there.
+        raise KeyError(f"Isolated stars of tract {tract}, columns {needed}: {error}") from error
+    return _checked(table, needed, f"stars of tract {tract}")
 
 
 def _checked(table: Table, columns: Sequence[str], what: str) -> Table:
