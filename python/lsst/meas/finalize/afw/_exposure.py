@@ -51,6 +51,7 @@ from ._errors import ArchiveError, FitsFormatError, UnsupportedPersistableError
 from ._exposure_header import filter_from_header, make_obs_info, photo_calib_from_header, read_unit
 from ._exposure_pixels import make_mask, plane_box, read_mask_planes, read_plane
 from ._exposure_wcs import header_projection
+from ._fits_open import check_structure
 from ._fits_table import hdu_label, read_header
 from ._persistables_camera import DetectorRecord
 from ._persistables_psfs import set_psf_bounds
@@ -542,8 +543,14 @@ def _open(source: str | os.PathLike[str] | BinaryIO | fits.HDUList) -> Iterator[
         yield source
         return
     try:
+        if isinstance(source, str | os.PathLike):
+            with open(source, "rb") as stream:
+                check_structure(stream, os.fspath(source))
+        else:
+            check_structure(source, "<memory>")
+            source.seek(0)
         hdulist = fits.open(source, lazy_load_hdus=True)
-    except FileNotFoundError:
+    except (FileNotFoundError, FitsFormatError):
         raise
     except Exception as error:
         # Astropy raises OSError, ValueError, VerifyError... for bad files.
