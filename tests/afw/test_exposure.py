@@ -339,6 +339,14 @@ def test_no_visit_info(calexp_bytes: bytes) -> None:
     assert result.sky_projection.pixel_frame.visit == 7
 
 
+def test_numbers_as_text(calexp_bytes: bytes, edit_card: EditCard) -> None:
+    """Accept numbers in quotes, and drop undefined ones."""
+    data = edit_card(edit_card(calexp_bytes, 0, "EXPTIME", "'31.5'"), 0, "BORE-AZ", "'NAN'")
+    metadata = read_exposure(io.BytesIO(data), component="metadata")
+    assert metadata["EXPTIME"] == 31.5
+    assert "BORE-AZ" not in metadata
+
+
 def test_no_unit(calexp_bytes: bytes, edit_card: EditCard, caplog: pytest.LogCaptureFixture) -> None:
     """Assume counts with a warning; nJy only for calibrated pixels."""
     data = edit_card(calexp_bytes, 1, "BUNIT", "' '")
@@ -426,6 +434,7 @@ def test_uncompressed(calexp_bytes: bytes, exposure: VisitImage) -> None:
         assert result.image.array.dtype.isnative
 
 
+@pytest.mark.filterwarnings("ignore::Warning")
 @pytest.mark.parametrize("fraction", [0.0, 0.001, 0.02, 0.1, 0.3, 0.6, 0.8, 0.95])
 def test_truncated(calexp_bytes: bytes, fraction: float) -> None:
     """Raise one clear error for files that end early."""
@@ -434,6 +443,7 @@ def test_truncated(calexp_bytes: bytes, fraction: float) -> None:
         read_exposure(io.BytesIO(data))
 
 
+@pytest.mark.filterwarnings("ignore::Warning")
 @pytest.mark.parametrize(
     ("hdu", "key", "value", "message"),
     [

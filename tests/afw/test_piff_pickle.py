@@ -174,7 +174,7 @@ def test_uv_wrapper(exposure: VisitImage) -> None:
     step = np.array(wcs.xyTouv(281.0, 260.0)) - np.array(wcs.xyTouv(279.0, 260.0))
     # Arcsec per pixel: 1e-10 is the error of numerical differentiation.
     np.testing.assert_allclose(local[:, 0], step / 2, rtol=0, atol=1e-10)
-    shifted = wcs.withOrigin(galsim.PositionD(10.0, 20.0), galsim.PositionD(1.0, 2.0))
+    shifted = wcs.shiftOrigin(galsim.PositionD(10.0, 20.0), galsim.PositionD(1.0, 2.0))
     np.testing.assert_allclose(shifted.xyTouv(10.0, 20.0), (1.0, 2.0), atol=1e-9)
     assert wcs == uv_wrapper(exposure)
     assert wcs != shifted
@@ -196,7 +196,7 @@ def test_celestial_wrapper(exposure: VisitImage) -> None:
     assert (back.x, back.y) == (pytest.approx(280.0, abs=1e-7), pytest.approx(260.0, abs=1e-7))
     ra, dec = wcs.xyToradec(np.array([280.0, 0.0]), np.array([260.0, 0.0]), units="degrees")
     assert ra[0] == pytest.approx(sky.ra.deg, abs=1e-12)
-    shifted = wcs.withOrigin(galsim.PositionD(10.0, 20.0))
+    shifted = wcs.shiftOrigin(galsim.PositionD(10.0, 20.0))
     assert shifted.toWorld(galsim.PositionD(290.0, 280.0)).dec.rad == pytest.approx(
         position.dec.rad, abs=1e-14
     )

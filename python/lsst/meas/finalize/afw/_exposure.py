@@ -359,9 +359,9 @@ class ExposureReader:
         if psf is None:
             if "PSF" not in self._unsupported:
                 return ArchiveReadError(f"{self.where}: there is no PSF")
-            cls, error = self._unsupported["PSF"]
-            result = ArchiveReadError(f"{self.where}: the PSF is an unsupported {cls}: {error}")
-            result.__cause__ = error
+            cls, reason = self._unsupported["PSF"]
+            result = ArchiveReadError(f"{self.where}: the PSF is an unsupported {cls}: {reason}")
+            result.__cause__ = reason
             return result
         set_psf_bounds(psf, self._detector_box)
         return cast(PointSpreadFunction, psf)

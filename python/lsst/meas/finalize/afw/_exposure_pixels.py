@@ -13,6 +13,7 @@ from __future__ import annotations
 
 __all__ = ("PLANE_NAMES", "make_mask", "plane_box", "read_mask_planes", "read_plane")
 
+import contextlib
 import logging
 import math
 from typing import Any
@@ -182,8 +183,12 @@ def read_plane(
     if data is None or data.size != box.area:
         raise FitsFormatError(f"{where}: the pixels don't fill {box}")
     array = np.asarray(data).reshape(box.shape).astype(dtype, copy=False)
-    if not array.flags.writeable or not array.flags.owndata and array.base is hdulist[number]:
-        array = array.copy()
+    if not array.flags.writeable or not array.dtype.isnative:
+        array = array.astype(np.dtype(dtype).newbyteorder("="))
+    # The open file would keep the pixels until it is closed.
+    del data
+    with contextlib.suppress(AttributeError, KeyError):
+        del hdulist[number].data
     return array, box, header
 
 

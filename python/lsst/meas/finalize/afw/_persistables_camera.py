@@ -119,7 +119,7 @@ class DetectorRecord:
         return Detector(self.attributes, self.amplifiers, self.to_frames(instrument), visit=visit)
 
 
-def _box(table: TableView, row: int, prefix: str, where: str) -> Box | None:
+def _box(table: TableView, row: int, prefix: str) -> Box | None:
     """Read a box given by corner and size; None if it is empty."""
     x0, y0, width, height = (
         int(table[f"{prefix}_{suffix}"][row]) for suffix in ("min_x", "min_y", "extent_x", "extent_y")
@@ -129,14 +129,32 @@ def _box(table: TableView, row: int, prefix: str, where: str) -> Box | None:
     return Box.factory[y0 : y0 + height, x0 : x0 + width]
 
 
-def _required_box(table: TableView, row: int, prefix: str, default: Box) -> Box:
-    # lsst.images has no empty boxes; an amplifier without overscan gets a
-    # minimal box, which is what it has room for.
-    return _box(table, row, prefix, table.where) or default
+def _read_raw_geometry(table: TableView, row: int, corner: ReadoutCorner) -> AmplifierRawGeometry | None:
+    """Read the geometry in raw images; None if there is none."""
+    boxes = [
+        _box(table, row, f"raw_{name}")
+        for name in ("bbox", "databbox", "horizontaloverscanbbox", "verticaloverscanbbox")
+    ]
+    bbox, data, serial, parallel = boxes
+    # lsst.images has no empty boxes, and needs these four.
+    if bbox is None or data is None or serial is None or parallel is None:
+        return None
+    return AmplifierRawGeometry(
+        bbox=bbox,
+        data_bbox=data,
+        flip_x=bool(table["raw_flip_x"][row]),
+        flip_y=bool(table["raw_flip_y"][row]),
+        x_offset=int(table["raw_xyoffset_x"][row]),
+        y_offset=int(table["raw_xyoffset_y"][row]),
+        serial_overscan_bbox=serial,
+        parallel_overscan_bbox=parallel,
+        prescan_bbox=_box(table, row, "raw_prescanbbox"),
+        readout_corner=corner,
+    )
 
 
 def _read_amplifier(table: TableView, row: int) -> Amplifier:
-    bbox = _box(table, row, "bbox", table.where)
+    bbox = _box(table, row, "bbox")
     if bbox is None:
         raise MalformedArchiveError(f"{table.where}: amplifier {table['name'][row]!r} has an empty box")
     corner_index = int(table["readoutcorner"][row])
@@ -144,20 +162,6 @@ def _read_amplifier(table: TableView, row: int) -> Amplifier:
         raise MalformedArchiveError(f"{table.where}: unknown readout corner {corner_index}")
     corner = _CORNERS[corner_index]
     flip_x, flip_y = bool(table["raw_flip_x"][row]), bool(table["raw_flip_y"][row])
-    raw_box = _required_box(table, row, "raw_bbox", bbox)
-    corner_box = Box.factory[raw_box.y.min : raw_box.y.min + 1, raw_box.x.min : raw_box.x.min + 1]
-    raw = AmplifierRawGeometry(
-        bbox=raw_box,
-        data_bbox=_required_box(table, row, "raw_databbox", raw_box),
-        flip_x=flip_x,
-        flip_y=flip_y,
-        x_offset=int(table["raw_xyoffset_x"][row]),
-        y_offset=int(table["raw_xyoffset_y"][row]),
-        serial_overscan_bbox=_required_box(table, row, "raw_horizontaloverscanbbox", corner_box),
-        parallel_overscan_bbox=_required_box(table, row, "raw_verticaloverscanbbox", corner_box),
-        prescan_bbox=_box(table, row, "raw_prescanbbox", table.where),
-        readout_corner=corner,
-    )
     calibrations = AmplifierCalibrations(
         gain=float(table["gain"][row]),
         read_noise=float(table["readnoise"][row]),
@@ -170,7 +174,7 @@ def _read_amplifier(table: TableView, row: int) -> Amplifier:
         name=str(table["name"][row]),
         bbox=bbox,
         readout_corner=corner.apply_flips(y=flip_y, x=flip_x),
-        assembled_raw_geometry=raw,
+        assembled_raw_geometry=_read_raw_geometry(table, row, corner),
         unassembled_raw_geometry=None,
         nominal_calibrations=calibrations,
     )

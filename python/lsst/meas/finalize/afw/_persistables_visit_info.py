@@ -66,6 +66,8 @@ _ITEMS = (
     ("HAS-SIMULATED-CONTENT", "hasSimulatedContent", "Flag"),
 )
 
+_NUMBERS = frozenset(key for key, _, kind in _ITEMS if kind in ("D", "Angle"))
+
 VISIT_INFO_KEYS = (*(item[0] for item in _ITEMS), "TIMESYS", "TIME-MID", "MJD")
 """Header keys that describe the visit."""
 
@@ -84,6 +86,15 @@ class VisitInfo:
     cards: dict[str, bool | int | float | str]
 
 
+def _parse_number(text: str) -> float | None:
+    """Interpret a number given as text; None if it isn't a finite one."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def read_visit_info_cards(header: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
     """Pick the cards about the visit from the header of an image.
 
@@ -95,13 +106,22 @@ def read_visit_info_cards(header: Mapping[str, Any]) -> dict[str, bool | int | f
     Returns
     -------
     cards : `dict`
-        Values exactly as in the header; undefined ones are left out.
+        Values as in the header, except for numbers given as text;
+        undefined ones are left out.
     """
     cards: dict[str, bool | int | float | str] = {}
     for key in VISIT_INFO_KEYS:
         value = header.get(key)
-        if isinstance(value, bool | int | float | str):
-            cards[key] = value.strip() if isinstance(value, str) else value
+        if not isinstance(value, bool | int | float | str):
+            continue
+        if isinstance(value, str):
+            value = value.strip()
+            if key in _NUMBERS:
+                number = _parse_number(value)
+                if number is not None:
+                    cards[key] = number
+                continue
+        cards[key] = value
     return cards
 
 
