@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -214,9 +215,26 @@ def test_other_components_are_read_when_asked_for(tmp_path: Path) -> None:
     assert found[0].get("detector") is thing
     assert list(found.components["wcs"]) == [None, thing]
     assert found.components["wcs"][:1] == [None]
+    assert type(copy.copy(found.components["wcs"])) is list
     assert _Thing.reads == 1
     with pytest.raises(IndexError):
         found.components["wcs"][2]
+
+
+def test_components_of_images_are_kept(tiny: Path, tmp_path: Path) -> None:
+    """Write components read from the stack's image, as visit summaries do."""
+    path = sorted(tiny.glob("export/**/calexp_*S00*.fits"))[0]
+    catalog = _catalog([0])
+    with fits.open(path) as hdulist:
+        archive = ArchiveReader(hdulist, 4)
+        header = hdulist[0].header
+        wcs, polygon = archive.get(header["SKYWCS_ID"]), archive.get(header["VALID_POLYGON_ID"])
+    catalog.components["wcs"][0], catalog.components["validPolygon"][0] = wcs, polygon
+    write_exposure_catalog(catalog, tmp_path / "a.fits")
+    record = read_exposure_catalog(tmp_path / "a.fits").find(0)
+    assert record is not None
+    assert type(record.get("wcs")) is type(wcs)
+    assert record.get("validPolygon") == polygon
 
 
 def test_unknown_classes_are_warned_about_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

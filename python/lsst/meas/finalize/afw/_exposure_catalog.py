@@ -109,6 +109,15 @@ class _LazyObjects(list[Any]):
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
 
+    def __eq__(self, other: object) -> bool:
+        return list(self) == other
+
+    __hash__ = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copies and pickles are ordinary lists.
+        return list, (list(self),)
+
 
 def _component_ids(table: FitsTable) -> dict[str, str]:
     """Return the columns of archive ids there are, by component."""
