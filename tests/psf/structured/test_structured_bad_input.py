@@ -1,0 +1,201 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import galsim
+import numpy as np
+import piff
+import pytest
+
+from lsst.meas.finalize.psf.structured import fit_structured
+
+_WCS = galsim.PixelScale(0.2)
+
+
+def _off_centre(image: np.ndarray) -> np.ndarray:
+    """Put a hot pixel into the corner."""
+    return np.where(np.arange(image.size).reshape(image.shape) == 0, image + 3e4, image)
+
+
+def _few_pixels(weight: np.ndarray) -> np.ndarray:
+    """Mask all but three pixels."""
+    middle = weight.size // 2
+    return np.where(np.abs(np.arange(weight.size).reshape(weight.shape) - middle) < 2, weight.max(), 0.0)
+
+
+_DEFECTS: dict[str, dict[str, Callable[[np.ndarray], Any]]] = {
+    "zero": {"image": lambda image: 0.0},
+    "negative": {"image": lambda image: -image},
+    "noise": {"image": lambda image: np.random.default_rng(1).normal(size=image.shape) * 10.0},
+    "off centre": {"image": _off_centre},
+    "masked": {"weight": lambda weight: 0.0},
+    "few pixels": {"weight": _few_pixels},
+}
+
+
+@pytest.mark.parametrize("centered", [False, True])
+@pytest.mark.parametrize("defect", _DEFECTS)
+def test_one_bad_star(
+    defect: str,
+    centered: bool,
+    make_star_list: Callable[..., list[piff.Star]],
+    change_star: Callable[..., list[piff.Star]],
+    make_config: Callable[..., dict[str, Any]],
+    fit_with_piff: Callable[..., piff.SimplePSF],
+    assert_same_psf: Callable[..., None],
+) -> None:
+    """Treat a bad star as Piff does."""
+    stars = change_star(make_star_list(25), 3, **_DEFECTS[defect])
+    config = make_config(centered=centered)
+    # The solver "cpp" would crash on a star without pixels on the grid.
+    assert_same_psf(
+        fit_structured(stars, config, {0: _WCS}, None), fit_with_piff(stars, config), tolerance=1e-6
+    )
+
+
+def test_duplicate_positions(
+    make_star_list: Callable[..., list[piff.Star]],
+    make_config: Callable[..., dict[str, Any]],
+    fit_with_piff: Callable[..., piff.SimplePSF],
+    assert_same_psf: Callable[..., None],
+) -> None:
+    """Accept a star twice."""
+    stars = make_star_list(20)
+    stars += stars[:4]
+    config = make_config()
+    assert_same_psf(fit_structured(stars, config, {0: _WCS}, None), fit_with_piff(stars, config))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"image": lambda image: np.where(image == image.max(), np.nan, image)}, "1 pixels aren't finite"),
+        ({"weight": lambda weight: np.inf}, "weight is negative or not finite"),
+        ({"weight": lambda weight: np.nan}, "weight is negative or not finite"),
+        ({"weight": lambda weight: -weight}, "weight is negative or not finite"),
+        (
+            {"weight": lambda weight: np.where(np.arange(weight.size).reshape(weight.shape) == 40, 1.0, 0.0)},
+            "depends on rounding errors",
+        ),
+    ],
+    ids=["nan", "infinite weight", "nan weight", "negative weight", "one pixel"],
+)
+def test_left_to_piff(
+    change: dict[str, Callable[[np.ndarray], Any]],
+    reason: str,
+    make_star_list: Callable[..., list[piff.Star]],
+    change_star: Callable[..., list[piff.Star]],
+    make_config: Callable[..., dict[str, Any]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Leave stars to Piff whose numbers can't be told by another way."""
+    stars = change_star(make_star_list(12), 3, **change)
+    with caplog.at_level(logging.INFO, "lsst.meas.finalize"):
+        assert fit_structured(stars, make_config(order=0), {0: _WCS}, None) is None
+    assert reason in caplog.text
+
+
+def _on_a_line(stars: list[piff.Star]) -> list[piff.Star]:
+    """Give all stars one row, for the polynomial only."""
+    moved = []
+    for star in stars:
+        star.data.properties["row"] = 500.0
+        moved.append(star)
+    return moved
+
+
+@pytest.mark.parametrize(
+    ("count", "options", "reason"),
+    [
+        (0, {}, "there are no stars"),
+        (2, {}, "2 stars for 3 polynomial terms"),
+        (6, {"order": 2}, "no convergence|ill-conditioned|isn't positive"),
+        (12, {"keys": ("x", "row")}, "don't constrain all polynomial terms"),
+        (12, {"keys": ("x", "nokey")}, "lacks an interpolation property"),
+        (12, {"interp": "galsim.Delta()"}, "no smooth finite kernel"),
+        (12, {"interp": "galsim.SincInterpolant()"}, "no smooth finite kernel"),
+        (12, {"interp": "galsim.Nearest()"}, "no derivative to centre with"),
+        (12, {"model": {"type": "Gaussian"}}, "model is Gaussian"),
+        (12, {"model": {"type": "PixelGrid", "scale": 0.2, "size": 9, "fit_flux": True}}, "fits the flux"),
+        (12, {"outliers": {"type": "Centroid", "max_offset": 1.0}}, "CentroidOutliers"),
+    ],
+)
+def test_not_covered(
+    count: int,
+    options: dict[str, Any],
+    reason: str,
+    make_star_list: Callable[..., list[piff.Star]],
+    make_config: Callable[..., dict[str, Any]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Say why a fit is left to Piff."""
+    stars = _on_a_line(make_star_list(count))
+    with caplog.at_level(logging.INFO, "lsst.meas.finalize"):
+        assert fit_structured(stars, make_config(**options), {0: _WCS}, None) is None
+    assert any(word in caplog.text for word in reason.split("|"))
+
+
+def test_other_interpolation(
+    make_star_list: Callable[..., list[piff.Star]], make_config: Callable[..., dict[str, Any]]
+) -> None:
+    """Leave interpolations to Piff that need a solution per star."""
+    config = make_config(order=0)
+    config["interp"] = {"type": "Polynomial", "order": 1}
+    assert fit_structured(make_star_list(8), config, {0: _WCS}, None) is None
+
+
+def test_gain(
+    make_star_list: Callable[..., list[piff.Star]], make_config: Callable[..., dict[str, Any]]
+) -> None:
+    """Leave stars to Piff whose weights follow the model."""
+    stars = [s.withProperties(gain=2.0) for s in make_star_list(8)]
+    assert fit_structured(stars, make_config(order=0), {0: _WCS}, None) is None
+
+
+@pytest.mark.parametrize("failure", ["flagged", "reserved", "small stamps", "masked", "rejected"])
+def test_no_stars_left(
+    failure: str,
+    make_star_list: Callable[..., list[piff.Star]],
+    change_star: Callable[..., list[piff.Star]],
+    make_config: Callable[..., dict[str, Any]],
+    fit_with_piff: Callable[..., piff.SimplePSF],
+) -> None:
+    """Raise what Piff raises if no star is left."""
+    stars = make_star_list(8)
+    config = make_config(order=0)
+    if failure == "flagged":
+        stars = [s.flag_if(True) for s in stars]
+    elif failure == "reserved":
+        stars = [s.withProperties(is_reserve=True) for s in stars]
+    elif failure == "small stamps":
+        config = make_config(order=0, size=11)
+    elif failure == "masked":
+        for i in range(len(stars)):
+            stars = change_star(stars, i, weight=lambda weight: 0.0)
+    else:
+        config = make_config(order=0, outliers={"type": "Chisq", "thresh": 1e-3})
+    with pytest.raises(RuntimeError, match="stars") as expected:
+        fit_with_piff(stars, config)
+    with pytest.raises(RuntimeError, match="stars") as raised:
+        fit_structured(stars, config, {0: _WCS}, None)
+    assert str(raised.value) == str(expected.value)
+
+
+def test_invalid_configuration(
+    make_star_list: Callable[..., list[piff.Star]], make_config: Callable[..., dict[str, Any]]
+) -> None:
+    """Let Piff refuse a configuration."""
+    config = make_config(order=0) | {"modle": 1}
+    with pytest.raises(galsim.GalSimConfigError, match="modle"):
+        fit_structured(make_star_list(4), config, {0: _WCS}, None)
