@@ -106,7 +106,7 @@ def convert_config(path: Path) -> tuple[str, list[str]]:
     lines = []
     absent: set[str] = set()
     for line in path.read_text().splitlines():
-        if not line.startswith("config."):
+        if not line.startswith("config.") or line.startswith("config.connections."):
             continue
         entry = re.match(
             r"config\.(measurement\.plugins|measurement\.undeblended|psf_determiner)\['(\w+)'\]", line

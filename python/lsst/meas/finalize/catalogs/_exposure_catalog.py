@@ -11,7 +11,7 @@ from __future__ import annotations
 
 __all__ = ("ExposureCatalog", "ExposureRecord")
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,26 @@ if TYPE_CHECKING:
     from lsst.images.psfs import PointSpreadFunction
 
 _COMPONENTS = ("wcs", "photoCalib", "validPolygon", "visitInfo", "transmissionCurve", "detector")
+
+
+class _RowComponents(Mapping[str, Any]):
+    """Components of one row, read from their lists only when asked for.
+
+    The lists of a catalogue from a file read lazily, and a camera is large.
+    """
+
+    def __init__(self, components: Mapping[str, Sequence[Any]], row: int) -> None:
+        self._components = components
+        self._row = row
+
+    def __getitem__(self, name: str) -> Any:
+        return self._components[name][self._row]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._components)
+
+    def __len__(self) -> int:
+        return len(self._components)
 
 
 @dataclass
@@ -47,7 +67,7 @@ class ExposureRecord:
     values: dict[str, Any]
     psf: PointSpreadFunction | None = None
     ap_corr_map: Mapping[str, BaseField] | None = None
-    components: dict[str, Any] = field(default_factory=dict)
+    components: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> int:
@@ -97,7 +117,7 @@ class ExposureCatalog(ColumnStore):
             {f.name: self.column(f.name)[i] for f in self.schema},
             self.psfs[i],
             self.ap_corr_maps[i],
-            {name: objects[i] for name, objects in self.components.items()},
+            _RowComponents(self.components, i),
         )
 
     def find(self, id: int) -> ExposureRecord | None:

@@ -292,6 +292,8 @@ class Schema:
     def contains_schema(self, other: Schema) -> bool:
         """Whether all fields of ``other`` are here with the same type."""
         return all(
-            f.name in self._fields and self._fields[f.name].type == f.type and self._fields[f.name].size == f.size
+            f.name in self._fields
+            and self._fields[f.name].type == f.type
+            and self._fields[f.name].size == f.size
             for f in other
         )
