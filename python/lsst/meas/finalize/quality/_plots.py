@@ -131,7 +131,7 @@ def plot_residuals(
 def _plot_histograms(
     ax: Axes, stars: astropy.table.Table, values: np.ndarray, limit: float, label: str
 ) -> None:
-    bins = np.linspace(-limit, limit, 31)
+    bins = np.linspace(-limit, limit, 31).tolist()
     for sample, color in _SAMPLES.items():
         chosen = values[np.asarray(stars[f"calib_psf_{sample}"])]
         chosen = chosen[np.abs(chosen) < limit]

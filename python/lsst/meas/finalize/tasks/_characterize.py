@@ -62,6 +62,10 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
     _DefaultName: ClassVar[str] = "finalize_characterization_base"
 
     config: FinalizeCharacterizationConfigBase
+    reserve_selection: Any
+    source_selector: Any
+    make_psf_candidates: Any
+    psf_determiner: Any
 
     def __init__(self, **kwargs: Any) -> None:
         # Published pipelines may still hand over a schema (see connections).
@@ -312,6 +316,11 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         measured["visit"] = visit
         measured["detector"] = detector
         return to_output_table(measured)
+
+
+def quantum_data_id(butlerQC: pipeBase.QuantumContext) -> Any:
+    """Return the data ID of a quantum, which every quantum of these has."""
+    return butlerQC.quantum.dataId
 
 
 def sorted_by(handles: Any, dimension: str) -> dict[int, Any]:

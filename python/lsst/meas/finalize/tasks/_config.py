@@ -16,6 +16,8 @@ __all__ = (
     "FinalizeCharacterizationDetectorConfig",
 )
 
+from typing import Any
+
 import lsst.pex.config as pexConfig
 import lsst.pipe.base as pipeBase
 
@@ -69,16 +71,15 @@ class FinalizeCharacterizationConfigBase(
         doc="How to select sources.",
         default="science",
     )
-    id_column = pexConfig.Field(
+    id_column = pexConfig.Field[str](
         doc="Name of column in isolated_star_sources with source id.",
-        dtype=str,
         default="sourceId",
     )
-    reserve_selection = pexConfig.ConfigurableField(
+    reserve_selection: Any = pexConfig.ConfigurableField(
         target=ReserveIsolatedStarsTask,
         doc="Task to select reserved stars.",
     )
-    make_psf_candidates = pexConfig.ConfigurableField(
+    make_psf_candidates: Any = pexConfig.ConfigurableField(
         target=MakePsfCandidatesTask,
         doc="Task to make psf candidates from selected stars.",
     )
@@ -86,31 +87,28 @@ class FinalizeCharacterizationConfigBase(
         doc="PSF Determination algorithm.",
         default="piff",
     )
-    measurement = pexConfig.ConfigurableField(
+    measurement: Any = pexConfig.ConfigurableField(
         target=SingleFrameMeasurementTask,
         doc="Measure sources for aperture corrections.",
     )
-    measure_ap_corr = pexConfig.ConfigurableField(
+    measure_ap_corr: Any = pexConfig.ConfigurableField(
         target=MeasureApCorrTask,
         doc="Subtask to measure aperture corrections.",
     )
-    apply_ap_corr = pexConfig.ConfigurableField(
+    apply_ap_corr: Any = pexConfig.ConfigurableField(
         target=ApplyApCorrTask,
         doc="Subtask to apply aperture corrections.",
     )
-    do_add_sky_moments = pexConfig.Field(
-        dtype=bool,
+    do_add_sky_moments = pexConfig.Field[bool](
         doc="Add second moments of stars and PSF models in sky and in alt/az coordinates (arcsec^2) to the "
         "output table?",
         default=False,
     )
-    do_add_fgcm_photometry = pexConfig.Field(
-        dtype=bool,
+    do_add_fgcm_photometry = pexConfig.Field[bool](
         doc="Add FGCM photometry for all bands to the output table.",
         default=False,
     )
-    fgcmPhotometryBands = pexConfig.ListField(
-        dtype=str,
+    fgcmPhotometryBands = pexConfig.ListField[str](
         doc="List of bands to include for FGCM photometry (telescope-dependent).",
         default=["g", "r", "i", "z", "y"],
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 import lsst.pipe.base as pipeBase
 
 from ..stars import read_fgcm_standard_stars
-from ._characterize import FinalizeCharacterizationTaskBase, sorted_by
+from ._characterize import FinalizeCharacterizationTaskBase, quantum_data_id, sorted_by
 from ._config import FinalizeCharacterizationDetectorConfig
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
         outputRefs: pipeBase.OutputQuantizedConnection,
     ) -> None:
         inputs = butlerQC.get(inputRefs)
-        data_id = butlerQC.quantum.dataId
+        data_id = quantum_data_id(butlerQC)
         standard_stars = inputs.get("fgcm_standard_star")
         struct = self.run(
             visit=data_id["visit"],

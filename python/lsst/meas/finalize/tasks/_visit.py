@@ -18,7 +18,7 @@ import astropy.table
 import lsst.pipe.base as pipeBase
 
 from ..stars import read_fgcm_standard_stars
-from ._characterize import FinalizeCharacterizationTaskBase, sorted_by
+from ._characterize import FinalizeCharacterizationTaskBase, quantum_data_id, sorted_by
 from ._config import FinalizeCharacterizationConfig
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
         outputRefs: pipeBase.OutputQuantizedConnection,
     ) -> None:
         inputs = butlerQC.get(inputRefs)
-        data_id = butlerQC.quantum.dataId
+        data_id = quantum_data_id(butlerQC)
         standard_stars = inputs.get("fgcm_standard_star")
         struct = self.run(
             visit=data_id["visit"],
@@ -101,9 +101,7 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
             band, isolated_star_cat_dict, isolated_star_source_dict, visit
         )
         catalog = self._make_exposure_catalog("Only detectors with data have entries.")
-        standard_stars = (
-            read_fgcm_standard_stars(fgcm_standard_star_dict or {})
-        )
+        standard_stars = read_fgcm_standard_stars(fgcm_standard_star_dict or {})
         self.log.info("Running finalizeCharacterization on %d detectors.", len(detectors))
         tables = []
         for detector in detectors:
