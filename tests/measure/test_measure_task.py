@@ -1,0 +1,301 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lsst.meas.finalize.catalogs import Footprints, Schema, SourceCatalog
+from lsst.meas.finalize.measure import (
+    MeasureBatch,
+    MeasurementFatalError,
+    SingleFrameMeasurementConfig,
+    SingleFrameMeasurementTask,
+    SingleFramePlugin,
+    get_psf,
+    plugin_registry,
+)
+from lsst.pex.config import FieldValidationError
+
+_RAN: list[tuple[str, int]] = []
+
+
+class _Recorder(SingleFramePlugin):
+    """Plugin that notes that it ran, and fails if told so."""
+
+    error: Exception | None = None
+
+    def __init__(self, config: Any, name: str, schema: Schema, metadata: Any) -> None:
+        super().__init__(config, name, schema, metadata)
+        schema.add_flag(f"{name}_flag")
+
+    def measure(self, batch: MeasureBatch) -> None:
+        _RAN.append((self.name, len(batch)))
+        if self.error is not None:
+            raise self.error
+
+
+def _recorder(order: float) -> type[SingleFramePlugin]:
+    return type(f"Recorder{order}", (_Recorder,), {"execution_order": order})
+
+
+@pytest.fixture
+def recorders(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Register plugins that record, for the duration of a test."""
+    orders = {"test_B": 2.0, "test_A": 2.0, "test_Z": 0.0, "test_C": 3.0, "test_M": 1.0}
+    for name, order in orders.items():
+        monkeypatch.setitem(plugin_registry._dict, name, _recorder(order))
+    _RAN.clear()
+    return list(orders)
+
+
+def _no_slots(config: SingleFrameMeasurementConfig) -> None:
+    for name in config.slots._fields:
+        setattr(config.slots, name, None)
+
+
+def _make_task(names: list[str], **options: Any) -> SingleFrameMeasurementTask:
+    config = SingleFrameMeasurementConfig()
+    config.plugins.names = names
+    _no_slots(config)
+    for name, value in options.items():
+        setattr(config, name, value)
+    return SingleFrameMeasurementTask(Schema.source_minimal(), config=config)
+
+
+def _stars(task: SingleFrameMeasurementTask, n: int) -> SourceCatalog:
+    spans = [[(y, 3, 6) for y in range(5 * k + 1, 5 * k + 4)] for k in range(n)]
+    catalog = SourceCatalog(task.schema, n, footprints=Footprints.from_spans(spans))
+    catalog["id"] = np.arange(1, n + 1)
+    return catalog
+
+
+def test_config_defaults() -> None:
+    """Have upstream's defaults."""
+    config = SingleFrameMeasurementConfig()
+    assert set(config.plugins.names) == {
+        "base_PixelFlags",
+        "base_SdssCentroid",
+        "base_SdssShape",
+        "base_GaussianFlux",
+        "base_PsfFlux",
+        "base_CircularApertureFlux",
+        "base_SkyCoord",
+        "base_Variance",
+        "base_Blendedness",
+        "base_LocalBackground",
+        "base_CompensatedTophatFlux",
+        "base_ClassificationSizeExtendedness",
+    }
+    assert config.algorithms is config.plugins
+    assert config.undeblendedPrefix == "undeblended_"
+    assert config.doReplaceWithNoise is True
+    assert config.noiseReplacer.toDict() == {
+        "noiseSource": "measure",
+        "noiseOffset": 0.0,
+        "noiseSeedMultiplier": 1,
+    }
+    assert config.slots.toDict() == {
+        "centroid": "base_SdssCentroid",
+        "shape": "base_SdssShape",
+        "psfShape": "base_SdssShape_psf",
+        "apFlux": "base_CircularApertureFlux_12_0",
+        "modelFlux": "base_GaussianFlux",
+        "psfFlux": "base_PsfFlux",
+        "gaussianFlux": "base_GaussianFlux",
+        "calibFlux": "base_CircularApertureFlux_12_0",
+    }
+    config.validate()
+
+
+@pytest.mark.parametrize(
+    ("slot", "value", "message"),
+    [
+        ("centroid", "base_PeakCentroid", "centroid slot 'base_PeakCentroid' is not one of"),
+        ("shape", "base_SdssShape_psf", "shape slot 'base_SdssShape_psf' is not one of"),
+        ("modelFlux", "modelfit_CModel", "modelFlux slot 'modelfit_CModel' begins with none"),
+        ("calibFlux", "base_Naive", "calibFlux slot 'base_Naive' begins with none"),
+    ],
+)
+def test_config_bad_slots(slot: str, value: str, message: str) -> None:
+    """Refuse slots that no active plugin fills; psfShape is not checked."""
+    config = SingleFrameMeasurementConfig()
+    config.slots.psfShape = "nothing"
+    config.validate()
+    setattr(config.slots, slot, value)
+    with pytest.raises(FieldValidationError, match=message):
+        config.validate()
+
+
+def test_config_bad_options() -> None:
+    """Refuse plugins that aren't there and values out of range."""
+    config = SingleFrameMeasurementConfig()
+    with pytest.raises(FieldValidationError, match="no_such_plugin"):
+        config.plugins.names = ["no_such_plugin"]
+    with pytest.raises(FieldValidationError):
+        config.noiseReplacer.noiseSource = "magic"
+    with pytest.raises(FieldValidationError):
+        config.noiseReplacer.noiseSeedMultiplier = -1
+
+
+def test_field_order_and_aliases(recorders: list[str]) -> None:
+    """Sort fields by order and name, undeblended ones last."""
+    config = SingleFrameMeasurementConfig()
+    config.plugins.names = recorders
+    config.undeblended.names = ["test_C", "test_B"]
+    _no_slots(config)
+    config.slots.psfFlux = "test_B_1"
+    schema = Schema.source_minimal()
+    task = SingleFrameMeasurementTask(schema, config=config)
+    assert schema.names[4:] == (
+        "test_Z_flag",
+        "test_M_flag",
+        "test_A_flag",
+        "test_B_flag",
+        "test_C_flag",
+        "undeblended_test_B_flag",
+        "undeblended_test_C_flag",
+        "base_InvalidPsf_flag",
+    )
+    assert schema.aliases == {"slot_PsfFlux": "test_B_1"}
+    assert list(task.plugins) == ["test_Z", "test_M", "test_A", "test_B", "test_C"]
+
+
+def test_run_order(recorders: list[str], make_exposure: Callable[..., Any]) -> None:
+    """Run the centroid slot first, then by order and name."""
+    config = SingleFrameMeasurementConfig()
+    config.plugins.names = recorders
+    config.undeblended.names = ["test_A"]
+    _no_slots(config)
+    config.slots.centroid = "test_B"
+    task = SingleFrameMeasurementTask(Schema.source_minimal(), config=config)
+    catalog, exposure = _stars(task, 3), make_exposure(np.random.default_rng(1).normal(size=(20, 20)))
+    task.run(catalog, exposure)
+    ran = [name for name, _ in _RAN]
+    assert ran == ["test_B", "test_Z", "test_M", "test_A", "test_C", "undeblended_test_A"]
+    assert catalog.metadata == {"NOISE_SEED_MULTIPLIER": 1, "NOISE_SOURCE": "measure", "NOISE_OFFSET": 0.0}
+    _RAN.clear()
+    task.measure(catalog, exposure, beginOrder=1.0, endOrder=3.0, exposureId=12)
+    assert [name for name, _ in _RAN] == ["test_B", "test_M", "test_A"]
+    assert catalog.metadata["NOISE_EXPOSURE_ID"] == 12
+
+
+def test_do_measure_and_no_stars(recorders: list[str], make_exposure: Callable[..., Any]) -> None:
+    """Make fields but don't run what is switched off or has no stars."""
+    config = SingleFrameMeasurementConfig()
+    config.plugins.names = ["test_A", "test_B"]
+    config.plugins["test_A"].doMeasure = False
+    _no_slots(config)
+    task = SingleFrameMeasurementTask(Schema.source_minimal(), config=config)
+    exposure = make_exposure(np.ones((20, 20)))
+    task.run(_stars(task, 0), exposure)
+    assert not _RAN
+    task.run(_stars(task, 2), exposure)
+    assert _RAN == [("test_B", 2)]
+    assert "test_A_flag" in task.schema
+
+
+def test_errors(
+    recorders: list[str], make_exposure: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flag what fails unexpectedly, pass on what is fatal."""
+    task = _make_task(["test_A", "test_B"])
+    catalog, exposure = _stars(task, 2), make_exposure(np.ones((20, 20)))
+    monkeypatch.setattr(task.plugins["test_A"], "error", ZeroDivisionError("oops"))
+    task.run(catalog, exposure)
+    assert catalog["test_A_flag"].tolist() == [True, True]
+    assert not catalog["test_B_flag"].any()
+    for error in (MeasurementFatalError("slot undefined"), MemoryError("full")):
+        monkeypatch.setattr(task.plugins["test_A"], "error", error)
+        with pytest.raises(type(error), match=str(error)):
+            task.run(catalog, exposure)
+
+
+def test_missing_fields_and_footprints(recorders: list[str], make_exposure: Callable[..., Any]) -> None:
+    """Complain about catalogues that don't fit."""
+    task = _make_task(["test_A"])
+    exposure = make_exposure(np.ones((20, 20)))
+    with pytest.raises(ValueError, match=r"missing fields: \['test_A_flag', 'base_InvalidPsf_flag'\]"):
+        task.run(SourceCatalog(Schema.source_minimal(), 1), exposure)
+    bare = SourceCatalog(task.schema, 1)
+    with pytest.raises(ValueError, match="has no footprints"):
+        task.run(bare, exposure)
+    bare["id"] = 2
+    task.run(bare, exposure, footprints=_stars(task, 3))
+    bare["id"] = 9
+    with pytest.raises(ValueError, match=r"no footprint in the source catalogue: 9\."):
+        task.run(bare, exposure, footprints=_stars(task, 3))
+    _make_task(["test_A"], doReplaceWithNoise=False).run(bare, exposure)
+
+
+@pytest.mark.parametrize(
+    "name", ["base_PsfFlux", "base_GaussianFlux", "base_SdssShape", "base_LocalBackground"]
+)
+def test_undefined_slots(name: str) -> None:
+    """Refuse to construct plugins whose slots are not defined."""
+    with pytest.raises(MeasurementFatalError, match=f"Plugin {name} needs the slot 'slot_Centroid'"):
+        _make_task([name])
+
+
+def test_no_psf(run_plugins: Callable[..., SourceCatalog], make_exposure: Callable[..., Any]) -> None:
+    """Stop where a PSF is indispensable, flag where it isn't."""
+    exposure = make_exposure(np.ones((40, 40)))
+    box = np.array([[10, 10, 20, 20]])
+    for name in ("base_PsfFlux", "base_SdssCentroid"):
+        with pytest.raises(MeasurementFatalError, match=f"Plugin {name} needs a PSF"):
+            run_plugins([name], exposure, [15.0], [15.0], box)
+    exposure = make_exposure(np.ones((40, 40)))
+    catalog = run_plugins(["base_LocalBackground", "base_SdssShape"], exposure, [15.0], [15.0], box)
+    assert catalog["base_LocalBackground_flag_noPsf"][0]
+    assert catalog["base_LocalBackground_flag"][0]
+    assert catalog["base_SdssShape_flag_psf"][0]
+
+
+def test_unsuitable_psf(make_exposure: Callable[..., Any]) -> None:
+    """Name the remedy for a PSF that draws one star at a time."""
+    exposure = make_exposure(np.ones((5, 5)))
+    exposure.psf = object()
+    with pytest.raises(TypeError, match=r"as_batch_psf\(exposure.psf\)"):
+        get_psf(exposure)
+
+
+def test_centroid_extractor(make_exposure: Callable[..., Any]) -> None:
+    """Use flagged centroids with a flag, peaks for missing flagged ones."""
+    schema = Schema.source_minimal()
+    for name, code in (("c_x", "D"), ("c_y", "D"), ("c_flag", "Flag"), ("p_flag", "Flag")):
+        schema.add_field(name, code)
+    schema.set_alias("slot_Centroid", "c")
+    spans = [[(4, 4, 6)]] * 5
+    peak = {"f_x": np.array([5.0]), "f_y": np.array([4.0])}
+    peaks = Footprints(
+        np.arange(6), np.full(5, 4), np.full(5, 4), np.full(5, 6),
+        peak_offsets=np.array([0, 1, 2, 3, 4, 4]), peaks={k: np.repeat(v, 4) for k, v in peak.items()},
+    )  # fmt: skip
+    assert len(peaks) == len(spans)
+    catalog = SourceCatalog(schema, 5, footprints=peaks)
+    catalog["c_x"] = [1.0, 2.0, np.nan, np.nan, np.nan]
+    catalog["c_y"] = [1.0, 2.0, 3.0, 3.0, 3.0]
+    catalog["c_flag"] = [False, True, False, True, True]
+    batch = MeasureBatch(catalog, make_exposure(np.ones((9, 9))))
+    np.testing.assert_array_equal(batch.x, [1.0, 2.0, np.nan, 5.0, np.nan])
+    np.testing.assert_array_equal(batch.y, [1.0, 2.0, np.nan, 4.0, np.nan])
+    assert batch.start("p").tolist() == [0, 1, 3]
+    assert catalog["p_flag"].tolist() == [False, True, True, True, True]
+
+
+def test_aperture_correction_names() -> None:
+    """Declare the two base fluxes that are aperture-corrected."""
+    from lsst.meas.finalize.apcorr import get_ap_corr_names
+
+    base = {n for n in get_ap_corr_names() if n.startswith("base_") and "Tophat" not in n}
+    assert base == {"base_PsfFlux", "base_GaussianFlux"}
