@@ -9,9 +9,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from lsst.daf.butler import Butler
+from lsst.meas.finalize.simulate import VisitSimulation, put_simulated_visit
 
 _DATA = Path(__file__).parent / "data"
 _GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
@@ -30,3 +34,32 @@ def golden_visit() -> Path:
     if not path.exists():
         pytest.skip(f"{path} is not there")
     return path
+
+
+@pytest.fixture(scope="session")
+def simulation() -> VisitSimulation:
+    """Return a visit of five small detectors."""
+    return VisitSimulation(
+        n_detectors=5,
+        size=420,
+        n_stars=40,
+        n_galaxies=5,
+        n_blends=2,
+        n_cosmic_rays=3,
+        n_bad_columns=1,
+    )
+
+
+@pytest.fixture(scope="session")
+def simulated_repo(simulation: VisitSimulation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Simulate that visit into a repository; tests write to own runs."""
+    repo = tmp_path_factory.mktemp("simulated") / "repo"
+    put_simulated_visit(str(repo), simulation)
+    return repo
+
+
+@pytest.fixture
+def simulated_butler(simulated_repo: Path) -> Iterator[Butler]:
+    """Return a butler of the simulated visit."""
+    with Butler.from_config(str(simulated_repo), writeable=True) as butler:
+        yield butler

@@ -17,6 +17,7 @@ from typing import Any
 
 import astropy.table
 import astropy.time
+import astropy.units as u
 import numpy as np
 
 from lsst.daf.butler import Butler, DatasetType, Timespan
@@ -120,9 +121,9 @@ def _register(butler: Butler, simulation: VisitSimulation) -> None:
     noon = astropy.time.Time(f"{day[:4]}-{day[4:6]}-{day[6:]}T12:00:00", scale="tai")
     registry.syncDimensionData(
         "day_obs",
-        {"instrument": "SynthCam", "id": simulation.day_obs, "timespan": Timespan(noon, noon + 1.0)},
+        {"instrument": "SynthCam", "id": simulation.day_obs, "timespan": Timespan(noon, noon + 1 * u.day)},
     )
-    begin = noon + 11 / 24
+    begin = noon + 11 * u.hour
     registry.syncDimensionData(
         "visit",
         {
@@ -133,7 +134,7 @@ def _register(butler: Butler, simulation: VisitSimulation) -> None:
             "name": str(simulation.visit),
             "exposure_time": 30.0,
             "region": region,
-            "timespan": Timespan(begin, begin + 30 / 86400),
+            "timespan": Timespan(begin, begin + 30 * u.s),
         },
     )
     for names, dimensions in (

@@ -9,9 +9,10 @@
 
 from __future__ import annotations
 
-__all__ = ("FinalizeCharacterizationTaskBase",)
+__all__ = ("DamagedInputError", "FinalizeCharacterizationTaskBase")
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,7 +20,10 @@ import astropy.table
 import numpy as np
 
 import lsst.pipe.base as pipeBase
+from lsst.daf.butler import FileIntegrityError
+from lsst.utils.logging import LsstLogAdapter
 
+from ..afw import ArchiveError, FitsFormatError
 from ..catalogs import ExposureCatalog, ExposureRecord, PsfCandidates, Schema, SourceCatalog
 from ..stars import (
     add_colors,
@@ -316,6 +320,43 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         measured["visit"] = visit
         measured["detector"] = detector
         return to_output_table(measured)
+
+
+_DAMAGES = (FitsFormatError, ArchiveError, FileIntegrityError)
+
+
+class DamagedInputError(pipeBase.UnprocessableDataError):
+    """A file of this detector is damaged.
+
+    The quantum ends without outputs rather than in failure, so that the
+    other detectors of the visit are consolidated.
+    """
+
+
+@contextmanager
+def damaged_input_is_no_work(log: LsstLogAdapter, where: str) -> Iterator[None]:
+    """Turn errors about the contents of a file into `DamagedInputError`.
+
+    Files that cannot be reached or read at all are errors as ever: trying
+    again may help there.
+
+    Parameters
+    ----------
+    log
+        Where the error is logged.
+    where
+        Which visit and detector this is.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, _DAMAGES):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        log.error("An input of %s is damaged: %s", where, cause)
+        raise DamagedInputError(f"An input of {where} is damaged: {cause}") from error
 
 
 def quantum_data_id(butlerQC: pipeBase.QuantumContext) -> Any:

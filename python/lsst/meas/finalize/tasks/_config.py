@@ -128,7 +128,7 @@ class FinalizeCharacterizationConfigBase(
         self.measure_ap_corr.sourceSelector = "science"
         self.measure_ap_corr.sourceSelector["science"].doFlags = False
         self.measure_ap_corr.sourceSelector["science"].doUnresolved = False
-        self.measure_ap_corr.allowFailure = []
+        self.measure_ap_corr.allowFailure = self._names_that_may_fail()
 
     def _set_selector_defaults(self) -> None:
         selector = self.source_selector["science"]
@@ -158,9 +158,25 @@ class FinalizeCharacterizationConfigBase(
         slots.apFlux = None
         slots.calibFlux = None
         self.measurement.plugins["ext_shapeHSM_HsmShapeRegauss"].deblendNChild = ""
+        if "ext_convolved_ConvolvedFlux" in available:
+            self.measurement.plugins["ext_convolved_ConvolvedFlux"].seeing.append(8.0)
         # Upstream sets these although base_PixelFlags is not in its list.
         self.measurement.plugins["base_PixelFlags"].masksFpAnywhere = ["STREAK"]
         self.measurement.plugins["base_PixelFlags"].masksFpCenter = ["STREAK"]
+
+    def _names_that_may_fail(self) -> list[str]:
+        """Return the fluxes without which aperture correction goes on.
+
+        They are those of the default seeings and apertures, also if these
+        are overridden later (as upstream).
+        """
+        plugins = self.measurement.plugins
+        names: list[str] = []
+        if "ext_convolved_ConvolvedFlux" in plugin_registry:
+            names += plugins["ext_convolved_ConvolvedFlux"].getAllResultNames()
+        if "ext_gaap_GaapFlux" in plugin_registry:
+            names += plugins["ext_gaap_GaapFlux"].getAllGaapResultNames()
+        return names
 
 
 class FinalizeCharacterizationConfig(

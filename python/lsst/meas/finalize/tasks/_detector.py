@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, ClassVar
 import lsst.pipe.base as pipeBase
 
 from ..stars import read_fgcm_standard_stars
-from ._characterize import FinalizeCharacterizationTaskBase, quantum_data_id, sorted_by
+from ._characterize import (
+    FinalizeCharacterizationTaskBase,
+    damaged_input_is_no_work,
+    quantum_data_id,
+    sorted_by,
+)
 from ._config import FinalizeCharacterizationDetectorConfig
 
 if TYPE_CHECKING:
@@ -38,8 +43,10 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
         inputRefs: pipeBase.InputQuantizedConnection,
         outputRefs: pipeBase.OutputQuantizedConnection,
     ) -> None:
-        inputs = butlerQC.get(inputRefs)
         data_id = quantum_data_id(butlerQC)
+        where = f"visit {data_id['visit']}, detector {data_id['detector']}"
+        with damaged_input_is_no_work(self.log, where):
+            inputs = butlerQC.get(inputRefs)
         standard_stars = inputs.get("fgcm_standard_star")
         struct = self.run(
             visit=data_id["visit"],

@@ -18,7 +18,13 @@ import astropy.table
 import lsst.pipe.base as pipeBase
 
 from ..stars import read_fgcm_standard_stars
-from ._characterize import FinalizeCharacterizationTaskBase, quantum_data_id, sorted_by
+from ._characterize import (
+    DamagedInputError,
+    FinalizeCharacterizationTaskBase,
+    damaged_input_is_no_work,
+    quantum_data_id,
+    sorted_by,
+)
 from ._config import FinalizeCharacterizationConfig
 
 if TYPE_CHECKING:
@@ -106,13 +112,13 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
         tables = []
         for detector in detectors:
             self.log.info("Starting finalization for visit %d, detector %d.", visit, detector)
+            try:
+                with damaged_input_is_no_work(self.log, f"visit {visit}, detector {detector}"):
+                    exposure, src = calexp_dict[detector].get(), src_dict[detector].get()
+            except DamagedInputError:
+                continue
             psf, ap_corr_map, measured = self.compute_psf_and_ap_corr_map(
-                visit,
-                detector,
-                calexp_dict[detector].get(),
-                src_dict[detector].get(),
-                isolated_sources,
-                standard_stars,
+                visit, detector, exposure, src, isolated_sources, standard_stars
             )
             if measured is not None:
                 tables.append(self._append_detector(catalog, visit, detector, psf, ap_corr_map, measured))
