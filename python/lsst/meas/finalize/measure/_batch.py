@@ -499,6 +499,37 @@ class MeasureBatch:
             self._psf_shapes = psf.compute_shapes(self.x, self.y, color=self.color)
         return self._psf_shapes
 
+    def drop_undrawable(
+        self, rows: IntArray, shapes: FloatArray, x: FloatArray, y: FloatArray, name: str
+    ) -> IntArray:
+        """Mark stars whose PSF cannot be drawn; not if only its moments
+        cannot be measured.
+
+        Parameters
+        ----------
+        rows : `numpy.ndarray`
+            Indices of the stars in question, int64.
+        shapes : `numpy.ndarray`
+            Moments of the PSF at the positions of all stars, (N, 3).
+        x, y : `numpy.ndarray`
+            These positions, (N,).
+        name : `str`
+            Name of the plugin.
+
+        Returns
+        -------
+        rows : `numpy.ndarray`
+            Indices of the other stars.
+        """
+        failed = rows[~np.isfinite(shapes[rows]).all(axis=1)]
+        if not len(failed):
+            return rows
+        color = None if self.color is None else self.color[failed]
+        images = self.require_psf(name).draw_kernel_images(x[failed], y[failed], color=color)
+        invalid = failed[~np.isfinite(images).all(axis=(1, 2))]
+        self.fail_psf(invalid, name)
+        return np.setdiff1d(rows, invalid)
+
     def get(self, name: str) -> Any:
         """Return a column of the catalogue, `None` if there is none."""
         return self.catalog[name] if name in self.catalog.schema else None
