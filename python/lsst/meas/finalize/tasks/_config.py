@@ -160,6 +160,10 @@ class FinalizeCharacterizationConfigBase(
         self.measurement.plugins["ext_shapeHSM_HsmShapeRegauss"].deblendNChild = ""
         if "ext_convolved_ConvolvedFlux" in available:
             self.measurement.plugins["ext_convolved_ConvolvedFlux"].seeing.append(8.0)
+        if "ext_gaap_GaapFlux" in available:
+            gaap = self.measurement.plugins["ext_gaap_GaapFlux"]
+            gaap.sigmas = [0.5, 0.7, 1.0, 1.5, 2.5, 3.0]
+            gaap.doPsfPhotometry = True
         # Upstream sets these although base_PixelFlags is not in its list.
         self.measurement.plugins["base_PixelFlags"].masksFpAnywhere = ["STREAK"]
         self.measurement.plugins["base_PixelFlags"].masksFpCenter = ["STREAK"]

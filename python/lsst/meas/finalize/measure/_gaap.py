@@ -1,0 +1,381 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Gaussian-aperture-and-PSF photometry (spec 06 §3; Kuijken 2008, A&A 482,
+1053).
+"""
+
+from __future__ import annotations
+
+__all__ = ("GaapFluxPlugin",)
+
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ..apcorr._registry import add_ap_corr_name
+from ..catalogs import Schema
+from ._batch import MeasureBatch
+from ._boxes import BoxBatch
+from ._gaap_config import GaapFluxConfig, gaap_result_name
+from ._gaap_matching import GaussianizePsfTask
+from ._gaap_photometry import (
+    LocalGeometry,
+    autocorrelations,
+    convolve_stamps,
+    local_geometry,
+    unusable_apertures,
+    weighted_fluxes,
+)
+from ._plugin import FLUX_ORDER, MeasurementFatalError, SingleFramePlugin, add_flux_fields, register
+
+type FloatArray = npt.NDArray[np.float64]
+type BoolArray = npt.NDArray[np.bool_]
+type IntArray = npt.NDArray[np.int64]
+
+_MOMENTS = ("xx", "yy", "xy")
+_MAX_PORTION_PIXELS = 250_000
+"""Pixels convolved at a time: stamps of a portion stay in the cache."""
+
+
+@dataclass
+class _Stars:
+    """What is known of all stars of the batch before any flux.
+
+    ``alive`` ends where a star raises what upstream doesn't catch: it gets no
+    further results, and what it has so far stays.
+    """
+
+    x: FloatArray
+    y: FloatArray
+    sigma: FloatArray
+    boxes: IntArray
+    optimal: FloatArray | None
+    geometry: LocalGeometry | None
+    alive: BoolArray
+
+
+@dataclass
+class _Portion:
+    """Stars whose stamps have been convolved, in the order of ``rows``."""
+
+    rows: IntArray
+    x: FloatArray
+    y: FloatArray
+    sizes: IntArray
+    images: npt.NDArray[np.float32]
+    correlations: FloatArray
+    variance: FloatArray
+    inside: BoolArray
+    target_sigma: FloatArray
+
+    def central_values(self, planes: npt.NDArray[np.float32]) -> None:
+        """Take the variance at the centres, truncated (upstream quirk)."""
+        column, row = np.trunc(self.x), np.trunc(self.y)
+        width, height = self.sizes.T
+        self.inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
+        j = np.where(self.inside, column, 0).astype(np.int64)
+        i = np.where(self.inside, row, 0).astype(np.int64)
+        self.variance = planes[np.arange(len(j)), i, j].astype(np.float64)
+
+
+def _portions(boxes: IntArray, rows: IntArray) -> Iterator[BoxBatch]:
+    """Sort stars into portions of nearly equal box size."""
+    sizes = boxes[:, 2:] - boxes[:, :2] + 1
+    order = rows[np.argsort(sizes[rows].max(axis=1), kind="stable")]
+    while len(order):
+        largest = int(sizes[order[min(15, len(order) - 1)]].max())
+        count = min(max(1, _MAX_PORTION_PIXELS // largest**2), 16)
+        part, order = order[:count], order[count:]
+        width, height = (int(v) for v in sizes[part].max(axis=0))
+        yield BoxBatch(part, boxes[part, 0], boxes[part, 1], width, height, sizes[part])
+
+
+@register("ext_gaap_GaapFlux")
+class GaapFluxPlugin(SingleFramePlugin):
+    """Fluxes through Gaussian apertures before seeing."""
+
+    ConfigClass = GaapFluxConfig
+    execution_order: ClassVar[float] = FLUX_ORDER
+
+    def __init__(
+        self,
+        config: GaapFluxConfig,
+        name: str,
+        schema: Schema,
+        metadata: MutableMapping[str, Any],
+    ) -> None:
+        super().__init__(config, name, schema, metadata)
+        self.matching: GaussianizePsfTask = config._modelPsfMatch.apply(name="modelPsfMatch")
+        self._add_fields(schema)
+        if config.registerForApCorr:
+            for result in config.getAllGaapResultNames(name):
+                add_ap_corr_name(result)
+
+    def _add_fields(self, schema: Schema) -> None:
+        """Add fields in upstream's order (spec 06 §3.3)."""
+        name, factors = self.name, list(self.config.scalingFactors)
+
+        def add_flux(factor: float, sigma: float | str, aperture: str) -> None:
+            doc = f"GAaP Flux with {aperture} aperture after multiplying the seeing by {factor}"
+            add_flux_fields(schema, gaap_result_name(factor, sigma, name), doc)
+
+        for factor in factors:
+            for sigma in self.config.sigmas:
+                add_flux(factor, sigma, str(sigma))
+        if self.config.doPsfPhotometry:
+            for factor in factors:
+                add_flux(factor, "PsfFlux", "PSF")
+        if self.config.doOptimalPhotometry:
+            for k in _MOMENTS:
+                schema.add_field(
+                    f"{name}_OptimalShape_{k}",
+                    "D",
+                    doc="Pre-seeing aperture used for optimal GAaP photometry",
+                    unit="pixel^2",
+                )
+            for factor in factors:
+                add_flux(factor, "Optimal", "optimal")
+        for sigmas in self._groups():
+            for factor in factors:
+                for sigma in sigmas:
+                    self._add_result_flags(schema, factor, sigma)
+        for factor in factors:
+            schema.add_flag(
+                f"{gaap_result_name(factor, None, name)}_flag_gaussianization",
+                "PSF Gaussianization failed when trying to scale by this factor.",
+            )
+        schema.add_flag(f"{name}_flag_edge", "Source is too close to the edge")
+        schema.add_flag(f"{name}_flag_no_pixel", "No pixels in the footprint")
+        schema.add_flag(f"{name}_flag", "Set for any fatal failure")
+
+    def _groups(self) -> list[list[float | str]]:
+        """Return the results whose flags stand together for all factors."""
+        results, n = self.config.results(), len(self.config.sigmas)
+        return [results[:n], *([result] for result in results[n:])]
+
+    def _add_result_flags(self, schema: Schema, factor: float, sigma: float | str) -> None:
+        result = gaap_result_name(factor, sigma, self.name)
+        if sigma != "PsfFlux":
+            schema.add_flag(f"{result}_flag_bigPsf", "The Gaussianized PSF is bigger than the aperture")
+        schema.add_flag(f"{result}_flag", "Generic failure flag for this set of config parameters. ")
+
+    def measure(self, batch: MeasureBatch) -> None:
+        batch.require_psf(self.name)
+        optimal = None
+        if self.config.doOptimalPhotometry:
+            optimal = self._optimal_shapes(batch)
+            if optimal is None:
+                batch.fail(np.arange(len(batch)), self.name)
+                return
+        rows = self._with_pixels(batch)
+        images = batch.psf_images("kernel")[0]
+        drawn = ~np.isnan(images).all(axis=(1, 2))
+        batch.fail_psf(rows[~drawn[rows]], self.name)
+        rows = rows[drawn[rows]]
+        with np.errstate(invalid="ignore"):
+            sigma = np.sqrt(0.5 * batch.psf_shapes()[:, :2].sum(axis=1))
+        failed = rows[~(sigma[rows] > 0)]
+        for factor in self.config.scalingFactors:
+            self._fail_factor(batch, failed, factor)
+        rows = rows[sigma[rows] > 0]
+        stars = self._collect(batch, rows, sigma, optimal)
+        unmatched = [
+            self._measure_factor(batch, stars, rows, factor, images) for factor in self.config.scalingFactors
+        ]
+        for factor, failed in zip(self.config.scalingFactors, unmatched, strict=True):
+            self._fail_factor(batch, failed[stars.alive[failed]], factor)
+
+    def _optimal_shapes(self, batch: MeasureBatch) -> FloatArray | None:
+        """Store the sum of source's and PSF's moments, whatever they are."""
+        shape = batch.slot_columns("Shape", _MOMENTS)
+        psf_shape = batch.slot_columns("PsfShape", _MOMENTS)
+        if shape is None or psf_shape is None:
+            return None
+        optimal = np.stack(shape, axis=1) + np.stack(psf_shape, axis=1)
+        for k, suffix in enumerate(_MOMENTS):
+            batch.catalog[f"{self.name}_OptimalShape_{suffix}"][:] = optimal[:, k]
+        return np.asarray(optimal, dtype=np.float64)
+
+    def _with_pixels(self, batch: MeasureBatch) -> IntArray:
+        """Return the stars that have a footprint with pixels."""
+        present = batch.footprints.present
+        empty = np.flatnonzero(present & (batch.footprints.area == 0))
+        batch.fail(~present, self.name)
+        batch.fail(empty, self.name)
+        batch.set_flag(empty, f"{self.name}_flag_no_pixel")
+        for result in self.config.getAllGaapResultNames(self.name):
+            batch.set_flag(empty, f"{result}_flag")
+        return np.flatnonzero(present & (batch.footprints.area > 0))
+
+    def _fail_factor(self, batch: MeasureBatch, rows: IntArray, factor: float) -> None:
+        """Mark stars whose PSF could not be made Gaussian."""
+        name = gaap_result_name(factor, None, self.name)
+        batch.set_flag(rows, f"{name}_flag_gaussianization")
+        for sigma in self.config.results():
+            batch.set_flag(rows, f"{gaap_result_name(factor, sigma, self.name)}_flag")
+
+    def _collect(
+        self, batch: MeasureBatch, rows: IntArray, sigma: FloatArray, optimal: FloatArray | None
+    ) -> _Stars:
+        """Find out positions, stamps and local WCS; flag stamps at edges."""
+        columns = batch.slot_columns("Centroid", ("x", "y"))
+        if columns is None:
+            raise MeasurementFatalError(f"Plugin {self.name} needs columns slot_Centroid_x, slot_Centroid_y.")
+        x, y = (np.asarray(c, dtype=np.float64) for c in columns)
+        margin = self.matching.margin
+        limits = np.array(batch.image_box)
+        grown = batch.bboxes.astype(np.int64) + np.array([-margin, -margin, margin, margin])
+        boxes = np.hstack([np.maximum(grown[:, :2], limits[:2]), np.minimum(grown[:, 2:], limits[2:])])
+        batch.set_flag(rows[(boxes != grown).any(axis=1)[rows]], f"{self.name}_flag_edge")
+        projection = batch.exposure.sky_projection
+        geometry = None if projection is None else local_geometry(projection, x, y)
+        return _Stars(x, y, sigma, boxes, optimal, geometry, np.ones(len(x), dtype=bool))
+
+    def _measure_factor(
+        self, batch: MeasureBatch, stars: _Stars, rows: IntArray, factor: float, images: FloatArray
+    ) -> IntArray:
+        """Measure with one target PSF; return stars for which there's none."""
+        rows = rows[stars.alive[rows]]
+        target_sigma = factor * stars.sigma[rows]
+        kernels = self.matching.fit(images[rows], stars.sigma[rows], target_sigma)
+        matched = (
+            np.isfinite(kernels).all(axis=(1, 2))
+            & np.isfinite(stars.x[rows])
+            & np.isfinite(stars.y[rows])
+            & (stars.boxes[rows, 2:] >= stars.boxes[rows, :2]).all(axis=1)
+        )
+        index = np.zeros(len(batch), dtype=np.int64)
+        index[rows] = np.arange(len(rows))
+        for part in _portions(stars.boxes, rows[matched]):
+            which = index[part.rows]
+            portion = self._convolve(batch, stars, part, kernels[which], target_sigma[which])
+            self._measure_portion(batch, stars, portion, factor)
+        return rows[~matched]
+
+    def _convolve(
+        self,
+        batch: MeasureBatch,
+        stars: _Stars,
+        part: BoxBatch,
+        kernels: FloatArray,
+        target_sigma: FloatArray,
+    ) -> _Portion:
+        """Cut out some stars and make their PSFs Gaussian.
+
+        The kernels are fitted as correlations, but applied as convolutions
+        (upstream quirk: the odd part of a PSF gets worse).
+        """
+        stamps = batch.cutout(part.x0, part.y0, part.width, part.height, part.rows)
+        portion = _Portion(
+            rows=part.rows,
+            x=stars.x[part.rows] - part.x0,
+            y=stars.y[part.rows] - part.y0,
+            sizes=part.sizes,
+            images=convolve_stamps(stamps.image, part.sizes, kernels, self.config.gaussianizationMethod),
+            correlations=autocorrelations(kernels),
+            variance=np.empty(0),
+            inside=np.empty(0, dtype=bool),
+            target_sigma=target_sigma,
+        )
+        portion.central_values(stamps.variance)
+        return portion
+
+    def _measure_portion(self, batch: MeasureBatch, stars: _Stars, portion: _Portion, factor: float) -> None:
+        """Measure all results of convolved stars, in upstream's order."""
+        target = portion.target_sigma[:, None] ** 2 * np.array([1.0, 1.0, 0.0])
+        if self.config.doPsfPhotometry:
+            ones = np.ones(len(portion.rows))
+            self._store(batch, stars, portion, gaap_result_name(factor, "PsfFlux", self.name), target, ones)
+        if stars.optimal is not None:
+            self._measure_aperture(
+                batch,
+                stars,
+                portion,
+                gaap_result_name(factor, "Optimal", self.name),
+                stars.optimal[portion.rows],
+                np.zeros(len(portion.rows), dtype=bool),
+            )
+        for sigma in self.config.sigmas:
+            if stars.geometry is None:
+                self._abort(batch, stars, portion.rows[stars.alive[portion.rows]])
+                return
+            geometry = LocalGeometry(*(v[portion.rows] for v in stars.geometry))
+            with np.errstate(invalid="ignore"):
+                too_small = sigma <= portion.target_sigma * geometry.scale
+            self._measure_aperture(
+                batch,
+                stars,
+                portion,
+                gaap_result_name(factor, sigma, self.name),
+                geometry.circles(sigma),
+                too_small,
+            )
+
+    def _measure_aperture(
+        self,
+        batch: MeasureBatch,
+        stars: _Stars,
+        portion: _Portion,
+        name: str,
+        aperture: FloatArray,
+        too_small: BoolArray,
+    ) -> None:
+        """Measure with a weight that makes up an aperture with the PSF."""
+        target = portion.target_sigma[:, None] ** 2 * np.array([1.0, 1.0, 0.0])
+        weight = aperture - target
+        bad = too_small | unusable_apertures(weight)
+        flagged = portion.rows[bad & stars.alive[portion.rows]]
+        for flag in ("flag_bigPsf", "flag"):
+            batch.set_flag(flagged, f"{name}_{flag}")
+        weight[bad] = np.nan
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = np.sqrt(_determinants(weight + target) / _determinants(weight))
+        self._store(batch, stars, portion, name, weight, 0.5 * ratio, ~bad)
+
+    def _store(
+        self,
+        batch: MeasureBatch,
+        stars: _Stars,
+        portion: _Portion,
+        name: str,
+        weight: FloatArray,
+        scale: FloatArray,
+        wanted: BoolArray | None = None,
+    ) -> None:
+        """Write fluxes under some weights, and their errors."""
+        chosen = stars.alive[portion.rows]
+        if wanted is not None:
+            chosen = chosen & wanted
+        weight = np.where((chosen & portion.inside)[:, None], weight, np.nan)
+        flux, failed = weighted_fluxes(portion.images, portion.sizes, portion.x, portion.y, weight)
+        size = portion.correlations.shape[1]
+        middle = np.full(len(flux), float(size // 2))
+        full = np.full((len(flux), 2), size)
+        noise, noise_failed = weighted_fluxes(portion.correlations, full, middle, middle, 2 * weight)
+        with np.errstate(invalid="ignore"):
+            error = 2 * np.sqrt(portion.variance * np.pi * np.sqrt(_determinants(weight)))
+            error *= scale * np.sqrt(0.5 * noise)
+        failed = chosen & (failed | noise_failed)
+        self._abort(batch, stars, portion.rows[failed])
+        good = chosen & ~failed
+        batch.catalog[f"{name}_instFlux"][portion.rows[good]] = (scale * flux)[good]
+        batch.catalog[f"{name}_instFluxErr"][portion.rows[good]] = error[good]
+
+    def _abort(self, batch: MeasureBatch, stars: _Stars, rows: IntArray) -> None:
+        """Give up stars after an error that upstream doesn't expect."""
+        batch.fail(rows, self.name)
+        stars.alive[rows] = False
+
+
+def _determinants(moments: FloatArray) -> FloatArray:
+    return np.asarray(moments[:, 0] * moments[:, 1] - moments[:, 2] ** 2)
