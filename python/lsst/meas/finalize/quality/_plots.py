@@ -60,18 +60,19 @@ def plot_focal_plane(stars: astropy.table.Table, path: Path, *, title: str = "")
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     points = axes[0].scatter(x, y, c=fwhm, s=25)
     figure.colorbar(points, ax=axes[0], label="PSF FWHM (arcsec)")
-    sticks = axes[1].quiver(
-        x,
-        y,
-        size * np.cos(angle),
-        size * np.sin(angle),
-        size,
-        headwidth=0,
-        headlength=0,
-        headaxislength=0,
-        pivot="middle",
-    )
-    figure.colorbar(sticks, ax=axes[1], label="PSF ellipticity |e|")
+    if len(stars):  # quiver scales by a mean, which nothing has none of
+        sticks = axes[1].quiver(
+            x,
+            y,
+            size * np.cos(angle),
+            size * np.sin(angle),
+            size,
+            headwidth=0,
+            headlength=0,
+            headaxislength=0,
+            pivot="middle",
+        )
+        figure.colorbar(sticks, ax=axes[1], label="PSF ellipticity |e|")
     for ax in axes:
         ax.set_aspect("equal")
         ax.set_xlabel("focal plane x (mm)")

@@ -1,0 +1,138 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from lsst.daf.butler import Butler
+from lsst.meas.finalize.cli import simulate_visit
+from lsst.meas.finalize.simulate import VisitPsf, VisitSimulation, make_scene
+from lsst.meas.finalize.simulate._associations import associate_stars
+from lsst.meas.finalize.simulate._detect import detect
+from lsst.meas.finalize.simulate._render import render
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("band", "x", "Band 'x'"),
+        ("n_detectors", 11, "n_detectors=11"),
+        ("size", 10, "size=10"),
+        ("n_stars", -1, "negative"),
+        ("visit", 5, "visit=5"),
+    ],
+)
+def test_bad_options_are_named(option: str, value: object, message: str) -> None:
+    """Name an option that is out of its range."""
+    with pytest.raises(ValueError, match=message):
+        VisitSimulation(**{option: value})
+
+
+def test_scene_is_reproducible(simulation: VisitSimulation) -> None:
+    """Make the same objects from the same seed, others for a detector."""
+    first, again, other = (make_scene(simulation, d) for d in (0, 0, 1))
+    np.testing.assert_array_equal(first.x, again.x)
+    assert not np.array_equal(first.x, other.x)
+
+
+def test_isolated_stars_are_isolated(simulation: VisitSimulation) -> None:
+    """Keep galaxies and blends out of the isolated stars."""
+    scene = make_scene(simulation, 0)
+    assert np.all(scene.is_star[scene.is_isolated])
+    assert not np.any(scene.is_isolated[-2 * simulation.n_blends :])
+
+
+def test_rendered_flux_is_that_of_the_scene(simulation: VisitSimulation) -> None:
+    """Find the flux of an isolated star in its pixels."""
+    scene = make_scene(simulation, 0)
+    planes = render(simulation, 0, scene, VisitPsf(simulation))
+    inside = (np.abs(scene.x - simulation.size / 2) < 150) & (np.abs(scene.y - simulation.size / 2) < 150)
+    bad = planes.masks["INTERPOLATED"]
+    checked = 0
+    for i in np.flatnonzero(scene.is_isolated & inside & (scene.flux > 5e4)):
+        y, x = round(scene.y[i]), round(scene.x[i])
+        window = np.s_[y - 10 : y + 11, x - 10 : x + 11]
+        if bad[window].any():
+            continue
+        # A window of 21 pixels holds 98 % of a Moffat star's flux.
+        error = np.sqrt(planes.variance[window].sum())
+        assert abs(planes.image[window].sum() - 0.98 * scene.flux[i]) < 0.02 * scene.flux[i] + 5 * error
+        checked += 1
+    assert checked > 3
+
+
+def test_blend_is_split_into_heavy_children() -> None:
+    """Give two close stars a parent and a heavy child each."""
+    y, x = np.mgrid[:60, :80]
+    image = sum(1000 * np.exp(-((x - cx) ** 2 + (y - 30) ** 2) / 8) for cx in (30, 40)).astype(np.float32)
+    image += (500 * np.exp(-((x - 65) ** 2 + (y - 12) ** 2) / 8)).astype(np.float32)
+    variance = np.ones_like(image)
+    found = detect(image, variance, 2.0, np.ones(image.shape, dtype=bool))
+    assert len(found.footprints) == 4
+    assert found.parent.tolist() == [-1, -1, 1, 1]
+    assert found.n_children.tolist() == [0, 2, 0, 0]
+    assert found.footprints.is_heavy.tolist() == [False, False, True, True]
+    # The children share out the parent's pixels.
+    assert found.footprints.area[2:].sum() == found.footprints.area[1]
+    np.testing.assert_array_equal(found.footprints.first_peaks()[0][2:], [30, 40])
+    row, py, px = found.footprints.pixels(np.array([2]))
+    np.testing.assert_array_equal(found.footprints.heavy_image[: len(row)], image[py, px])
+
+
+def test_repository_holds_consistent_tables(simulated_butler: Butler, simulation: VisitSimulation) -> None:
+    """Check the associations against sources and truth."""
+    data_id = {"instrument": "SynthCam", "visit": simulation.visit, "detector": 0}
+    with simulated_butler.query() as query:
+        assert query.datasets("calexp", "simulated/inputs").count() == simulation.n_detectors
+    src = simulated_butler.get("src", data_id, collections="simulated/inputs")
+    truth = simulated_butler.get("simulated_truth", data_id, collections="simulated/inputs")
+    found = truth[truth["source_id"] > 0]
+    rows = np.searchsorted(src["id"], found["source_id"])
+    distance = np.hypot(src["slot_Centroid_x"][rows] - found["x"], src["slot_Centroid_y"][rows] - found["y"])
+    assert np.max(distance) < 1.0
+    assert np.mean(truth["source_id"][truth["is_isolated"]] > 0) > 0.8
+    for isolated, sources in associate_stars(simulation, {0: truth}).values():
+        for star in range(len(isolated)):
+            first = isolated["source_cat_index_r"][star]
+            block = sources["obj_index"][first : first + isolated["nsource_r"][star]]
+            assert np.all(block == star)
+
+
+def test_command_simulates_into_a_new_repository(tmp_path: object) -> None:
+    """Run the butler subcommand."""
+    repo = f"{tmp_path}/repo"
+    arguments = [
+        "--detectors",
+        "1",
+        "--size",
+        "300",
+        "--stars",
+        "15",
+        "--band",
+        "i",
+        "--visit",
+        "20260101007",
+    ]
+    result = CliRunner().invoke(simulate_visit, [repo, *arguments])
+    assert result.exit_code == 0, result.output
+    assert "Simulating detector 0 (1 of 1)" in result.output
+    with Butler.from_config(repo, collections="simulated/inputs") as butler:
+        calexp = butler.get("calexp", instrument="SynthCam", visit=20260101007, detector=0)
+    assert calexp.band == "i"
+    assert calexp.bbox.shape == (300, 300)
+
+
+def test_command_refuses_bad_visit(tmp_path: object) -> None:
+    """Tell in one line what is wrong with an option."""
+    result = CliRunner().invoke(simulate_visit, [f"{tmp_path}/repo", "--visit", "5"])
+    assert result.exit_code == 2
+    assert "visit=5 does not have the 11 digits" in result.output
