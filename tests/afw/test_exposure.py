@@ -347,6 +347,16 @@ def test_numbers_as_text(calexp_bytes: bytes, edit_card: EditCard) -> None:
     assert "BORE-AZ" not in metadata
 
 
+def test_unparsable_card(calexp_bytes: bytes, edit_card: EditCard, caplog: pytest.LogCaptureFixture) -> None:
+    """Ignore a card that isn't FITS, with a warning."""
+    data = edit_card(calexp_bytes, 0, "OBS-ELEV", "12 monkeys")
+    with caplog.at_level(logging.WARNING):
+        metadata = read_exposure(io.BytesIO(data), component="metadata")
+    assert "OBS-ELEV" not in metadata
+    assert metadata["EXPTIME"] == 30.0
+    assert "1 unparsable cards" in caplog.text
+
+
 def test_no_unit(calexp_bytes: bytes, edit_card: EditCard, caplog: pytest.LogCaptureFixture) -> None:
     """Assume counts with a warning; nJy only for calibrated pixels."""
     data = edit_card(calexp_bytes, 1, "BUNIT", "' '")

@@ -152,10 +152,13 @@ def test_sky_wcs_with_approximation(tiny: Path) -> None:
         ("1 Wcs 0 Begin FrameSet", "announced as 'Wcs'"),
         ("1", "starts with '1'"),
         ("1 SkyWcs 0 " + _SHIFT.format(1, 2), "consist of a FrameSet"),
-        ("1 SkyWcs 0 Begin FrameSet\n Nframe = 900000000\n", "announces Nframe"),
+        (
+            "1 SkyWcs 0 Begin FrameSet\n IsA Frame\n Nframe = 900000000\n End FrameSet\n",
+            "Nframe of FrameSet is 900000000",
+        ),
         ("1 SkyWcs 0 " + "Begin CmpMap\n MapA =\n" * 200, "deeper than 100"),
         ("1 SkyWcs 0 End CmpMap\n", "nested wrongly"),
-        ("1 SkyWcs 0 Begin IntraMap\n", "'IntraMap' isn't supported"),
+        ("1 SkyWcs 0 Begin IntraMap\n End IntraMap\n", "'IntraMap' isn't supported"),
         ("1 SkyWcs 0 Begin Frame\n", "not a valid AST mapping"),
         ("1 SkyWcs 0 hello", "not a valid AST mapping"),
         ("1 SkyWcs 0 ", "not a valid AST mapping"),
@@ -214,7 +217,13 @@ def test_transform_map_is_parsed_lazily() -> None:
     """Leave transforms alone that nobody asks for."""
     table = _map_table(
         ("FocalPlane", "", "Pixels", "A", _transform(10, 20)),
-        ("FocalPlane", "", "Pixels", "B", AfwTransform("TransformPoint2ToPoint2", " Begin Garbage\n")),
+        (
+            "FocalPlane",
+            "",
+            "Pixels",
+            "B",
+            AfwTransform("TransformPoint2ToPoint2", " Begin Garbage\n End Garbage\n"),
+        ),
     )
     tree = _persist(table)
     mapping = tree.mapping(("Pixels", "A"), ("FocalPlane", ""))
@@ -456,3 +465,28 @@ def test_malformed_curves(make: Callable[[], _Raw], message: str) -> None:
     """Refuse curves that contradict themselves."""
     with pytest.raises(MalformedArchiveError, match=message):
         _persist(make())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        # Each of these makes AST itself crash or read beyond its arrays.
+        ("MapA =", "Ma2A =", "unknown 'ma2a'"),
+        ("Nin = 2", "Nin = -1", "Nin of .* is -1"),
+        ("\n          Naxes = 2", "\n          Naxeg = 2", "unknown 'naxeg'"),
+        ("          Naxes = 2\n", "", "Naxes of .*Frame is 'missing'"),
+        ("PF3 = 3", "PF3 = 40", "more than announced"),
+        ("NCF1 = 3", "NCF1 = 9", "CF4 of PolyMap"),
+        ("Lnk3 = 2", "Lnk3 = 3", "from frame 3"),
+        ("Currnt = 3", "Currnt = 9", "Currnt of FrameSet is 9"),
+        ("Nframe = 3", "Nframe = 4", "without Frm4"),
+        ('Type = "TAN"', 'Type = "TAN"\n Type = "SIN"', "has Type twice"),
+    ],
+)
+def test_damaged_ast_text(tiny: Path, old: str, new: str, message: str) -> None:
+    """Understand the text of a real WCS completely before AST reads it."""
+    text = _component(tiny, "SKYWCS").text
+    assert parse_ast(text, "original") is not None
+    assert old in text
+    with pytest.raises(FitsFormatError, match=message):
+        parse_ast(text.replace(old, new, 1), "damaged")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 __all__ = ("dump_ast", "jacobian", "parse_ast", "transform_points")
 
-import re
 from typing import Any
 
 import numpy as np
@@ -21,44 +20,9 @@ import numpy.typing as npt
 
 from lsst.images._transforms import _ast
 
+from ._ast_check import check_ast_text
 from ._errors import FitsFormatError
 
-_CLASSES = frozenset(
-    (
-        "Axis",
-        "ChebyMap",
-        "CmpFrame",
-        "CmpMap",
-        "Frame",
-        "FrameSet",
-        "LutMap",
-        "Mapping",
-        "MatrixMap",
-        "NormMap",
-        "PcdMap",
-        "PermMap",
-        "PolyMap",
-        "RateMap",
-        "ShiftMap",
-        "SkyAxis",
-        "SkyFrame",
-        "SlaMap",
-        "SphMap",
-        "TimeFrame",
-        "TranMap",
-        "UnitMap",
-        "UnitNormMap",
-        "WcsMap",
-        "WinMap",
-        "ZoomMap",
-    )
-)
-"""AST classes a WCS or a camera transform is made of; none of them runs
-code or refers to anything outside its text.
-"""
-
-_STRUCTURE = re.compile(r"^[ \t]*(?:(Begin|End)[ \t]+(\w+)|(N\w+|MP[FI]\d+)[ \t]*=[ \t]*(\d+))", re.MULTILINE)
-_MAX_DEPTH = 100
 _BAD = 1e300
 """AST's bad value is minus the largest double."""
 
@@ -81,27 +45,13 @@ def parse_ast(text: str, source: str) -> Any:
     Raises
     ------
     FitsFormatError
-        If the text isn't valid AST, or contains classes that have no place
-        in a coordinate mapping, deep nesting, or absurd sizes.
-
-    Notes
-    -----
-    AST reads recursively and allocates what the text announces, hence these
-    are checked first.
+        If the text isn't valid AST, isn't from two to two axes, or contains
+        classes that have no place in a coordinate mapping.
     """
-    depth = 0
-    limit = max(1000, len(text))
-    for match in _STRUCTURE.finditer(text):
-        keyword, class_name, key, value = match.groups()
-        if key is not None:
-            if len(value) > 12 or int(value) > limit:
-                raise FitsFormatError(f"{source}: AST text announces {key} = {value[:20]}.")
-            continue
-        if class_name not in _CLASSES:
-            raise FitsFormatError(f"{source}: AST class {class_name[:40]!r} isn't supported in a mapping.")
-        depth += 1 if keyword == "Begin" else -1
-        if not 0 <= depth <= _MAX_DEPTH:
-            raise FitsFormatError(f"{source}: AST text is nested wrongly or deeper than {_MAX_DEPTH}.")
+    try:
+        check_ast_text(text)
+    except FitsFormatError as err:
+        raise FitsFormatError(f"{source}: not a valid AST mapping: {err}.") from None
     try:
         return _ast.Mapping.fromString(text)
     except Exception as err:
@@ -145,10 +95,19 @@ def transform_points(
     x, y : `numpy.ndarray`
         Float64 arrays of the broadcast shape; NaN where the mapping isn't
         defined.
+
+    Raises
+    ------
+    FitsFormatError
+        If the mapping isn't defined in this direction at all.
     """
     xb, yb = np.broadcast_arrays(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
     points = np.stack([xb.ravel(), yb.ravel()])
-    result = np.array(mapping.applyForward(points) if forward else mapping.applyInverse(points))
+    try:
+        result = np.array(mapping.applyForward(points) if forward else mapping.applyInverse(points))
+    except Exception as err:
+        # AST has an exception class per error code without common base.
+        raise FitsFormatError(f"the mapping isn't defined in this direction: {str(err)[:200]}") from err
     result[np.abs(result) > _BAD] = np.nan
     return result[0].reshape(xb.shape), result[1].reshape(xb.shape)
 

@@ -49,10 +49,10 @@ from lsst.images.serialization import ArchiveReadError
 from ._archive import ArchiveReader
 from ._errors import ArchiveError, FitsFormatError, UnsupportedPersistableError
 from ._exposure_header import filter_from_header, make_obs_info, photo_calib_from_header, read_unit
-from ._exposure_pixels import make_mask, plane_box, read_mask_planes, read_plane
+from ._exposure_pixels import make_mask, plane_box, read_clean_header, read_mask_planes, read_plane
 from ._exposure_wcs import header_projection
 from ._fits_open import check_structure
-from ._fits_table import hdu_label, read_header
+from ._fits_table import hdu_label
 from ._persistables_camera import DetectorRecord
 from ._persistables_psfs import set_psf_bounds
 from ._persistables_simple import FilterLabel, PhotoCalib
@@ -136,7 +136,7 @@ class ExposureReader:
         self._hdulist = hdulist
         self._data_id = data_id
         self.where = hdu_label(hdulist, 0)
-        self._primary = read_header(hdulist, 0)
+        self._primary = read_clean_header(hdulist, 0)
         if self._primary.get("NAXIS", 0) != 0:
             raise FitsFormatError(
                 f"{self.where}: has pixels in the primary HDU; exposures written before 2013 aren't supported"
@@ -151,7 +151,7 @@ class ExposureReader:
 
     @cached_property
     def _image_header(self) -> fits.Header:
-        return read_header(self._hdulist, 1)
+        return read_clean_header(self._hdulist, 1)
 
     @cached_property
     def _cards(self) -> Mapping[str, Any]:

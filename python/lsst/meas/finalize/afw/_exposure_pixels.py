@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("PLANE_NAMES", "make_mask", "plane_box", "read_mask_planes", "read_plane")
+__all__ = ("PLANE_NAMES", "make_mask", "plane_box", "read_clean_header", "read_mask_planes", "read_plane")
 
 import contextlib
 import logging
@@ -37,6 +37,36 @@ _MAX_COMPRESSION = 2000
 """A row of equal pixels shrinks by a factor of about 1000 with GZIP."""
 
 
+def read_clean_header(hdulist: fits.HDUList, number: int) -> fits.Header:
+    """Read a header without cards that can't be parsed.
+
+    Parameters
+    ----------
+    hdulist
+        Open file.
+    number
+        HDU to read.
+
+    Returns
+    -------
+    header : `astropy.io.fits.Header`
+        Header as in the file, except for unparsable cards, which are warned
+        about: they may be left-overs that nobody needs.
+    """
+    header = read_header(hdulist, number)
+    bad = []
+    for index, card in enumerate(header.cards):
+        try:
+            _ = card.value
+        except (fits.VerifyError, ValueError):
+            bad.append(index)
+    if bad:
+        _LOG.warning("%s: ignoring %d unparsable cards.", hdu_label(hdulist, number), len(bad))
+        good = set(range(len(header.cards))) - set(bad)
+        header = fits.Header([card for index, card in enumerate(header.cards) if index in good])
+    return header
+
+
 def _integer(header: fits.Header, key: str, where: str, low: int = 0, high: int = _MAX_SIDE) -> int:
     value = header.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
@@ -48,7 +78,7 @@ def _check_size(hdulist: fits.HDUList, number: int) -> tuple[fits.Header, tuple[
     """Check that the file has the data its header announces, before anything
     is allocated; return header and shape.
     """
-    header = read_header(hdulist, number)
+    header = read_clean_header(hdulist, number)
     file, info, where = _raw_file(hdulist, number)
     file.seek(0, 2)
     available = max(file.tell() - info["datLoc"], 0)
