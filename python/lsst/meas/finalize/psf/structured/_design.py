@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ("Design", "GeneralDesign", "SeparableDesign", "make_design")
 
-_CHUNK = 32
-"""Stars handled together where the work space per star is large."""
-
 _CACHED = 4
 """Stars handled together so that their work space stays in the cache."""
 
@@ -206,8 +203,8 @@ class GeneralDesign(Design):
         return uv
 
     def _weights(self, position: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the weights [N, n, pixels] along one axis of the grid."""
-        return self.weights(position / self.scale, self.size).swapaxes(1, 2)
+        """Return the weights [N, pixels, n] along one axis of the grid."""
+        return self.weights(position / self.scale, self.size)
 
     def take(self, index: npt.NDArray[np.intp] | slice) -> GeneralDesign:
         return GeneralDesign(self.stars.take(index), self.weights, self.size, self.scale)
@@ -224,16 +221,18 @@ class GeneralDesign(Design):
         self._supported = np.take_along_axis(flat, self._index, axis=1)
         self._u = np.empty((len(center), self.size, longest))
         self._v = np.empty_like(self._u)
-        # Parts of the stars bound the work space.
-        for part in self._parts(_CHUNK):
+        # One group at a time.
+        for part in self._parts():
             u, v = self.take(part)._positions(center[part])
-            self._u[part] = self._weights(np.take_along_axis(u, self._index[part], axis=1))
-            self._v[part] = self._weights(np.take_along_axis(v, self._index[part], axis=1))
+            u = np.take_along_axis(u, self._index[part], axis=1)
+            v = np.take_along_axis(v, self._index[part], axis=1)
+            self._u[part] = self._weights(u).swapaxes(1, 2)
+            self._v[part] = self._weights(v).swapaxes(1, 2)
         self._v *= (self.stars.pixel_area / self.scale**2)[:, np.newaxis, np.newaxis]
 
-    def _parts(self, length: int) -> list[slice]:
-        """Return consecutive groups of stars."""
-        return [slice(i, i + length) for i in range(0, len(self.stars.x), length)]
+    def _parts(self) -> list[slice]:
+        """Return groups of stars whose work space fits the cache."""
+        return [slice(i, i + _CACHED) for i in range(0, len(self.stars.x), _CACHED)]
 
     def pack(self, image: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         flat = np.take_along_axis(image.reshape(len(image), -1), self._index, axis=1)
@@ -241,8 +240,8 @@ class GeneralDesign(Design):
 
     def draw(self, grid: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         image = np.empty(self._index.shape)
-        # Work space that fits the cache halves the time.
-        for part in self._parts(_CACHED):
+        # One group at a time.
+        for part in self._parts():
             half = grid[part] @ self._u[part]
             half *= self._v[part]
             np.sum(half, axis=1, out=image[part])
@@ -250,8 +249,8 @@ class GeneralDesign(Design):
 
     def adjoint(self, image: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         grid = np.empty((len(image), self.size, self.size))
-        # Work space that fits the cache halves the time.
-        for part in self._parts(_CACHED):
+        # One group at a time.
+        for part in self._parts():
             weighted = self._v[part] * image[part, np.newaxis, :]
             np.matmul(weighted, self._u[part].swapaxes(1, 2), out=grid[part])
         return grid
@@ -261,15 +260,16 @@ class GeneralDesign(Design):
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         images = np.empty((3, *self.stars.image.shape))
         flat = images.reshape(3, len(grid), -1)
-        # Parts of the stars bound the work space.
-        for part in self._parts(_CHUNK):
+        transposed = grid.swapaxes(1, 2)
+        # One group at a time.
+        for part in self._parts():
             u, v = self.take(part)._positions(center[part])
             at_v = self._weights(v)
-            half = grid[part] @ self._weights(u)
-            flat[0, part] = (half * at_v).sum(axis=1)
-            flat[2, part] = (half * self._weights(v - step)).sum(axis=1)
-            half = grid[part] @ self._weights(u - step)
-            flat[1, part] = (half * at_v).sum(axis=1)
+            half = self._weights(u) @ transposed[part]
+            np.einsum("spv,spv->sp", half, at_v, out=flat[0, part])
+            np.einsum("spv,spv->sp", half, self._weights(v - step), out=flat[2, part])
+            half = self._weights(u - step) @ transposed[part]
+            np.einsum("spv,spv->sp", half, at_v, out=flat[1, part])
         images *= (self.stars.pixel_area / self.scale**2)[:, np.newaxis, np.newaxis]
         return images[0], images[1], images[2]
 
