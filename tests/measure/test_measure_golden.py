@@ -112,9 +112,11 @@ def remeasured(golden: _Golden) -> SourceCatalog:
     """Repeat the measurement that made the input catalogue."""
     config = _config(_INPUT_PLUGINS)
     config.slots.centroid = "base_SdssCentroid"
-    schema = Schema.source_minimal()
-    task = SingleFrameMeasurementTask(schema, config=config)
     src = golden.src
+    # The stack's catalogue has had the sky errors before it was measured.
+    errors = (src.schema[f"coord_{name}"] for name in ("raErr", "decErr", "ra_dec_Cov"))
+    schema = Schema((*Schema.source_minimal(), *errors))
+    task = SingleFrameMeasurementTask(schema, config=config)
     catalog = SourceCatalog(schema, len(src), footprints=src.footprints)
     catalog["id"], catalog["parent"] = src["id"], src["parent"]
     task.run(
@@ -134,6 +136,16 @@ def test_input_flags(golden: _Golden, remeasured: SourceCatalog) -> None:
             np.testing.assert_array_equal(remeasured[field.name], golden.src[field.name], err_msg=field.name)
             n_set += np.count_nonzero(golden.src[field.name])
     assert n_set > 100
+
+
+def test_input_schema(golden: _Golden, remeasured: SourceCatalog) -> None:
+    """Declare fields with upstream's types, units, descriptions and order."""
+    ours = [f for f in remeasured.schema if f.name in golden.src.schema.names]
+    assert len(ours) > 90
+    for field in ours:
+        assert field == golden.src.schema[field.name]
+    names = [f.name for f in ours]
+    assert names == [n for n in golden.src.schema.names if n in set(names)]
 
 
 # Centroids are sums of float32; what depends on them inherits 1e-9 pixels.

@@ -16,6 +16,8 @@ from ._batch import *
 from ._blendedness import *
 from ._boxes import *
 from ._classification import *
+from ._cmodel import *
+from ._cmodel_config import *
 from ._compensated import *
 from ._config import *
 from ._convolved import *
@@ -34,6 +36,7 @@ from ._local_background import *
 from ._local_calib import *
 from ._naive import *
 from ._noise import *
+from ._optimizer_config import *
 from ._pixel_flags import *
 from ._plugin import *
 from ._position import *
@@ -41,6 +44,8 @@ from ._psf_flux import *
 from ._sdss_centroid import *
 from ._sdss_moments import *
 from ._sdss_shape import *
+from ._shapelet_psf import *
+from ._shapelets import *
 from ._sinc import *
 from ._stats import *
 from ._task import *

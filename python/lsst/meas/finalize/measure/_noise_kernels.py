@@ -49,7 +49,7 @@ def _word(state: Any) -> Any:
     position = np.int64(state[624])
     if position >= 624:
         _regenerate(state)
-        position = 0
+        position = np.int64(0)
     y = state[position]
     state[624] = _U(position + 1)
     y ^= y >> _U(11)

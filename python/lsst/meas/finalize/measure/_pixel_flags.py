@@ -36,14 +36,16 @@ _STANDARD = {
     "BAD": ("bad", "Bad pixel in the Source footprint"),
     "SUSPECT": ("suspect", "Source's footprint includes suspect pixels"),
 }
-_WORDS = {
-    "EDGE": "EDGE pixel",
-    "NO_DATA": "NO_DATA pixel",
-    "INTRP": "Interpolated pixel",
-    "SAT": "Saturated pixel",
-    "CR": "Cosmic ray",
-    "BAD": "Bad pixel",
-    "SUSPECT": "Suspect pixel",
+# The flags' descriptions are upstream's, to the letter.
+_AROUND = "in the 3x3 region around the centroid"
+_CENTER = {
+    "EDGE": (f"EDGE pixel {_AROUND}.", "are marked EDGE."),
+    "NO_DATA": (f"NO_DATA pixel {_AROUND}.", "are marked NO_DATA"),
+    "INTRP": (f"Interpolated pixel {_AROUND}.", "are interpolated."),
+    "SAT": (f"Saturated pixel {_AROUND}.", "are saturated."),
+    "CR": (f"Cosmic ray {_AROUND}.", "have the cosmic ray mask bit."),
+    "BAD": (f"Bad pixel {_AROUND}", "are bad."),
+    "SUSPECT": (f"Suspect pixel {_AROUND}.", "are suspect."),
 }
 
 
@@ -81,9 +83,9 @@ class PixelFlagsPlugin(SingleFramePlugin):
         for plane, flag in self._any.items():
             schema.add_flag(flag, doc=_STANDARD[plane][1])
         for plane, flag in self._center.items():
-            schema.add_flag(flag, doc=f"{_WORDS[plane]} in the 3x3 region around the centroid.")
+            schema.add_flag(flag, doc=_CENTER[plane][0])
         for plane, flag in self._center_all.items():
-            schema.add_flag(flag, doc=f"All pixels in the 3x3 region around the centroid: {_WORDS[plane]}.")
+            schema.add_flag(flag, doc=f"All pixels {_AROUND} {_CENTER[plane][1]}")
         # Planes are looked up by name: one listed here again takes over from
         # the standard flag, which then is never set (upstream quirk).
         for suffix, flags, what in (

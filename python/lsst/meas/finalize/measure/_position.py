@@ -185,7 +185,7 @@ class SkyCoordPlugin(SingleFramePlugin):
                 schema.add_field(f"coord_{axis}Err", "F", doc=f"1-sigma uncertainty on {axis}", unit="rad")
         if "coord_ra_dec_Cov" not in schema:
             schema.add_field(
-                "coord_ra_dec_Cov", "F", doc="uncertainty covariance between ra and dec", unit="rad^2"
+                "coord_ra_dec_Cov", "F", doc="uncertainty covariance between ra and dec", unit="rad rad"
             )
 
     def measure(self, batch: MeasureBatch) -> None:

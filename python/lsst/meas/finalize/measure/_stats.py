@@ -20,6 +20,18 @@ _IQR_TO_SIGMA = 0.741301109252802
 _CHUNK = 1 << 20
 
 
+def _compress_finite(values: np.ndarray) -> np.ndarray:
+    """Move finite values to the front, in place; return the view of them."""
+    kept = 0
+    # In pieces, as the temporary array would be another full plane.
+    for start in range(0, len(values), _CHUNK):
+        part = values[start : start + _CHUNK]
+        part = part[np.isfinite(part)]
+        values[kept : kept + len(part)] = part
+        kept += len(part)
+    return values[:kept]
+
+
 def _quantiles(values: np.ndarray, quantiles: tuple[float, ...]) -> list[float]:
     """Return quantiles by linear interpolation; reorders ``values``."""
     positions = [q * (len(values) - 1) for q in quantiles]
@@ -78,11 +90,9 @@ def clipped_mean_std(
         Raised if no value is finite.
     """
     flat = np.asarray(values).reshape(-1)
-    finite = np.isfinite(flat)
-    if not finite.all():
-        flat = flat[finite]
-    elif not overwrite or not np.shares_memory(flat, values):
+    if not overwrite or not np.shares_memory(flat, values):
         flat = flat.copy()
+    flat = _compress_finite(flat)
     if len(flat) == 0:
         raise ValueError("Clipped statistics need at least one finite value.")
     q25, median, q75 = _quantiles(flat, (0.25, 0.5, 0.75))
