@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 __all__ = (
+    "SHIFT_DOC",
     "CircularApertureFluxConfig",
     "CircularApertureFluxPlugin",
     "PeakLikelihoodFluxConfig",
@@ -19,6 +20,7 @@ __all__ = (
     "ScaledApertureFluxConfig",
     "ScaledApertureFluxPlugin",
     "kernel_order",
+    "store_aperture",
 )
 
 import re
@@ -47,7 +49,7 @@ from ._sinc import ApertureFlux, sinc_flux
 
 type IntArray = npt.NDArray[np.int64]
 
-_SHIFT_DOC = "Warping kernel used to shift Sinc photometry coefficients to different center positions"
+SHIFT_DOC = "Warping kernel used to shift Sinc photometry coefficients to different center positions"
 _FWHM = 2.0 * float(np.sqrt(2.0 * np.log(2.0)))
 
 
@@ -89,7 +91,7 @@ class CircularApertureFluxConfig(SingleFramePluginConfig):
         "naive algorithm.  For elliptical apertures, this is the minor axis radius.",
         default=10.0,
     )
-    shiftKernel = Field[str](doc=_SHIFT_DOC, default="lanczos5")
+    shiftKernel = Field[str](doc=SHIFT_DOC, default="lanczos5")
 
 
 @register("base_CircularApertureFlux")
@@ -175,7 +177,7 @@ class ScaledApertureFluxConfig(SingleFramePluginConfig):
     """Options of the PSF-scaled aperture."""
 
     scale = Field[float](doc="Scaling factor of PSF FWHM for aperture radius.", default=3.14)
-    shiftKernel = Field[str](doc=_SHIFT_DOC, default="lanczos5")
+    shiftKernel = Field[str](doc=SHIFT_DOC, default="lanczos5")
 
 
 @register("base_ScaledApertureFlux")

@@ -125,9 +125,16 @@ def ellipse_boxes(
     return np.clip(np.nan_to_num(np.stack(edges, axis=-1), nan=-limit), -limit, limit).astype(np.int64)
 
 
-def inside_bounds(boxes: npt.NDArray[np.integer], bounds: tuple[int, int, int, int]) -> npt.NDArray[np.bool_]:
-    """Return which inclusive boxes (N, 4) lie within another, (N,)."""
-    return np.all(boxes[:, :2] >= bounds[:2], axis=1) & np.all(boxes[:, 2:] <= bounds[2:], axis=1)
+def inside_bounds(
+    boxes: npt.NDArray[np.integer], bounds: tuple[int, int, int, int] | npt.NDArray[np.integer]
+) -> npt.NDArray[np.bool_]:
+    """Return which inclusive boxes (..., 4) lie within another, (...).
+
+    ``bounds`` are the limits of one box for all, or of one for each.
+    """
+    limits = np.asarray(bounds)
+    above = np.all(boxes[..., :2] >= limits[..., :2], axis=-1)
+    return np.asarray(above & np.all(boxes[..., 2:] <= limits[..., 2:], axis=-1))
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,17 @@ class PixelRegions:
     y0: npt.NDArray[np.int64]
     x_low: npt.NDArray[np.int64]
     x_high: npt.NDArray[np.int64]
+
+    def boxes(self) -> npt.NDArray[np.int64]:
+        """Return the tight inclusive boxes of the pixels, (N, 4); max < min
+        where there are none.
+        """
+        filled = self.x_low <= self.x_high
+        far = np.iinfo(np.int64).max // 2
+        rows = self.y0[:, None] + np.arange(filled.shape[1])
+        lows = [np.where(filled, v, far).min(axis=1, initial=far) for v in (self.x_low, rows)]
+        highs = [np.where(filled, v, -far).max(axis=1, initial=-far) for v in (self.x_high, rows)]
+        return np.stack([*lows, *highs], axis=-1)
 
     def mask(self, x0: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.bool_]:
         """Return the pixels as a stack of masks, (N, h, width).

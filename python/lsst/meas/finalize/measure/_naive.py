@@ -19,6 +19,8 @@ import numpy.typing as npt
 from ._boxes import CutOut, box_batches, ellipse_boxes, inside_bounds, pixel_regions
 from ._sinc import ApertureFlux, quadrupole_diagonal, sinc_flux
 
+_BOX_MARGIN = 16
+
 
 def naive_flux(
     cutout: CutOut,
@@ -28,8 +30,9 @@ def naive_flux(
     b: npt.NDArray[np.float64],
     theta: npt.NDArray[np.float64],
     *,
-    bounds: tuple[int, int, int, int],
+    bounds: tuple[int, int, int, int] | npt.NDArray[np.int64],
     rows: npt.NDArray[np.int64] | None = None,
+    tight: bool = False,
 ) -> ApertureFlux:
     """Sum the pixels whose centres are inside or on ellipses.
 
@@ -41,16 +44,18 @@ def naive_flux(
         Centres in PARENT pixels.
     a, b, theta : `numpy.ndarray` of float64, (N,)
         Semi-axes in pixels and position angles in radians.
-    bounds : `tuple` of `int`
-        Inclusive min x, min y, max x, max y of the image.
+    bounds : `tuple` of `int` or `numpy.ndarray` of int, (N, 4)
+        Inclusive min x, min y, max x, max y of the image, or of each star's.
     rows : `numpy.ndarray` of int, optional
         Measure only these; the others stay NaN without a flag.
+    tight : `bool`, optional
+        Do only the pixels have to be on the image, not the ellipse's box?
 
     Returns
     -------
     result : `ApertureFlux`
-        Fluxes of all N stars; truncated where the ellipse's box leaves the
-        image.
+        Fluxes of all N stars; truncated where the ellipse's box (or, if
+        ``tight``, one of its pixels) leaves the image.
 
     Notes
     -----
@@ -65,7 +70,10 @@ def naive_flux(
     ixy = (a * a - b * b) * np.cos(theta) * np.sin(theta)
     boxes = np.zeros((count, 4), dtype=np.int64)
     boxes[rows] = ellipse_boxes(x[rows], y[rows], ixx[rows], iyy[rows])
-    fits = inside_bounds(boxes[rows], bounds)
+    limits = np.broadcast_to(np.asarray(bounds, dtype=np.int64), (count, 4))
+    # An ellipse's pixels come close to its box, unless it's a needle.
+    margin = np.array([-1, -1, 1, 1]) * (_BOX_MARGIN if tight else 0)
+    fits = inside_bounds(boxes[rows], limits[rows] + margin)
     result.aperture_truncated[rows[~fits]] = True
     for part in box_batches(boxes, rows[fits]):
         members = part.rows
@@ -73,6 +81,8 @@ def naive_flux(
         regions = pixel_regions(
             x[members], y[members], ixx[members], iyy[members], ixy[members], part.y0, part.height
         )
+        truncated = ~inside_bounds(regions.boxes(), limits[members])
+        result.aperture_truncated[members[truncated]] = True
         flux, flux_var = np.empty(len(members)), np.empty(len(members))
         origin = part.x0[:, None]
         _sinc_numba.naive_sums(
@@ -83,9 +93,9 @@ def naive_flux(
             flux,
             flux_var,
         )
-        result.flux[members] = flux
+        result.flux[members] = np.where(truncated, np.nan, flux)
         with np.errstate(invalid="ignore"):
-            result.flux_err[members] = np.sqrt(flux_var)
+            result.flux_err[members] = np.where(truncated, np.nan, np.sqrt(flux_var))
     return result
 
 

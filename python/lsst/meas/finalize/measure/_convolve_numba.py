@@ -1,0 +1,143 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Compiled loops of blurred photometry: import where they are called."""
+
+from __future__ import annotations
+
+__all__ = ("blur_windows", "blurred_sums")
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from ._sinc_numba import _shift
+
+
+@njit(cache=True, error_model="numpy")
+def _blur(
+    pixels: npt.NDArray,
+    weights: npt.NDArray,
+    inner: npt.NDArray,
+    margin: int,
+    half: int,
+    squared: bool,
+    scratch: npt.NDArray,
+    out: npt.NDArray,
+) -> None:
+    """Write the pixels of ``inner`` (min x, min y, max x, max y), correlated
+    with weights along x, then y.  Everything is rounded to float32, as
+    upstream does, in the same order.
+    """
+    x_low, y_low, x_high, y_high = inner
+    for j in range(y_low - half, y_high + half + 1):
+        for i in range(x_low, x_high + 1):
+            scratch[j + margin, i] = 0.0
+        for t in range(2 * half + 1):
+            w = weights[t]
+            shift = margin + t - half
+            if squared:
+                for i in range(x_low, x_high + 1):
+                    scratch[j + margin, i] += pixels[j + margin, i + shift] * w * w
+            else:
+                for i in range(x_low, x_high + 1):
+                    scratch[j + margin, i] += pixels[j + margin, i + shift] * w
+    for j in range(y_low, y_high + 1):
+        for i in range(x_low, x_high + 1):
+            out[j, i] = 0.0
+        for t in range(2 * half + 1):
+            w = weights[t]
+            row = j + margin + t - half
+            if squared:
+                for i in range(x_low, x_high + 1):
+                    out[j, i] += scratch[row, i] * w * w
+            else:
+                for i in range(x_low, x_high + 1):
+                    out[j, i] += scratch[row, i] * w
+
+
+@njit(cache=True, error_model="numpy")
+def blur_windows(
+    images: npt.NDArray,
+    variances: npt.NDArray,
+    margin: int,
+    weights: npt.NDArray,
+    half: npt.NDArray,
+    regions: npt.NDArray,
+    out_images: npt.NDArray,
+    out_variances: npt.NDArray,
+) -> None:
+    """Blur each of N stars with P kernels.
+
+    ``images`` and ``variances`` (N, h + 2 margin, w + 2 margin) are float32;
+    ``weights`` (N, P, T); ``half`` (N, P) is -1 where nothing is to be done;
+    ``regions`` (N, P, 4) are inclusive and count from the first pixel of the
+    outputs (N, P, h, w), which must be zero: they stay so outside a region.
+    """
+    height, width = out_images.shape[2:]
+    scratch = np.empty((height + 2 * margin, width), dtype=np.float32)
+    inner = np.empty(4, dtype=np.int64)
+    for s in range(out_images.shape[0]):
+        for p in range(out_images.shape[1]):
+            x_low, y_low, x_high, y_high = regions[s, p]
+            for j in range(max(y_low, 0), min(y_high, height - 1) + 1):
+                for i in range(max(x_low, 0), min(x_high, width - 1) + 1):
+                    out_images[s, p, j, i] = images[s, j + margin, i + margin]
+                    out_variances[s, p, j, i] = variances[s, j + margin, i + margin]
+            h = half[s, p]
+            if h < 0:
+                continue
+            inner[0] = max(x_low + h, 0)
+            inner[1] = max(y_low + h, 0)
+            inner[2] = min(x_high - h, width - 1)
+            inner[3] = min(y_high - h, height - 1)
+            if inner[0] > inner[2] or inner[1] > inner[3]:
+                continue
+            w = weights[s, p]
+            _blur(images[s], w, inner, margin, h, False, scratch, out_images[s, p])
+            _blur(variances[s], w, inner, margin, h, True, scratch, out_variances[s, p])
+
+
+@njit(cache=True, error_model="numpy")
+def blurred_sums(
+    images: npt.NDArray,
+    variances: npt.NDArray,
+    members: npt.NDArray,
+    coefficients: npt.NDArray,
+    which: npt.NDArray,
+    x_taps: npt.NDArray,
+    y_taps: npt.NDArray,
+    x_centres: npt.NDArray,
+    y_centres: npt.NDArray,
+    flux: npt.NDArray,
+    flux_var: npt.NDArray,
+) -> None:
+    """Sum sinc apertures over the blurred images of some stars.
+
+    ``images`` (N, P, h, h), ``members`` (m,) which of the N; all that
+    follows is per member: ``which`` (m,) of the coefficients (M, n, n), the
+    shift, and the results (m, P).
+    """
+    n = coefficients.shape[1]
+    offset = (images.shape[2] - n) // 2
+    scratch = np.empty((n, n), dtype=np.float32)
+    shifted = np.empty((n, n), dtype=np.float32)
+    for m in range(len(members)):
+        s = members[m]
+        _shift(coefficients[which[m]], x_taps[m], y_taps[m], x_centres[m], y_centres[m], scratch, shifted)
+        for p in range(images.shape[1]):
+            total = 0.0
+            total_var = 0.0
+            for j in range(n):
+                for i in range(n):
+                    c = np.float64(shifted[j, i])
+                    total += images[s, p, j + offset, i + offset] * c
+                    total_var += variances[s, p, j + offset, i + offset] * c * c
+            flux[m, p] = total
+            flux_var[m, p] = total_var
