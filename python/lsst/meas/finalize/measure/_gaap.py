@@ -184,10 +184,10 @@ class GaapFluxPlugin(SingleFramePlugin):
         rows = rows[drawn[rows]]
         with np.errstate(invalid="ignore"):
             sigma = np.sqrt(0.5 * batch.psf_shapes()[:, :2].sum(axis=1))
-        failed = rows[~(sigma[rows] > 0)]
+        measured = (sigma > 0) & np.isfinite(sigma)
         for factor in self.config.scalingFactors:
-            self._fail_factor(batch, failed, factor)
-        rows = rows[sigma[rows] > 0]
+            self._fail_factor(batch, rows[~measured[rows]], factor)
+        rows = rows[measured[rows]]
         stars = self._collect(batch, rows, sigma, optimal)
         unmatched = [
             self._measure_factor(batch, stars, rows, factor, images) for factor in self.config.scalingFactors

@@ -196,7 +196,7 @@ class GaussianizePsfTask(Task):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        check_matching_options(self.config.kernel.active)
+        check_matching_options(self.config)
 
     @property
     def margin(self) -> int:

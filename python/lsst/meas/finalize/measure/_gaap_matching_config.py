@@ -146,12 +146,12 @@ class GaussianizePsfConfig(Config):
     )
 
 
-def check_matching_options(config: Any) -> None:
+def check_matching_options(config: GaussianizePsfConfig) -> None:
     """Refuse options that would ask for a fit that isn't made.
 
     Parameters
     ----------
-    config : `MatchingKernelConfig`
+    config : `GaussianizePsfConfig`
         Options.
 
     Raises
@@ -180,16 +180,20 @@ def check_matching_options(config: Any) -> None:
         ),
         False,
     )
+    kernel: Any = config.kernel.active
     for name, value in required.items():
-        if getattr(config, name) != value:
+        if getattr(kernel, name) != value:
             raise ValueError(
-                f"Matching to a Gaussian PSF needs {name} = {value!r}, not {getattr(config, name)!r}."
+                f"Matching to a Gaussian PSF needs {name} = {value!r}, not {getattr(kernel, name)!r}."
             )
-    if len(config.alardDegGauss) != 1 or config.alardDegGauss[0] < 0:
+    if len(kernel.alardDegGauss) != 1 or kernel.alardDegGauss[0] < 0:
         raise ValueError(
-            f"alardDegGauss must be one degree (alardNGauss = 1), not {list(config.alardDegGauss)}."
+            f"alardDegGauss must be one degree (alardNGauss = 1), not {list(kernel.alardDegGauss)}."
         )
     for name in ("kernelSize", "kernelSizeMin", "kernelSizeMax"):
-        size = getattr(config, name)
+        size = getattr(kernel, name)
         if size < 3 or size % 2 == 0:
             raise ValueError(f"{name} must be an odd number not below 3, not {size}.")
+    padding: Any = config.padPsfBy
+    if not config.doAutoPadPsf and (padding < 0 or padding % 2):
+        raise ValueError(f"padPsfBy must be an even number not below 0, not {padding}.")

@@ -72,13 +72,17 @@ def convolve_stamps(
 
 
 def _convolve(image: npt.NDArray[np.float32], kernel: FloatArray, method: str) -> np.ndarray:
-    """Convolve one stamp with the function upstream calls."""
+    """Convolve one stamp that has NaN or infinite pixels."""
     import scipy.signal
 
     with np.errstate(invalid="ignore"):
         if method == "overlap-add":
             return np.asarray(scipy.signal.oaconvolve(image, kernel, mode="same"))
-        return np.asarray(scipy.signal.convolve(image, kernel, mode="same", method=method))
+        if method == "auto":
+            method = str(scipy.signal.choose_conv_method(image, kernel))
+        if method == "fft":
+            return np.full(image.shape, np.nan)
+        return np.asarray(scipy.signal.convolve(image, kernel, mode="same", method="direct"))
 
 
 def autocorrelations(kernels: FloatArray) -> FloatArray:
@@ -126,24 +130,10 @@ def weighted_fluxes(
     failed : `numpy.ndarray`
         True for singular weights.
     """
-    from ._sdss_kernels import FAILED, fixed_kernel
+    from ._gaap_numba import FAILED, gaussian_sums
 
-    n = len(images)
-    origin = np.zeros(n, dtype=np.int64)
-    boxes = np.zeros((n, 4), dtype=np.int64)
-    boxes[:, [1, 3]] = sizes - 1
-    total, status = np.empty(n), np.zeros(n, dtype=np.int64)
-    fixed_kernel(
-        np.ascontiguousarray(images),
-        origin,
-        origin,
-        boxes,
-        x,
-        y,
-        np.ascontiguousarray(moments),
-        total,
-        status,
-    )
+    total, status = np.empty(len(images)), np.empty(len(images), dtype=np.int64)
+    gaussian_sums(np.ascontiguousarray(images), sizes, x, y, np.ascontiguousarray(moments), total, status)
     return 2 * total, status == FAILED
 
 
