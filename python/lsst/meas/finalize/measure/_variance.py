@@ -57,8 +57,8 @@ class VariancePlugin(SingleFramePlugin):
         metadata: MutableMapping[str, Any],
     ) -> None:
         super().__init__(config, name, schema, metadata)
-        schema.add_field(f"{name}_value", "D", doc="Variance at object position")
         schema.add_flag(f"{name}_flag", doc="Set for any fatal failure")
+        schema.add_field(f"{name}_value", "D", doc="Variance at object position")
         schema.add_flag(
             f"{name}_flag_emptyFootprint", doc="Set to True when the footprint has no usable pixels"
         )
