@@ -1,0 +1,237 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Compiled galaxy models on pixels: import inside the function that calls.
+
+Pixels are evaluated in float32 as upstream does (spec 05 §6.8): the rounding
+of absolute pixel coordinates enters numerical derivatives, and with them
+where fits end.  Nothing here may be re-associated or fused.
+"""
+
+from __future__ import annotations
+
+__all__ = ("ellipse_to_pixels", "model_column")
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit, types
+from numba.extending import intrinsic
+
+type Array = npt.NDArray[np.float64]
+type Array32 = npt.NDArray[np.float32]
+
+# Columns of the array of PSF components.
+PSF_XX = 0
+PSF_YY = 1
+PSF_XY = 2
+PSF_X = 3
+PSF_Y = 4
+PSF_K = 5
+
+_ROOT2 = math.sqrt(2.0)
+_FLUX_FACTOR = 2.0 * math.sqrt(math.pi)
+
+_H0 = np.float32(math.pi**-0.25)
+_ROOT2_32 = np.float32(math.sqrt(2.0))
+_HALF_ROOT_32 = np.float32(math.sqrt(0.5))
+_MINUS_HALF = np.float32(-0.5)
+_ONE = np.float32(1.0)
+
+# Exponential in float32: reduction by ln 2 in two parts, then a polynomial
+# (S. Moshier's Cephes library).
+_LOWEST = np.float32(-87.0)
+_LOG2E = np.float32(1.44269504088896341)
+_HALF = np.float32(0.5)
+_LN2_HIGH = np.float32(0.693359375)
+_LN2_LOW = np.float32(-2.12194440e-4)
+_P0 = np.float32(1.9875691500e-4)
+_P1 = np.float32(1.3981999507e-3)
+_P2 = np.float32(8.3334519073e-3)
+_P3 = np.float32(4.1665795894e-2)
+_P4 = np.float32(1.6666665459e-1)
+_P5 = np.float32(5.0000001201e-1)
+
+
+@intrinsic
+def _power_of_two(typingctx: Any, n: Any) -> Any:
+    """Return 2^n as float32 for an int32 n between -126 and 127."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        (value,) = args
+        biased = builder.add(value, value.type(127))
+        bits = builder.shl(biased, value.type(23))
+        return builder.bitcast(bits, context.get_value_type(types.float32))
+
+    return types.float32(types.int32), codegen
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _exp32(z: np.float32) -> np.float32:
+    """Exponential of a number <= 0, written so that loops vectorise."""
+    z = z if z > _LOWEST else _LOWEST
+    n = np.int32(z * _LOG2E - _HALF)
+    k = np.float32(n)
+    r = z - k * _LN2_HIGH - k * _LN2_LOW
+    p = ((((_P0 * r + _P1) * r + _P2) * r + _P3) * r + _P4) * r + _P5
+    return (p * (r * r) + r + _ONE) * _power_of_two(n)  # type: ignore[call-arg]
+
+
+@njit(cache=True, error_model="numpy")
+def _add_order_0(x: Array32, y: Array32, t: Array32, k: Array32, out: Array32) -> None:
+    """Add a Gaussian."""
+    txx, txy, tyy, ox, oy, det = t[0], t[1], t[2], t[3], t[4], t[5]
+    k0 = k[0]
+    for i in range(len(out)):
+        u = (x[i] * txx + y[i] * txy) + ox
+        v = (x[i] * txy + y[i] * tyy) + oy
+        g = det * _exp32(_MINUS_HALF * (u * u + v * v))
+        out[i] += ((g * _H0) * _H0) * k0
+
+
+@njit(cache=True, error_model="numpy")
+def _add_order_1(x: Array32, y: Array32, t: Array32, k: Array32, out: Array32) -> None:
+    """Add a shapelet function of order 1."""
+    txx, txy, tyy, ox, oy, det = t[0], t[1], t[2], t[3], t[4], t[5]
+    k0, k1, k2 = k[0], k[1], k[2]
+    for i in range(len(out)):
+        u = (x[i] * txx + y[i] * txy) + ox
+        v = (x[i] * txy + y[i] * tyy) + oy
+        g = det * _exp32(_MINUS_HALF * (u * u + v * v))
+        hu = (_ROOT2_32 * u) * _H0
+        hv = (_ROOT2_32 * v) * _H0
+        g0 = g * _H0
+        out[i] += (g0 * _H0) * k0 + (g0 * hv) * k1 + ((g * hu) * _H0) * k2
+
+
+@njit(cache=True, error_model="numpy")
+def _add_order_2(x: Array32, y: Array32, t: Array32, k: Array32, out: Array32) -> None:
+    """Add a shapelet function of order 2."""
+    txx, txy, tyy, ox, oy, det = t[0], t[1], t[2], t[3], t[4], t[5]
+    k0, k1, k2, k3, k4, k5 = k[0], k[1], k[2], k[3], k[4], k[5]
+    for i in range(len(out)):
+        u = (x[i] * txx + y[i] * txy) + ox
+        v = (x[i] * txy + y[i] * tyy) + oy
+        g = det * _exp32(_MINUS_HALF * (u * u + v * v))
+        hu = (_ROOT2_32 * u) * _H0
+        hv = (_ROOT2_32 * v) * _H0
+        hu2 = u * hu - _HALF_ROOT_32 * _H0
+        hv2 = v * hv - _HALF_ROOT_32 * _H0
+        g0 = g * _H0
+        g1 = g * hu
+        first = (g0 * _H0) * k0 + (g0 * hv) * k1 + (g1 * _H0) * k2
+        out[i] += first + (g0 * hv2) * k3 + (g1 * hv) * k4 + ((g * hu2) * _H0) * k5
+
+
+@njit(cache=True, error_model="numpy")
+def ellipse_to_pixels(x: Array, jac: Array, q: Array) -> None:
+    """Turn fit parameters into a quadrupole in pixels.
+
+    Parameters
+    ----------
+    x : `numpy.ndarray`
+        eta1, eta2, ln(trace radius) in the fit's unit.
+    jac : `numpy.ndarray`
+        Derivatives of pixels with respect to fit coordinates, flat (4,).
+    q : `numpy.ndarray`
+        Receives xx, yy, xy in pixel².
+    """
+    eta = math.sqrt(x[0] * x[0] + x[1] * x[1])
+    factor = 1.0 - eta * eta / 3.0 if eta < 1e-8 else math.tanh(eta) / eta
+    size = math.exp(2.0 * x[2])
+    fxx, fyy, fxy = size * (1.0 + x[0] * factor), size * (1.0 - x[0] * factor), size * x[1] * factor
+    a, b, c, d = jac[0], jac[1], jac[2], jac[3]
+    q[0] = a * a * fxx + 2.0 * a * b * fxy + b * b * fyy
+    q[1] = c * c * fxx + 2.0 * c * d * fxy + d * d * fyy
+    q[2] = a * c * fxx + (a * d + b * c) * fxy + b * d * fyy
+
+
+@njit(cache=True, error_model="numpy")
+def _convolve(xx: float, xy: float, yx: float, yy: float, k: Array, amplitude: Any, out: Array32) -> None:
+    """Coefficients of a convolved component (spec 05 §2.3), in float32."""
+    k00, k01, k10, k02, k11, k20 = k[0], k[1], k[2], k[3], k[4], k[5]
+    r00 = (
+        k00
+        - (xx * xx + xy * xy - 1.0) * k20 / _ROOT2
+        - (xx * yx + xy * yy) * k11
+        - (yx * yx + yy * yy - 1.0) * k02 / _ROOT2
+    )
+    out[0] = np.float32(_FLUX_FACTOR * r00) * amplitude
+    out[1] = np.float32(_FLUX_FACTOR * (yy * k01 + xy * k10)) * amplitude
+    out[2] = np.float32(_FLUX_FACTOR * (yx * k01 + xx * k10)) * amplitude
+    out[3] = np.float32(_FLUX_FACTOR * (xy * xy * k20 + _ROOT2 * xy * yy * k11 + yy * yy * k02)) * amplitude
+    r11 = _ROOT2 * xx * xy * k20 + (xx * yy + xy * yx) * k11 + _ROOT2 * yx * yy * k02
+    out[4] = np.float32(_FLUX_FACTOR * r11) * amplitude
+    out[5] = np.float32(_FLUX_FACTOR * (xx * xx * k20 + _ROOT2 * xx * yx * k11 + yx * yx * k02)) * amplitude
+
+
+@njit(cache=True, error_model="numpy")
+def model_column(
+    x: Array32,
+    y: Array32,
+    q: Array,
+    centre: Array,
+    psf: Array,
+    orders: npt.NDArray[np.int64],
+    amplitudes: Array32,
+    variances: Array,
+    out: Array32,
+) -> None:
+    """Evaluate a galaxy of unit flux, convolved with the PSF.
+
+    Parameters
+    ----------
+    x, y : `numpy.ndarray`
+        Absolute coordinates of the pixels, float32.
+    q, centre : `numpy.ndarray`
+        Half-light ellipse in pixel² and centre in pixels.
+    psf, orders : `numpy.ndarray`
+        Components of the PSF (P, 11) and their orders.
+    amplitudes, variances : `numpy.ndarray`
+        Mixture of Gaussians; amplitudes are zeroth coefficients in float32.
+    out : `numpy.ndarray`
+        Receives the values, float32.
+    """
+    out[:] = np.float32(0.0)
+    t = np.empty(6, dtype=np.float32)
+    k = np.empty(6, dtype=np.float32)
+    for c in range(len(variances)):
+        for p in range(len(orders)):
+            pxx, pyy, pxy = psf[p, PSF_XX], psf[p, PSF_YY], psf[p, PSF_XY]
+            cxx = variances[c] * q[0] + pxx
+            cyy = variances[c] * q[1] + pyy
+            cxy = variances[c] * q[2] + pxy
+            s = math.sqrt(cxx * cyy - cxy * cxy)
+            scale = 1.0 / (s * math.sqrt(cxx + cyy + 2.0 * s))
+            txx, txy, tyy = (cyy + s) * scale, -cxy * scale, (cxx + s) * scale
+            x0, y0 = centre[0] + psf[p, PSF_X], centre[1] + psf[p, PSF_Y]
+            t[0], t[1], t[2] = np.float32(txx), np.float32(txy), np.float32(tyy)
+            t[3] = np.float32(-(txx * x0 + txy * y0))
+            t[4] = np.float32(-(txy * x0 + tyy * y0))
+            t[5] = np.float32(1.0 / s)
+            ps = math.sqrt(pxx * pyy - pxy * pxy)
+            pt = 1.0 / math.sqrt(pxx + pyy + 2.0 * ps)
+            rxx, rxy, ryy = (pxx + ps) * pt, pxy * pt, (pyy + ps) * pt
+            _convolve(
+                txx * rxx + txy * rxy,
+                txy * rxx + tyy * rxy,
+                txx * rxy + txy * ryy,
+                txy * rxy + tyy * ryy,
+                psf[p, PSF_K:],
+                amplitudes[c],
+                k,
+            )
+            if orders[p] == 0:
+                _add_order_0(x, y, t, k, out)
+            elif orders[p] == 1:
+                _add_order_1(x, y, t, k, out)
+            else:
+                _add_order_2(x, y, t, k, out)
