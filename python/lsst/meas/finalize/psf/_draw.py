@@ -14,7 +14,7 @@ from __future__ import annotations
 __all__ = ("Drawer", "GridDrawer", "LoopDrawer", "make_drawer", "stamp_origin")
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import galsim
@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import piff
 
-from ._interpolant import InterpolantTaps, banded, taps_of, toeplitz_bands
+from ._interpolant import InterpolantTaps, banded, place_bands, taps_of
 
 type FloatArray = npt.NDArray[np.float64]
 
@@ -190,17 +190,13 @@ class GridDrawer:
         if centered and len(np.unique(scale_x)) == 1 and len(np.unique(scale_y)) == 1:
             # All stamps sample the grid at the same points: draw the
             # coefficients, then combine them.
+            terms = np.eye(self._q.shape[1])
+            same = np.zeros(len(terms), dtype=np.int64)
             images = self._draw_separable(
-                self._q.T, offset_x[:1], offset_y[:1], scale_x[:1], scale_y[:1], size
+                terms, offset_x[same], offset_y[same], scale_x[same], scale_y[same], size
             )
             return (basis @ images.reshape(len(images), -1)).reshape(-1, size, size)
-        images = np.empty((len(x), size, size))
-        for part in _chunks(len(x), _CHUNK_SEPARABLE):
-            grids = basis[part] @ self._q.T
-            images[part] = self._draw_separable(
-                grids, offset_x[part], offset_y[part], scale_x[part], scale_y[part], size
-            )
-        return images
+        return self._draw_separable(basis, offset_x, offset_y, scale_x, scale_y, size)
 
     def basis(self, x: FloatArray, y: FloatArray, properties: Mapping[str, FloatArray]) -> FloatArray:
         """Evaluate the interpolation polynomials.
@@ -233,29 +229,40 @@ class GridDrawer:
 
     def _draw_separable(
         self,
-        grids: FloatArray,
+        basis: FloatArray,
         offset_x: FloatArray,
         offset_y: FloatArray,
         scale_x: FloatArray,
         scale_y: FloatArray,
         size: int,
     ) -> FloatArray:
-        grids = grids.reshape(-1, self._size, self._size)
-        # Both axes in one go: half as many calls.
-        weights = self._axis_weights(
+        n = len(basis)
+        images = np.empty((n, size, size))
+        # Both axes in one go, and the weights of all stars: fewer calls.
+        bands = self._axis_bands(
             np.concatenate([offset_x, offset_y]), np.concatenate([scale_x, scale_y]), size
         )
-        weight_x, weight_y = weights[: len(offset_x)], weights[len(offset_x) :]
-        return np.matmul(np.matmul(weight_y, grids), weight_x.transpose(0, 2, 1))
+        for part in _chunks(n, _CHUNK_SEPARABLE):
+            stars = np.arange(n)[part]
+            grids = (basis[part] @ self._q.T).reshape(-1, self._size, self._size)
+            weights = bands(np.concatenate([stars, stars + n]))
+            weight_x, weight_y = weights[: len(stars)], weights[len(stars) :]
+            np.matmul(np.matmul(weight_y, grids), weight_x.transpose(0, 2, 1), out=images[part])
+        return images
 
-    def _axis_weights(self, offset: FloatArray, scale: FloatArray, size: int) -> FloatArray:
-        start = offset * scale + self._origin
+    def _axis_bands(
+        self, offset: FloatArray, scale: FloatArray, size: int
+    ) -> Callable[[npt.NDArray[np.int64]], FloatArray]:
+        """Return what makes the interpolation matrices of some rows."""
         step = round(scale[0]) if math.isfinite(scale[0]) else 0
         # GalSim too takes positions this close to an integer as integers.
         if step >= 1 and np.all(np.abs(scale - step) * size < 1e-13):
-            return toeplitz_bands(self._taps, offset * step + self._origin, step, size, self._size)
-        positions = start[:, np.newaxis] + scale[:, np.newaxis] * np.arange(size)
-        return banded(self._taps, positions, self._size)
+            start = offset * step + self._origin
+            first = np.floor(start).astype(np.int64)
+            weights = self._taps(start - first)
+            return lambda rows: place_bands(weights[rows], first[rows], step, size, self._size)
+        positions = (offset * scale + self._origin)[:, np.newaxis] + scale[:, np.newaxis] * np.arange(size)
+        return lambda rows: banded(self._taps, positions[rows], self._size)
 
     def _draw_general(
         self,

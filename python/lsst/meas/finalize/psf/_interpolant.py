@@ -166,17 +166,38 @@ def toeplitz_bands(
     `numpy.ndarray`
         Matrices, float64, shape (N, n_out, n_grid).
     """
-    n_taps = 2 * taps.half_width
-    floor = np.floor(start)
-    weights = taps(start - floor)
-    first = floor.astype(np.int64)
+    first = np.floor(start).astype(np.int64)
+    return place_bands(taps(start - first), first, step, n_out, n_grid)
+
+
+def place_bands(
+    weights: npt.NDArray[np.float64], first: npt.NDArray[np.int64], step: int, n_out: int, n_grid: int
+) -> npt.NDArray[np.float64]:
+    """Make the matrices of `toeplitz_bands` from evaluated weights.
+
+    Parameters
+    ----------
+    weights
+        Weights of the first output samples, shape (N, 2 half_width).
+    first
+        Grid points to the left of these samples, int64, shape (N,).
+    step, n_out, n_grid
+        See `toeplitz_bands`.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Matrices, float64, shape (N, n_out, n_grid).
+    """
+    n_taps = weights.shape[1]
+    half_width = n_taps // 2
     lowest = int(first.min())
     shifts = first - lowest
     # Element (k, g) is weight number g - first - step*k + half_width - 1.
-    base = taps.half_width - 1 - lowest
+    base = half_width - 1 - lowest
     anchor = max(0, step * (n_out - 1) - base)
     length = max(anchor + base + n_grid, anchor + int(shifts.max()) + n_taps, anchor + base)
-    padded = np.zeros((len(start), length))
+    padded = np.zeros((len(first), length))
     # Centred stamps start within one pixel of each other: one or two shifts.
     for shift in np.unique(shifts):
         rows = shifts == shift
@@ -184,7 +205,7 @@ def toeplitz_bands(
     stride, item = padded.strides
     view = np.lib.stride_tricks.as_strided(
         padded[:, anchor + base :],
-        shape=(len(start), n_out, n_grid),
+        shape=(len(first), n_out, n_grid),
         strides=(stride, -step * item, item),
         writeable=False,
     )
