@@ -1,0 +1,168 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""One detector quantum in a process of its own, for bench_detector.py."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+CLOCK: dict[str, float] = {}
+
+
+def timed(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that adds its time to a stage."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            CLOCK[stage] = CLOCK.get(stage, 0.0) + time.perf_counter() - start
+
+    return call
+
+
+def import_all() -> None:
+    """Import what the task needs."""
+    import pyarrow.parquet  # noqa: F401
+
+    import lsst.pipe.tasks.finalizeCharacterization  # noqa: F401
+
+
+def instrument() -> None:
+    """Time the stages of the task."""
+    from lsst.meas.finalize.apcorr import ApplyApCorrTask, MeasureApCorrTask
+    from lsst.meas.finalize.measure import SingleFrameMeasurementTask
+    from lsst.meas.finalize.psf import PiffPsfDeterminerTask
+    from lsst.meas.finalize.stars import MakePsfCandidatesTask
+    from lsst.meas.finalize.tasks import FinalizeCharacterizationTaskBase
+
+    for cls, method, stage in (
+        (FinalizeCharacterizationTaskBase, "_get_isolated_sources", "isolated"),
+        (MakePsfCandidatesTask, "run", "candidates"),
+        (PiffPsfDeterminerTask, "determine_psf", "psf"),
+        (SingleFrameMeasurementTask, "run", "measurement"),
+        (MeasureApCorrTask, "run", "measure_ap_corr"),
+        (ApplyApCorrTask, "run", "apply_ap_corr"),
+    ):
+        setattr(cls, method, timed(stage, getattr(cls, method)))
+
+
+def read_golden(golden: Path, detector: int) -> dict[str, Any]:
+    """Read a golden detector's inputs."""
+    import pyarrow.parquet
+    from common import find_input
+
+    from lsst.daf.butler.formatters.parquet import arrow_to_astropy
+    from lsst.meas.finalize.afw import read_exposure, read_source_catalog
+    from lsst.pipe.base import InMemoryDatasetHandle
+
+    def tables(name: str) -> dict[int, Any]:
+        folder = golden / "export/golden/inputs" / name
+        return {
+            tract: InMemoryDatasetHandle(
+                arrow_to_astropy(pyarrow.parquet.read_table(next((folder / str(tract)).glob("*.parq")))),
+                storageClass="ArrowAstropy",
+            )
+            for tract in (4, 7)
+        }
+
+    exposure = read_exposure(find_input(golden, "calexp", detector))
+    return {
+        "visit": int(exposure.obs_info.visit_id or exposure.metadata["IDNUM"]),
+        "band": exposure.band,
+        "detector": detector,
+        "exposure": exposure,
+        "src": read_source_catalog(find_input(golden, "src", detector)),
+        "isolated_star_cat_dict": tables("isolated_star_presource_associations"),
+        "isolated_star_source_dict": tables("isolated_star_presources"),
+    }
+
+
+def simulate(scratch: str, size: int, n_stars: int) -> None:
+    """Simulate a large detector into a repository."""
+    from lsst.meas.finalize.simulate import VisitSimulation, put_simulated_visit
+
+    simulation = VisitSimulation(n_detectors=1, size=size, n_stars=n_stars, n_galaxies=n_stars // 3)
+    put_simulated_visit(f"{scratch}/repo", simulation)
+
+
+def read_simulated(scratch: str) -> dict[str, Any]:
+    """Read the simulated detector's inputs from its repository."""
+    from lsst.daf.butler import Butler
+
+    butler = Butler.from_config(f"{scratch}/repo", collections="simulated/inputs", instrument="SynthCam")
+    visit = 20260304001
+    tracts = {"skymap": "synth_tracts"}
+    return {
+        "visit": visit,
+        "band": "r",
+        "detector": 0,
+        "exposure": butler.get("calexp", visit=visit, detector=0),
+        "src": butler.get("src", visit=visit, detector=0),
+        "isolated_star_cat_dict": {
+            t: butler.getDeferred("isolated_star_presource_associations", tract=t, **tracts) for t in (4, 7)
+        },
+        "isolated_star_source_dict": {
+            t: butler.getDeferred("isolated_star_presources", tract=t, **tracts) for t in (4, 7)
+        },
+    }
+
+
+def write(result: Any, scratch: str) -> None:
+    """Write the outputs as the butler does."""
+    import pyarrow.parquet
+
+    from lsst.daf.butler.formatters.parquet import astropy_to_arrow
+    from lsst.meas.finalize.afw import write_exposure_catalog
+
+    write_exposure_catalog(result.psf_ap_corr_cat, Path(scratch) / "catalog.fits")
+    pyarrow.parquet.write_table(astropy_to_arrow(result.output_table), Path(scratch) / "table.parq")
+
+
+def main() -> None:
+    """Run the quantum and print its times as JSON."""
+    kind, *arguments = sys.argv[1:]
+    if kind == "simulate":
+        simulate(arguments[0], int(arguments[1]), int(arguments[2]))
+        print(json.dumps({}))
+        return
+    timed("imports", import_all)()
+    from lsst.pipe.tasks.finalizeCharacterization import (
+        FinalizeCharacterizationDetectorConfig,
+        FinalizeCharacterizationDetectorTask,
+    )
+
+    instrument()
+    if kind == "golden":
+        inputs = timed("read", read_golden)(Path(arguments[0]), int(arguments[1]))
+        scratch = arguments[2]
+    else:
+        inputs = timed("read", read_simulated)(arguments[0])
+        scratch = arguments[0]
+    task = FinalizeCharacterizationDetectorTask(config=FinalizeCharacterizationDetectorConfig())
+    start = time.perf_counter()
+    result = task.run(**inputs)
+    stages = sum(CLOCK[name] for name in CLOCK if name not in ("imports", "read"))
+    CLOCK["other"] = time.perf_counter() - start - stages
+    timed("write", write)(result, scratch)
+    CLOCK["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    CLOCK["stars"] = len(result.output_table)
+    print(json.dumps(CLOCK))
+
+
+if __name__ == "__main__":
+    main()
