@@ -30,10 +30,10 @@ _CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "constant": ({"order": 0}, {}),
     "quadratic": ({"order": 2}, {"flagged": 0.1, "reserved": 0.2}),
     "cubic polynomial": ({"order": 3}, {}),
-    "quartic": ({"order": 4, "size": 7}, {"stamp": 7, "count": 50}),
-    "quintic polynomial": ({"order": 5, "size": 5}, {"stamp": 5, "count": 60}),
-    "sextic": ({"order": 6, "size": 5, "interp": "Lanczos(3)"}, {"stamp": 5, "count": 80}),
-    "colour": ({"keys": ("x", "y", "colorValue"), "orders": [2, 2, 1]}, {"count": 40}),
+    "quartic": ({"order": 4, "size": 7}, {"stamp": 7, "count": 36}),
+    "quintic polynomial": ({"order": 5, "size": 5}, {"stamp": 5, "count": 50}),
+    "sextic": ({"order": 6, "size": 5, "interp": "Lanczos(3)"}, {"stamp": 5, "count": 60}),
+    "colour": ({"keys": ("x", "y", "colorValue"), "orders": [2, 2, 1]}, {"count": 26}),
     "cross terms": ({"order": 1, "max_order": 2}, {}),
     "cpp": ({"solver": "cpp"}, {}),
     "qr": ({"solver": "qr"}, {}),
@@ -45,7 +45,7 @@ _CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "larger stamp": ({}, {"stamp": 13}),
     "even stamp": ({}, {"stamp": 10}),
     "even model": ({"size": 8}, {}),
-    "finer model": ({"scale": 0.1, "order": 0, "size": 11}, {"count": 40}),
+    "finer model": ({"scale": 0.1, "order": 0, "size": 11}, {"count": 30}),
     "coarser model": ({"scale": 0.4, "size": 5}, {"stamp": 11}),
     "delta": ({"init": "delta"}, {}),
     "no outliers": ({"outliers": {}}, {}),
@@ -69,7 +69,7 @@ def test_options(
     options, simulation = dict(_CASES[case][0]), dict(_CASES[case][1])
     max_order = options.pop("max_order", None)
     init = options.pop("init", None)
-    stars = make_star_list(simulation.pop("count", 30), **simulation)
+    stars = make_star_list(simulation.pop("count", 22), **simulation)
     config = make_config(**options)
     if max_order is not None:
         config["interp"]["max_order"] = max_order
@@ -108,7 +108,7 @@ def test_field_coordinates(
     assert_same_psf: Callable[..., None],
 ) -> None:
     """Agree with Piff in world coordinates of any orientation."""
-    stars = make_star_list(30, wcs=wcs, stamp=12)
+    stars = make_star_list(20, wcs=wcs, stamp=12)
     config = make_config(keys=("u", "v"), order=1, centered=centered)
     psf = fit_structured(stars, config, {0: wcs}, None)
     assert_same_psf(psf, fit_with_piff(stars, config, wcs))
@@ -124,7 +124,7 @@ def test_sky_coordinates(
     pointing = galsim.CelestialCoord(1.0 * galsim.hours, -30.0 * galsim.degrees)
     affine = galsim.AffineTransform(0.16, -0.12, 0.12, 0.16, origin=galsim.PositionD(500, 500))
     wcs = galsim.TanWCS(affine, pointing)
-    stars = make_star_list(30, wcs=wcs, stamp=14, pointing=pointing)
+    stars = make_star_list(16, wcs=wcs, stamp=14, pointing=pointing)
     config = make_config(keys=("u", "v"), order=2)
     psf = fit_structured(stars, config, {0: wcs}, pointing)
     assert_same_psf(psf, fit_with_piff(stars, config, wcs, pointing))
@@ -138,7 +138,7 @@ def test_full_size(
     assert_same_psf: Callable[..., None],
 ) -> None:
     """Agree with Piff on the production's 25 pixel grids."""
-    stars = make_star_list(20, stamp=25, flagged=0.05)
+    stars = make_star_list(14, stamp=25, flagged=0.05)
     config = make_config(size=25, order=1, solver="cpp", max_iter=2)
     assert_same_psf(fit_structured(stars, config, {0: _WCS}, None), fit_with_piff(stars, config))
 
@@ -150,8 +150,10 @@ def test_real_stars(
     assert_same_psf: Callable[..., None],
 ) -> None:
     """Agree with Piff on real stars."""
-    config = make_config(size=15, order=1)
-    assert_same_psf(fit_structured(real_stars, config, {0: _WCS}, None), fit_with_piff(real_stars, config))
+    config = make_config(size=13, order=1, max_iter=4)
+    psf = fit_structured(real_stars, config, {0: _WCS}, None)
+    # A star drifts off its stamp, and dominates the sums for an iteration.
+    assert_same_psf(psf, fit_with_piff(real_stars, config), tolerance=1e-7)
 
 
 def test_inputs_stay(

@@ -194,7 +194,7 @@ class GeneralDesign(Design):
     pixels of the support, padded with zeros to the longest.
     """
 
-    max_steps = 120
+    max_steps = 250
 
     def _positions(self, center: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return world coordinates relative to the centres, [2, N, h*w]."""

@@ -41,12 +41,15 @@ factorise.
 _MIN_GRID_EIGENVALUE = 1e-9
 """Least ratio of the eigenvalues of the mean normal matrix of a star."""
 
-_MIN_RITZ_VALUE = 1e-6
+_MIN_RITZ_VALUE = 1e-8
 """Least ratio of the eigenvalues of the preconditioned system.
 
 Below it the rounding errors of Piff's solvers differ by more than a millionth
 of the PSF's peak.
 """
+
+_TRIAL_STEPS = 60
+"""Steps before the solver gives up for lack of progress."""
 
 _PROBE_SEED = 20601
 """Seed of the direction of a probe."""
@@ -197,6 +200,13 @@ def _ritz_ratio(diagonal: list[float], off_diagonal: list[float]) -> float:
     return float(ritz[0] / ritz[-1])
 
 
+def _is_hopeless(step: int, start: float, now: float, target: float, max_steps: int) -> bool:
+    """Tell whether twice the permitted steps wouldn't reach the target."""
+    if step < _TRIAL_STEPS:
+        return False
+    return np.log(start / now) * 2.0 * max_steps < np.log(start / target) * step
+
+
 def _conjugate_gradients(
     system: NormalEquations,
     r: npt.NDArray[np.float64],
@@ -207,14 +217,16 @@ def _conjugate_gradients(
     z = r @ inverse
     q = np.zeros_like(r)
     direction = z.copy()
-    rz = float(np.vdot(r, z))
+    start = rz = float(np.vdot(r, z))
     diagonal: list[float] = []
     off_diagonal: list[float] = []
     carried = 0.0
     # Each step needs the one before it.
-    for _ in range(system.design.max_steps):
+    for step in range(system.design.max_steps):
         if rz <= target:
             break
+        if _is_hopeless(step, start, rz, target, system.design.max_steps):
+            raise NotCoveredError(f"no convergence in sight after {step} steps")
         product = system.apply(direction)
         curvature = float(np.vdot(direction, product))
         if not (curvature > 0.0 and np.isfinite(curvature)):
