@@ -71,7 +71,7 @@ def denoised_absolute(
     Returns
     -------
     values : `numpy.ndarray` of float64
-        |I| minus the mean bias, which is float32 like upstream's.
+        ``|I|`` minus the mean bias, which is float32 like upstream's.
 
     Notes
     -----
