@@ -197,8 +197,8 @@ class Footprints:
 
     @property
     def bboxes(self) -> np.ndarray:
-        """Bounding boxes, int32 array of shape (N, 4) with min x, min y, max x,
-        max y (inclusive); (0, 0, -1, -1) where there are no pixels.
+        """Bounding boxes: min x, min y, max x, max y (inclusive), int32 array
+        of shape (N, 4); (0, 0, -1, -1) where there are no pixels.
         """
         boxes = np.tile(np.array([0, 0, -1, -1], dtype=np.int32), (len(self), 1))
         filled = np.diff(self.span_offsets) > 0

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..catalogs import Footprints, SourceCatalog, StampSet
+from ..catalogs import BoxCutter, Footprints, SourceCatalog, StampSet
 from ._stats import clipped_mean_std
 from ._ziggurat import seed_state, ziggurat_tables
 
@@ -322,16 +322,10 @@ class NoiseReplacer:
 
     def _cut_noise(self, stamps: StampSet) -> None:
         """Put the noise image into stamps."""
-        n, height, width = stamps.image.shape
-        columns = (stamps.x0 - self._origin[0])[:, None] + np.arange(width)
-        rows = (stamps.y0 - self._origin[1])[:, None] + np.arange(height)
-        image = self._plane[
-            np.clip(rows, 0, self._plane.shape[0] - 1)[:, :, None],
-            np.clip(columns, 0, self._plane.shape[1] - 1)[:, None, :],
-        ]
-        if stamps.valid is not None:
-            image[~stamps.valid] = 0
-        stamps.image = image
+        _, height, width = stamps.image.shape
+        x0, y0 = self._origin
+        cut = BoxCutter(stamps.x0 - x0, stamps.y0 - y0, width, height, self._plane.shape)
+        stamps.image = cut(self._plane)
 
     def insert(self, stamps: StampSet, rows: IntArray) -> None:
         """Show stars among noise.

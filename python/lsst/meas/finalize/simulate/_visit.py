@@ -22,6 +22,7 @@ from astro_metadata_translator import ObservationInfo
 from scipy.spatial import cKDTree
 
 from lsst.images import Box, Image, Mask, MaskSchema, VisitImage, get_legacy_visit_image_mask_planes
+from lsst.images.fields import ChebyshevField
 from lsst.images.psfs import GaussianPointSpreadFunction
 
 from ..catalogs import SourceCatalog
@@ -99,6 +100,8 @@ def _make_image(
         variance=Image(planes.variance, unit=u.electron**2),
         sky_projection=make_sky_projection(simulation, camera_detector, camera_detector.frame),
         obs_info=_make_obs_info(simulation, camera_detector.name, detector),
+        # One electron is one nJy, as in the magnitudes of the standard stars.
+        photometric_scaling=ChebyshevField(box, np.ones((1, 1)), unit=u.nJy / u.electron),
         psf=GaussianPointSpreadFunction(sigma, bounds=box, stamp_size=25),
         detector=camera_detector,
         band=simulation.band,
