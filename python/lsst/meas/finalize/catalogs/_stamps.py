@@ -241,7 +241,9 @@ class BoxCutter:
         `numpy.ndarray`
             Copied pixels, shape (N, height, width).
         """
-        _, height, width = self._shape
+        n, height, width = self._shape
+        if n == 0:
+            return np.empty(self._shape, dtype=plane.dtype)
         if self.valid is None:
             # Windows are copied row by row, far faster than by index arrays.
             return sliding_window_view(plane, (height, width))[self._row, self._column]
