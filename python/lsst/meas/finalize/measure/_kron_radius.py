@@ -187,7 +187,7 @@ def _radius_sums(
             np.minimum(regions.x_high - part.x0[:, None], part.width - 1),
             x[members] - part.x0,
             y[members] - part.y0,
-            (a / b)[members],
+            a[members] / b[members],
             theta[members],
             sums[0],
             sums[1],
