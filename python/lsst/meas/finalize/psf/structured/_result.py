@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,7 +48,7 @@ def fill_psf(
     """
     import piff
 
-    psf.interp.q = state.q
+    psf.interp.q = np.ascontiguousarray(state.q)
     psf.quadratic_chisq = True
     psf.degenerate_points = True
     psf.chisq = state.total_chisq
@@ -70,4 +71,9 @@ def fill_psf(
             chisq=None if never_fitted else state.chisq[i],
             dof=None if never_fitted else state.dof[i],
         )
-        psf.stars.append(piff.Star(star.data, fit).flag_if(bool(state.flagged[i])))
+        data = star.data
+        if state.flagged[i] and not star.is_flagged:
+            # Piff copies the pixels too, which nobody changes.
+            data = copy.copy(data)
+            data.properties = data.properties | {"is_flagged": True}
+        psf.stars.append(piff.Star(data, fit))

@@ -161,21 +161,39 @@ def initial_profile(
         Raised, with Piff's text, if no star is left.
     """
     flagged = np.array([bool(s.is_flagged) for s in stars])
+    sigma = np.ones(len(stars))
     removed = 0
-    total = np.zeros(psf.model.size**2)
     # Adaptive moments are GalSim's, one star at a time.
     for i, star in enumerate(stars):
         try:
-            params = psf.model.initialize(star, logger=_for_piff(logger)).fit.params
+            sigma[i] = _initial_sigma(psf.model, star, logger)
         except Exception as error:
             logger.warning("Failed initializing star at %s. Excluding it.", star.image_pos)
             logger.warning("  -- Caught exception: %s", error)
             removed += 1
             flagged[i] = True
-        else:
-            if not flagged[i]:
-                total += params
-    count = np.count_nonzero(~flagged)
-    if count == 0:
+    if flagged.all():
         raise RuntimeError("All stars are flagged.  Cannot initialize BasisPolynomial.")
-    return total / count, flagged, removed
+    axis = (np.arange(psf.model.size) - psf.model.size // 2) * psf.model.scale
+    # A delta function is the limit of no width.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        one_dim = np.where(axis == 0.0, 1.0, np.exp(-0.5 * (axis / sigma[~flagged, np.newaxis]) ** 2))
+    one_dim /= one_dim.sum(axis=1, keepdims=True)
+    profile = (one_dim.T @ one_dim) / len(one_dim)
+    return profile.ravel(), flagged, removed
+
+
+def _initial_sigma(model: piff.PixelGrid, star: piff.Star, logger: logging.Logger) -> float:
+    """Return the width of a star, refusing stamps as Piff does."""
+    least = model.size * model.scale / star.image.wcs.maxLinearScale(star.image.center)
+    height, width = star.image.array.shape
+    if max(width, height) < least:
+        logger.warning(
+            "Image size (%s,%s) is too small to constrain this PixelGrid. "
+            "Minimum size required for this grid is %s pixels.",
+            width,
+            height,
+            least,
+        )
+        raise RuntimeError("Star's image is too small.")
+    return 0.0 if model._init == "delta" else star.hsm[3]
