@@ -93,7 +93,7 @@ def measure(make_exposure: Any, run_plugins: Any) -> Any:
     def run(image: np.ndarray, x: Any, y: Any, boxes: Any, psf: Any, **kwargs: Any) -> Any:
         variance = kwargs.pop("variance", np.full(image.shape, 400.0))
         origin = kwargs.pop("origin", (0, 0))
-        exposure = make_exposure(image, variance=variance, origin=origin)
+        exposure = make_exposure(image, variance=variance, origin=origin, mask=kwargs.pop("mask", None))
         exposure.sky_projection = kwargs.pop("wcs", Tangent(origin=origin))
         n = len(x)
         shape = kwargs.pop("shape", np.tile([4.0, 4.0, 0.0], (n, 1)))
@@ -213,6 +213,30 @@ def test_negative_flux_and_zero_variance(measure: Any) -> None:
     catalog = measure(-_star(), [40.0], [40.0], WHOLE, GaussianPsf(2.0), variance=variance)
     assert np.isnan(_fluxes(catalog, "instFluxErr")).all()
     assert not _set_flags(catalog, 0) - {"flag_edge"}
+
+
+def test_mask_plays_no_role(measure: Any) -> None:
+    """Measure a star whose pixels are all masked like any other."""
+    arguments = _star(), [40.0], [40.0], WHOLE, GaussianPsf(2.0)
+    masked = measure(*arguments, mask=np.full((81, 81), 0b111))
+    for name, value in _values(measure(*arguments)).items():
+        np.testing.assert_array_equal(masked[name], value, err_msg=name)
+
+
+def test_star_at_edge(measure: Any) -> None:
+    """Clip the stamp at the image's edge; beyond it there is nothing."""
+    star, psf = _star(), GaussianPsf(2.0)
+    padded = np.zeros((81, 81), dtype=np.float32)
+    padded[:, 35:] = star[:, 35:]
+    # The footprint's box, grown by 10 pixels, ends at the edge or beyond it.
+    inside = measure(padded, [40.0], [40.0], [[10, 10, 70, 70]], psf)
+    beyond = measure(star[:, 35:], [5.0], [40.0], [[0, 10, 35, 70]], psf)
+    assert _set_flags(inside, 0) == set()
+    assert _set_flags(beyond, 0) == {"flag_edge"}
+    # The smallest weight reaches 3.7 pixels; the others lose what the kernel
+    # spread over the edge.
+    assert _fluxes(beyond)[0, 0] == pytest.approx(_fluxes(inside)[0, 0], rel=1e-6)
+    assert (_fluxes(beyond)[0, 1:] < _fluxes(inside)[0, 1:] - 0.5).all()
 
 
 def test_small_apertures(measure: Any) -> None:

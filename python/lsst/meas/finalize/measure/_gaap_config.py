@@ -105,7 +105,6 @@ class GaapFluxConfig(SingleFramePluginConfig):
 
     def validate(self) -> None:
         super().validate()
-        self._modelPsfMatch.validate()
         n_gauss = self._modelPsfMatch.kernel.active.alardNGauss
         if n_gauss != 1:
             raise FieldValidationError(
