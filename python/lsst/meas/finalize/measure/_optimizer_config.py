@@ -47,7 +47,7 @@ class OptimizerConfig(Config):
         default=False,
     )
     skipSR1UpdateThreshold = Field[float](
-        doc="Skip the SR1 update if |v||s| / (|v||s|) is less.", default=1e-8
+        doc="Skip the SR1 update if v.s / (norm(v) norm(s)) is less.", default=1e-8
     )
     minTrustRadiusThreshold = Field[float](
         doc="Converged if the trust radius is not above this.", default=1e-5
