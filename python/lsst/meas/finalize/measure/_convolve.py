@@ -216,7 +216,8 @@ def blurred_sinc_flux(
     window = halves.max(axis=0, initial=0)
     for half in np.unique(window[window > 0]):
         rows = np.flatnonzero(window == half)
-        portion = max(1, _MAX_CHUNK_PIXELS // int(2 * half - 1) ** 2)
+        margin = max(int(blurring.half[rows].max()), 0)
+        portion = max(1, _MAX_CHUNK_PIXELS // int(2 * (half + margin) - 1) ** 2)
         for start in range(0, len(rows), portion):
             part = rows[start : start + portion]
             _measure_part(batch, blurring, x, y, apertures, orders, halves, part, int(half), results)

@@ -285,7 +285,7 @@ class ConvolvedFluxPlugin(SingleFramePlugin):
         active = chosen[:, None] & ~np.logical_or.accumulate(problem, axis=1)
         usable = active & ~too_sharp
         half = np.where(usable, self.config.kernelScale * np.where(usable, kernel, 0.0) + 0.5, -1.0)
-        half = half.astype(np.int64)
+        half = np.minimum(half, _FARTHEST).astype(np.int64)
         # Beyond the image's own size growing makes no difference.
         margin = (np.clip(largest, 0.0, _FARTHEST) + 0.5).astype(np.int64)
         bounds = np.array(batch.image_box, dtype=np.int64)
