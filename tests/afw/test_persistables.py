@@ -477,7 +477,7 @@ def test_malformed_curves(make: Callable[[], _Raw], message: str) -> None:
         ("          Naxes = 2\n", "", "Naxes of .*Frame is 'missing'"),
         ("PF3 = 3", "PF3 = 40", "more than announced"),
         ("NCF1 = 3", "NCF1 = 9", "CF4 of PolyMap"),
-        ("Lnk3 = 2", "Lnk3 = 3", "from frame 3"),
+        ("Lnk3 = 2", "Lnk3 = 3", "isn't connected"),
         ("Currnt = 3", "Currnt = 9", "Currnt of FrameSet is 9"),
         ("Nframe = 3", "Nframe = 4", "without Frm4"),
         ('Type = "TAN"', 'Type = "TAN"\n Type = "SIN"', "has Type twice"),
@@ -490,3 +490,42 @@ def test_damaged_ast_text(tiny: Path, old: str, new: str, message: str) -> None:
     assert old in text
     with pytest.raises(FitsFormatError, match=message):
         parse_ast(text.replace(old, new, 1), "damaged")
+
+
+def _frame_set(rebased: bool) -> Any:
+    """Make a FrameSet; removing its first frame turns the links around."""
+    import starlink.Ast as Ast
+
+    frames = Ast.FrameSet(Ast.Frame(2, "Domain=A"))
+    frames.addframe(1, Ast.ShiftMap([1.0, 0.0]), Ast.Frame(2, "Domain=B"))
+    frames.addframe(2, Ast.ZoomMap(2, 2.0), Ast.SkyFrame('Title="a # b"'))
+    if rebased:
+        frames.Base = 2
+        frames.removeframe(1)
+    return frames
+
+
+@pytest.mark.parametrize(
+    "make", ["shift", "window", "zoom", "matrix", "diagonal", "poly", "tran", "set", "rebased"]
+)
+@pytest.mark.parametrize("inverted", [False, True])
+def test_text_written_by_ast_is_understood(make: str, inverted: bool) -> None:
+    """Read what AST writes, with comments and left-out defaults."""
+    import starlink.Ast as Ast
+
+    mapping = {
+        "shift": lambda: Ast.ShiftMap([0.0, 1.0]),
+        "window": lambda: Ast.WinMap([0, 0], [1, 1], [0, 1], [1, 3]),
+        "zoom": lambda: Ast.ZoomMap(2, 1.5),
+        "matrix": lambda: Ast.MatrixMap([[0.0, 1.0], [2.0, 0.0]]),
+        "diagonal": lambda: Ast.MatrixMap([2.0, 3.0]),
+        "poly": lambda: Ast.PolyMap([[1.0, 1, 1, 0], [1.0, 2, 0, 1]], [[1.0, 1, 1, 0], [1.0, 2, 0, 1]]),
+        "tran": lambda: Ast.TranMap(Ast.ShiftMap([1.0, 2.0]), Ast.ShiftMap([1.0, 2.0])),
+        "set": lambda: _frame_set(False),
+        "rebased": lambda: _frame_set(True),
+    }[make]()
+    if inverted:
+        mapping.invert()
+    parsed = parse_ast(str(mapping), "test")
+    points = np.array([[0.1, 0.2], [0.3, 0.4]])
+    np.testing.assert_allclose(parsed.applyForward(points), mapping.tran(points), rtol=1e-14)

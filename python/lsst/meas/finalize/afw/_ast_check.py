@@ -100,9 +100,11 @@ class _Node:
         except KeyError:
             raise FitsFormatError(f"{self.cls} without {key}") from None
 
-    def require(self, prefix: str, numbers: range) -> None:
+    def require(self, prefix: str, numbers: range, *, optional: bool = False) -> None:
         for number in numbers:
             text = self.values.get(f"{prefix}{number}".lower())
+            if text is None and optional:
+                continue
             try:
                 finite = text is not None and math.isfinite(float(text))
             except ValueError:
@@ -111,13 +113,17 @@ class _Node:
                 raise FitsFormatError(f"{prefix}{number} of {self.cls} is {str(text)[:40]!r}")
 
 
+# A comment at the end of a line; a hash may also be part of a quoted value.
+_COMMENT = re.compile(r'(?<=[ \t])#[^"]*$')
+
+
 def _parse(text: str) -> _Node:
     """Parse the text to a tree; keys in lower case."""
     stack: list[_Node] = []
     pending: str | None = None
     root: _Node | None = None
     for line in text.splitlines():
-        line = line.strip(" \t")
+        line = _COMMENT.sub("", line).strip(" \t")
         if not line or line.startswith("#"):
             continue
         match = _LINE.fullmatch(line)
@@ -201,7 +207,8 @@ def _check_square(prefixes: tuple[str, ...]) -> Callable[[_Node, int, int], tupl
         if n_in != n_out or node.children:
             raise FitsFormatError(f"{node.cls} of {n_in} to {n_out} axes")
         for prefix in prefixes:
-            node.require(prefix, range(1, n_in + 1))
+            # AST leaves out shifts of 0 and scales of 1.
+            node.require(prefix, range(1, n_in + 1), optional=True)
         return n_in, n_out
 
     return check
@@ -298,20 +305,33 @@ def _check_frame_set(node: _Node, n_in: int, n_out: int) -> tuple[int, int]:
         if frame.cls not in _FRAMES:
             raise FitsFormatError(f"FrameSet with a {frame.cls[:40]} as frame")
         axes.append(_sizes(frame)[0])
-    for number in range(2, n_frames + 1):
-        link = node.integer(f"Lnk{number}", None, 1, n_frames)
+    links = {number: node.integer(f"Lnk{number}", None, 1, n_frames) for number in range(2, n_frames + 1)}
+    for number, link in links.items():
         mapping = node.child(f"Map{number}")
         sizes = _sizes(mapping)
         if mapping.integer("Invert", 0, 0, 1) != node.integer(f"Inv{number}", 0, 0, 1):
             sizes = sizes[::-1]
-        if link >= number or sizes != (axes[link - 1], axes[number - 1]):
+        if sizes != (axes[link - 1], axes[number - 1]):
             raise FitsFormatError(f"FrameSet with Map{number} of {sizes} axes from frame {link}")
+    _check_links(links)
     expected = {f"frm{n}" for n in range(1, n_frames + 1)} | {f"map{n}" for n in range(2, n_frames + 1)}
     if set(node.children) != expected:
         raise FitsFormatError(f"FrameSet of {n_frames} frames with {len(node.children)} parts")
     base = node.integer("Base", 1, 1, n_frames)
     current = node.integer("Currnt", n_frames, 1, n_frames)
     return axes[base - 1], axes[current - 1]
+
+
+def _check_links(links: dict[int, int]) -> None:
+    """Check that all frames hang together with the first, without loops."""
+    for number in links:
+        frame = number
+        for _ in links:
+            if frame == 1:
+                break
+            frame = links[frame]
+        if frame != 1:
+            raise FitsFormatError(f"FrameSet whose frame {number} isn't connected with the first")
 
 
 _FRAMES = ("Frame", "SkyFrame")
