@@ -1,10 +1,14 @@
+import sys
+from pathlib import Path
+
 from documenteer.conf.pipelinespkg import *  # noqa: F403
 
 project = "meas_finalize"
 html_title = project
 html_short_title = project
-exclude_patterns.append("changes")  # noqa: F405
-# Inherited members are on the pages of their own classes.
-automodsumm_inherited_members = False
+sys.path.append(str(Path("_ext").resolve()))
+extensions.append("task_links")  # noqa: F405
+exclude_patterns.extend(["_ext", "changes"])  # noqa: F405
+automodapi_toctreedirnm = "api"
 # The build needs no network.
 intersphinx_mapping = {}
