@@ -22,6 +22,7 @@ from lsst.meas.finalize.psf.structured._stars import extract_stars
 
 _SIZE = 7
 _SCALE = 0.25
+_ALL = slice(None)
 
 _FRAMES = {
     "straight": galsim.AffineTransform(0.2, 0.0, 0.0, 0.21),
@@ -46,8 +47,8 @@ def test_same_matrix_as_piff(
     design.set_center(center, support)
     grid = rng.normal(size=(4, _SIZE, _SIZE))
     image = rng.normal(size=arrays.image.shape)
-    drawn = design.draw(grid)
-    projected = design.adjoint(design.pack(np.where(support, image, 0.0)))
+    drawn = design.draw(grid, _ALL)
+    projected = design.adjoint(design.pack(np.where(support, image, 0.0)), _ALL)
     model = piff.PixelGrid(_SCALE, _SIZE, interp=interp)
     for i, star in enumerate(stars):
         fit = piff.StarFit(np.full(_SIZE**2, 1.0 / _SIZE**2), flux=2.0, center=tuple(center[i]))
@@ -76,7 +77,9 @@ def test_adjoint(frame: str, make_star_list: Callable[..., list[piff.Star]]) -> 
     design.set_center(center, support)
     grid = rng.normal(size=(5, _SIZE, _SIZE))
     image = design.pack(np.where(support, rng.normal(size=support.shape), 0.0))
-    np.testing.assert_allclose(np.vdot(design.draw(grid), image), np.vdot(grid, design.adjoint(image)))
+    np.testing.assert_allclose(
+        np.vdot(design.draw(grid, _ALL), image), np.vdot(grid, design.adjoint(image, _ALL))
+    )
 
 
 @pytest.mark.parametrize("frame", _FRAMES)
@@ -110,7 +113,7 @@ def test_mean_gram(frame: str, make_star_list: Callable[..., list[piff.Star]]) -
     unit = np.eye(_SIZE**2).reshape(-1, _SIZE, _SIZE)
     expected = np.zeros((_SIZE**2, _SIZE**2))
     for k, node in enumerate(unit):
-        image = design.draw(np.repeat(node[np.newaxis], 6, axis=0))
+        image = design.draw(np.repeat(node[np.newaxis], 6, axis=0), _ALL)
         image *= design.pack(support.astype(float))
-        expected[k] = np.tensordot(weight / weight.sum(), design.adjoint(image), axes=1).ravel()
+        expected[k] = np.tensordot(weight / weight.sum(), design.adjoint(image, _ALL), axes=1).ravel()
     np.testing.assert_allclose(design.mean_gram(weight), expected, atol=1e-13 * np.abs(expected).max())

@@ -96,17 +96,18 @@ def test_dependent_terms(terms: np.ndarray, match: str) -> None:
 
 def test_cost_of_a_step(make_star_list: Callable[..., list[piff.Star]]) -> None:
     """Draw each star once per step, whatever the number of terms."""
-    stars = make_star_list(30, stamp=7)
+    stars = make_star_list(40, stamp=7)
     drawn: list[int] = []
     for order in (1, 3):
         terms = np.column_stack([np.array([s.x for s in stars]) ** k for k in range(order + 1)]) / 1e3
         equations, _, _ = _equations(stars, terms)
-        draw = equations.design.draw
 
-        def count(grid: np.ndarray, draw: Callable[[np.ndarray], np.ndarray] = draw) -> np.ndarray:
+        def draw(
+            grid: np.ndarray, block: slice, original: Callable[..., np.ndarray] = equations.design.draw
+        ) -> np.ndarray:
             drawn.append(len(grid))
-            return draw(grid)
+            return original(grid, block)
 
-        equations.design.draw = count  # type: ignore[method-assign]
+        equations.design.draw = draw  # type: ignore[method-assign]
         equations.apply(np.zeros((order + 1, _SIZE**2)))
-    assert drawn == [30, 30]
+    assert drawn == [32, 8, 32, 8]

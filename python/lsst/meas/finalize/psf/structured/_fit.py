@@ -243,8 +243,8 @@ def _improve_model(
     probe = preconditioner is None or np.count_nonzero(weight) < _SAFE_REDUNDANCY * unknowns
     if preconditioner is None:
         preconditioner = Preconditioner.from_design(part, star_weight)
-    residual = weight * part.draw(_normalised(state.params[used], design.size))
-    np.subtract(data, residual, out=residual)
+    profile = _normalised(state.params[used], design.size)
+    residual = data - weight * np.concatenate([part.draw(profile[block], block) for block in part.blocks()])
     _keep_model_chisq(state, used, residual, weight)
     equations = NormalEquations(design=part, terms=terms[used], weight=weight)
     state.q = state.q + solve_normal_equations(

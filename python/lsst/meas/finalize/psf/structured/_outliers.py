@@ -25,8 +25,7 @@ __all__ = ("reject_by_chisq",)
 
 def _thresholds(outliers: piff.ChisqOutliers, dof: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Return the chi-square limits of stars, before scaling."""
-    values, inverse = np.unique(dof, return_inverse=True)
-    return np.array([outliers._get_thresh(value) for value in values], dtype=np.float64)[inverse]
+    return np.broadcast_to(np.asarray(outliers._get_thresh(dof), dtype=np.float64), dof.shape)
 
 
 def reject_by_chisq(

@@ -89,7 +89,16 @@ class NormalEquations:
         side
             Array [K, n*n].
         """
-        return self.terms.T @ self.design.adjoint(image).reshape(len(image), -1)
+        side = np.zeros((self.terms.shape[1], self.design.size**2))
+        # One block of stars at a time.
+        for block in self.design.blocks():
+            side += self._project(image[block], block)
+        return side
+
+    def _project(self, image: npt.NDArray[np.float64], block: slice) -> npt.NDArray[np.float64]:
+        """Return a block's part of the right-hand side."""
+        grid = self.design.adjoint(image, block)
+        return self.terms[block].T @ grid.reshape(len(image), -1)
 
     def apply(self, q: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Apply the normal matrix.
@@ -105,9 +114,13 @@ class NormalEquations:
             Array [K, n*n].
         """
         size = self.design.size
-        image = self.design.draw((self.terms @ q).reshape(-1, size, size))
-        image *= self.weight
-        return self.right_hand_side(image)
+        result = np.zeros_like(q)
+        # One block of stars at a time.
+        for block in self.design.blocks():
+            image = self.design.draw((self.terms[block] @ q).reshape(-1, size, size), block)
+            image *= self.weight[block]
+            result += self._project(image, block)
+        return result
 
 
 @dataclasses.dataclass

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,14 +52,14 @@ class StarArrays:
     pixel_area: npt.NDArray[np.float64]
     """Area of an image pixel in (u, v) [N]."""
 
-    @property
+    @functools.cached_property
     def separable(self) -> bool:
         """Whether all pixel axes lie along u and v, in the same order."""
         jac = self.jacobian
         straight = not (jac[:, 0, 1].any() or jac[:, 1, 0].any())
         return straight or self.transposed
 
-    @property
+    @functools.cached_property
     def transposed(self) -> bool:
         """Whether x runs along v and y along u, for all stars."""
         jac = self.jacobian
