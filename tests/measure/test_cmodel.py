@@ -81,7 +81,7 @@ def test_prior_is_normalised(source: str) -> None:
 
     edges = (0.0, 0.05, 2.0, 2.001, 8.0)
     counts = (2001, 2000, 41, 4001)
-    eta = np.concatenate([np.linspace(*edges[k : k + 2], n) for k, n in enumerate(counts)])
+    eta = np.concatenate([np.linspace(edges[k], edges[k + 1], n) for k, n in enumerate(counts)])
     lam = np.concatenate(
         [np.linspace(-6.001, -6, 41), np.linspace(-6, 2.9999, 2000), np.linspace(3, 3.001, 41)]
     )

@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
+
+from ._exp_numba import exp_float32
 
 type Array = npt.NDArray[np.float64]
 type Array32 = npt.NDArray[np.float32]
@@ -44,45 +45,6 @@ _H0 = np.float32(math.pi**-0.25)
 _ROOT2_32 = np.float32(math.sqrt(2.0))
 _HALF_ROOT_32 = np.float32(math.sqrt(0.5))
 _MINUS_HALF = np.float32(-0.5)
-_ONE = np.float32(1.0)
-
-# Exponential in float32: reduction by ln 2 in two parts, then a polynomial
-# (S. Moshier's Cephes library).
-_LOWEST = np.float32(-87.0)
-_LOG2E = np.float32(1.44269504088896341)
-_HALF = np.float32(0.5)
-_LN2_HIGH = np.float32(0.693359375)
-_LN2_LOW = np.float32(-2.12194440e-4)
-_P0 = np.float32(1.9875691500e-4)
-_P1 = np.float32(1.3981999507e-3)
-_P2 = np.float32(8.3334519073e-3)
-_P3 = np.float32(4.1665795894e-2)
-_P4 = np.float32(1.6666665459e-1)
-_P5 = np.float32(5.0000001201e-1)
-
-
-@intrinsic
-def _power_of_two(typingctx: Any, n: Any) -> Any:
-    """Return 2^n as float32 for an int32 n between -126 and 127."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        (value,) = args
-        biased = builder.add(value, value.type(127))
-        bits = builder.shl(biased, value.type(23))
-        return builder.bitcast(bits, context.get_value_type(types.float32))
-
-    return types.float32(types.int32), codegen
-
-
-@njit(cache=True, error_model="numpy", inline="always")
-def _exp32(z: np.float32) -> np.float32:
-    """Exponential of a number <= 0, written so that loops vectorise."""
-    z = z if z > _LOWEST else _LOWEST
-    n = np.int32(z * _LOG2E - _HALF)
-    k = np.float32(n)
-    r = z - k * _LN2_HIGH - k * _LN2_LOW
-    p = ((((_P0 * r + _P1) * r + _P2) * r + _P3) * r + _P4) * r + _P5
-    return (p * (r * r) + r + _ONE) * _power_of_two(n)  # type: ignore[call-arg]
 
 
 @njit(cache=True, error_model="numpy")
@@ -93,7 +55,7 @@ def _add_order_0(x: Array32, y: Array32, t: Array32, k: Array32, out: Array32) -
     for i in range(len(out)):
         u = (x[i] * txx + y[i] * txy) + ox
         v = (x[i] * txy + y[i] * tyy) + oy
-        g = det * _exp32(_MINUS_HALF * (u * u + v * v))
+        g = det * exp_float32(_MINUS_HALF * (u * u + v * v))
         out[i] += ((g * _H0) * _H0) * k0
 
 
@@ -105,7 +67,7 @@ def _add_order_1(x: Array32, y: Array32, t: Array32, k: Array32, out: Array32) -
     for i in range(len(out)):
         u = (x[i] * txx + y[i] * txy) + ox
         v = (x[i] * txy + y[i] * tyy) + oy
-        g = det * _exp32(_MINUS_HALF * (u * u + v * v))
+        g = det * exp_float32(_MINUS_HALF * (u * u + v * v))
         hu = (_ROOT2_32 * u) * _H0
         hv = (_ROOT2_32 * v) * _H0
         g0 = g * _H0
@@ -120,7 +82,7 @@ def _add_order_2(x: Array32, y: Array32, t: Array32, k: Array32, out: Array32) -
     for i in range(len(out)):
         u = (x[i] * txx + y[i] * txy) + ox
         v = (x[i] * txy + y[i] * tyy) + oy
-        g = det * _exp32(_MINUS_HALF * (u * u + v * v))
+        g = det * exp_float32(_MINUS_HALF * (u * u + v * v))
         hu = (_ROOT2_32 * u) * _H0
         hv = (_ROOT2_32 * v) * _H0
         hu2 = u * hu - _HALF_ROOT_32 * _H0

@@ -7,7 +7,11 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""Compiled fits of CModel: import inside the function that calls."""
+"""Compiled fits of CModel: import inside the function that calls.
+
+numba's cache follows changes of this file only: after changing kernels that
+are imported here, delete the cached files in ``__pycache__``.
+"""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ __all__ = (
     "FAILED_MAX_OUTER",
     "FAILED_NAN",
     "assemble",
+    "dot",
     "grow_or_shrink",
     "half_square",
     "max_abs",
@@ -337,7 +338,8 @@ def max_abs(g: Array) -> float:
 
 # Sums over pixels may be reordered: they differ from upstream's anyway.
 @njit(cache=True, error_model="numpy", fastmath={"reassoc"})
-def _dot(a: Array, b: Array) -> float:
+def dot(a: Array, b: Array) -> float:
+    """Return the scalar product of two vectors."""
     s = 0.0
     for k in range(len(a)):
         s += a[k] * b[k]
@@ -347,7 +349,7 @@ def _dot(a: Array, b: Array) -> float:
 @njit(cache=True, error_model="numpy")
 def half_square(r: Array) -> float:
     """Return half the sum of squares."""
-    return 0.5 * _dot(r, r)
+    return 0.5 * dot(r, r)
 
 
 @njit(cache=True, error_model="numpy")
@@ -365,10 +367,10 @@ def assemble(r: Array, jac: Array, gp: Array, hp: Array, j: Array, g: Array, h: 
     """
     n = len(g)
     for a in range(n):
-        j[a] = _dot(jac[a], r)
+        j[a] = dot(jac[a], r)
         g[a] = gp[a] + j[a]
         for b in range(a + 1):
-            h[a, b] = hp[a, b] + _dot(jac[a], jac[b])
+            h[a, b] = hp[a, b] + dot(jac[a], jac[b])
             h[b, a] = h[a, b]
 
 

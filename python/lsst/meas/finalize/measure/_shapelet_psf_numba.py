@@ -9,6 +9,9 @@
 
 """Compiled loops of shapelet approximations of PSFs: import inside the
 function that calls.
+
+numba's cache follows changes of this file only: after changing kernels that
+are imported here, delete the cached files in ``__pycache__``.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import numpy.typing as npt
 from numba import njit
 
 from . import _optimizer_numba as opt
+from ._exp_numba import exp_float64
 
 type Array = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]
@@ -33,6 +37,7 @@ FAILED = 3
 
 _ROOT_PI = math.sqrt(math.pi)
 _ROOT2 = math.sqrt(2.0)
+_HALF_ROOT = math.sqrt(0.5)
 
 # Positions in the array of limits.
 RADIUS_RATIO = 0
@@ -100,8 +105,8 @@ def _profile_residuals(data: Array, exponent: Array, norm: float, p: Array, r: A
     a0, a1 = p[0] * norm / (p[2] * p[2]), p[1] * norm / (p[3] * p[3])
     s0, s1 = 1.0 / (p[2] * p[2]), 1.0 / (p[3] * p[3])
     for k in range(len(data)):
-        e[0, k] = math.exp(exponent[k] * s0)
-        e[1, k] = math.exp(exponent[k] * s1)
+        e[0, k] = exp_float64(exponent[k] * s0)
+        e[1, k] = exp_float64(exponent[k] * s1)
         r[k] = data[k] - a0 * e[0, k] - a1 * e[1, k]
 
 
@@ -177,50 +182,40 @@ def _fit_profile(data: Array, exponent: Array, norm: float, bounds: Array, contr
 
 
 @njit(cache=True, error_model="numpy")
-def _fill_basis(u: float, v: float, det: float, basis: Array) -> None:
-    """Shapelet functions up to order 2 at one point."""
-    h0 = det * math.exp(-0.5 * (u * u + v * v)) / _ROOT_PI
-    basis[0] = h0
-    basis[1] = _ROOT2 * v * h0
-    basis[2] = _ROOT2 * u * h0
-    basis[3] = (_ROOT2 * v * v - math.sqrt(0.5)) * h0
-    basis[4] = 2.0 * u * v * h0
-    basis[5] = (_ROOT2 * u * u - math.sqrt(0.5)) * h0
+def _fill_term(term: int, u: Array, v: Array, rho: float, gaussian: Array, scale: float, out: Array) -> None:
+    """Evaluate one shapelet function above order 0, in packed order."""
+    for k in range(len(out)):
+        a, b = u[k] / rho, v[k] / rho
+        if term == 1:
+            h = _ROOT2 * b
+        elif term == 2:
+            h = _ROOT2 * a
+        elif term == 3:
+            h = _ROOT2 * b * b - _HALF_ROOT
+        elif term == 4:
+            h = 2.0 * a * b
+        else:
+            h = _ROOT2 * a * a - _HALF_ROOT
+        out[k] = h * scale * gaussian[k]
 
 
 @njit(cache=True, error_model="numpy")
 def _normal_equations(
-    image: Array, moments: Array, p: Array, inverse: Array, sizes: IntArray, gram: Array, rhs: Array
+    r: Array, e: Array, u: Array, v: Array, norm: float, p: Array, sizes: IntArray, gram: Array, rhs: Array
 ) -> None:
     """Sum up normal equations of the higher orders (spec 05 §5.2.4)."""
-    height, width = image.shape
-    det = inverse[0] * inverse[1] - inverse[2] * inverse[2]
     terms = (sizes[0] - 1) + (sizes[1] - 1)
-    basis = np.empty(6)
-    row = np.empty(terms)
-    gram[:] = 0.0
-    rhs[:] = 0.0
-    for i in range(height):
-        dy = float(i - height // 2) - moments[2]
-        for k in range(width):
-            dx = float(k - width // 2) - moments[1]
-            u = inverse[0] * dx + inverse[2] * dy
-            v = inverse[2] * dx + inverse[1] * dy
-            residual = image[i, k]
-            at = 0
-            for c in range(2):
-                rho = p[2 + c]
-                _fill_basis(u / rho, v / rho, det / (rho * rho), basis)
-                residual -= p[c] * basis[0]
-                for t in range(1, sizes[c]):
-                    row[at] = basis[t]
-                    at += 1
-            for t in range(terms):
-                rhs[t] += row[t] * residual
-                for q in range(t + 1):
-                    gram[t, q] += row[t] * row[q]
+    columns = np.empty((terms, len(r)))
+    at = 0
+    for c in range(2):
+        for term in range(1, sizes[c]):
+            scale = norm / (p[2 + c] * p[2 + c])
+            _fill_term(term, u, v, p[2 + c], e[c], scale, columns[at])
+            at += 1
     for t in range(terms):
-        for q in range(t):
+        rhs[t] = opt.dot(columns[t], r)
+        for q in range(t + 1):
+            gram[t, q] = opt.dot(columns[t], columns[q])
             gram[q, t] = gram[t, q]
 
 
@@ -244,28 +239,32 @@ def _fit_one(
     qxx, qyy, qxy = moments[3], moments[4], moments[5]
     s = math.sqrt(qxx * qyy - qxy * qxy)
     t = math.sqrt(qxx + qyy + 2.0 * s)
-    inverse = np.array([(qyy + s) / (t * s), (qxx + s) / (t * s), -qxy / (t * s)])
-    exponent = np.empty(height * width)
+    txx, tyy, txy = (qyy + s) / (t * s), (qxx + s) / (t * s), -qxy / (t * s)
+    u, v, exponent = np.empty(height * width), np.empty(height * width), np.empty(height * width)
     for i in range(height):
         dy = float(i - height // 2) - moments[2]
         for k in range(width):
             dx = float(k - width // 2) - moments[1]
-            u = inverse[0] * dx + inverse[2] * dy
-            v = inverse[2] * dx + inverse[1] * dy
-            exponent[i * width + k] = -0.5 * (u * u + v * v)
+            at = i * width + k
+            u[at] = txx * dx + txy * dy
+            v[at] = txy * dx + tyy * dy
+            exponent[at] = -0.5 * (u[at] * u[at] + v[at] * v[at])
     ratio = limits[RADIUS_RATIO]
     fraction = limits[PEAK_RATIO] * ratio * ratio
     p[0] = moments[0] / ((1.0 + fraction) * 2.0 * _ROOT_PI)
     p[1] = fraction * p[0]
     p[2] = math.sqrt((1.0 + fraction) / (1.0 + fraction * ratio * ratio))
     p[3] = ratio * p[2]
-    data = image.copy().reshape(height * width)
-    state = _fit_profile(data, exponent, 1.0 / (s * _ROOT_PI), bounds, control, p)
+    data = image.reshape(height * width)
+    norm = 1.0 / (s * _ROOT_PI)
+    state = _fit_profile(data, exponent, norm, bounds, control, p)
     if state == opt.FAILED_MAX_INNER or state == opt.FAILED_MAX_OUTER:
         return TOO_MANY_ITERATIONS
     if state == opt.FAILED_NAN:
         return FAILED
-    _normal_equations(image, moments, p, inverse, sizes, gram, rhs)
+    r, e = np.empty(height * width), np.empty((2, height * width))
+    _profile_residuals(data, exponent, norm, p, r, e)
+    _normal_equations(r, e, u, v, norm, p, sizes, gram, rhs)
     return OK
 
 
