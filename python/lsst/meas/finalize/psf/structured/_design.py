@@ -117,7 +117,7 @@ class SeparableDesign(Design):
     """
 
     block_length = 32
-    max_steps = 400
+    max_steps = 1500
 
     def _factors(
         self, center: npt.NDArray[np.float64]
