@@ -292,7 +292,7 @@ class CModelPlugin(SingleFramePlugin):
         data[:, 2:6] = np.linalg.inv(to_fit).reshape(-1, 4)
         data[:, 6] = flux
         orders = np.array([{6: 0, 8: 1, 11: 2}[len(names)] for names in self.psf_columns], dtype=np.int64)
-        inputs = CModelInputs(stars.rows, data, stars.psf, orders)
+        inputs = CModelInputs(stars.rows, data, fixed, stars.psf, orders)
         least = self.config.minInitialRadius
         ellipse, small = starting_moments(
             stars.moments, stars.psf_moments, least, self.initial.moments_factor
@@ -307,9 +307,6 @@ class CModelPlugin(SingleFramePlugin):
             raise MeasurementFatalError(
                 f"Plugin {self.name}: minInitialRadius={least} is impossible by the initial stage's prior."
             )
-        for s in (self.initial, self.exp, self.dev):
-            for k in range(2):
-                batch.catalog[f"{s.name}_fixed_{k}"][stars.rows] = fixed[:, k]
         return inputs, parameters
 
     def _fit_final(

@@ -45,6 +45,8 @@ class CModelInputs(NamedTuple):
     """Indices of the stars, (n,)."""
     stars: FloatArray
     """Model centre x, y (pixels), d(pixel)/d(fit), flux unit, (n, 7)."""
+    fixed: FloatArray
+    """Model centre in the fit system (arcsec), (n, 2)."""
     psf: FloatArray
     """PSF components: xx, yy, xy, x, y and six coefficients, (n, P, 11)."""
     orders: IntArray
@@ -62,7 +64,9 @@ class CModelInputs(NamedTuple):
 
     def take(self, index: npt.NDArray) -> CModelInputs:
         """Return the inputs of some of the stars."""
-        return CModelInputs(self.rows[index], self.stars[index], self.psf[index], self.orders)
+        return CModelInputs(
+            self.rows[index], self.stars[index], self.fixed[index], self.psf[index], self.orders
+        )
 
 
 def add_ellipse_fields(schema: Schema, prefix: str, doc: str) -> None:
@@ -274,6 +278,8 @@ class CModelStage:
         catalog[f"{name}_objective"][rows] = results[:, 0]
         for k in range(3):
             catalog[f"{name}_nonlinear_{k}"][rows] = parameters[:, k]
+        for k in range(2):
+            catalog[f"{name}_fixed_{k}"][rows] = inputs.fixed[:, k]
 
     def _write_state(
         self, catalog: SourceCatalog, rows: IntArray, results: FloatArray, codes: IntArray
