@@ -177,7 +177,7 @@ class PiffPsfDeterminerConfig(BasePsfDeterminerConfig):
             "structured": "Solver using the structure of the normal equations, much faster; models it "
             "doesn't know are left to Piff.",
         },
-        default="piff",
+        default="structured",
         optional=False,
     )
 
