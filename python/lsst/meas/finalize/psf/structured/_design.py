@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Design", "GeneralDesign", "SeparableDesign", "make_design")
 
+_ROUNDING = 1e-13
+"""Rounding error of positions, in nodes."""
+
 _GRAM_SAMPLE = 24
 """Stars whose dense normal matrices are averaged in rotated frames."""
 
@@ -124,10 +127,18 @@ class SeparableDesign(Design):
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return the matrices [N, h, n] and [N, w, n] of rows and columns."""
         along_x, along_y = self._axis_positions(center)
-        rows = self.weights(along_y / self.scale, self.size)
-        columns = self.weights(along_x / self.scale, self.size)
+        rows = self._axis_weights(along_y / self.scale)
+        columns = self._axis_weights(along_x / self.scale)
         rows *= (self.stars.pixel_area / self.scale**2)[:, np.newaxis, np.newaxis]
         return rows, columns
+
+    def _axis_weights(self, position: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the weights [N, pixels, n] along one axis."""
+        count = position.shape[1]
+        nodes = position[:, :1] + np.arange(count)
+        if np.abs(position - nodes).max() < _ROUNDING:
+            return self.weights.one_node_apart(position[:, 0], count, self.size)
+        return self.weights(position, self.size)
 
     def _axis_positions(
         self, center: npt.NDArray[np.float64]

@@ -278,7 +278,10 @@ def _improve_stars(
 ) -> int:
     """Update fluxes, centres and chi-squares; return how many stars failed."""
     profile = _normalised(state.params, design.size)
-    result: Reflux = reflux(design, profile, state.flux, state.center, recenter)
+    result = Reflux.join(
+        reflux(design.take(block), profile[block], state.flux[block], state.center[block], recenter[block])
+        for block in design.blocks()
+    )
     good = ~result.singular
     if (result.unstable & ~state.flagged).any():
         raise NotCoveredError("the centre of a star depends on rounding errors")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from .._interpolant import InterpolantTaps, banded, taps_of
+from .._interpolant import InterpolantTaps, banded, taps_of, toeplitz_bands
 from ._stars import NotCoveredError
 
 if TYPE_CHECKING:
@@ -76,6 +76,31 @@ class GridWeights:
         # the conversion to integers defined.
         limit = float(size + self._taps.half_width)
         return banded(self._taps, np.clip(position, -limit, limit) + size // 2, size)
+
+    def one_node_apart(
+        self, start: npt.NDArray[np.float64], count: int, size: int
+    ) -> npt.NDArray[np.float64]:
+        """Evaluate the weights of positions that are one node apart.
+
+        They share their sub-pixel phase.
+
+        Parameters
+        ----------
+        start
+            First positions [N] as in a call; finite.
+        count
+            Number of positions each.
+        size
+            Number of nodes.
+
+        Returns
+        -------
+        weights
+            float64 array [N, count, size].
+        """
+        limit = float(size + self._taps.half_width)
+        start = np.clip(start, -limit - count, limit)
+        return toeplitz_bands(self._taps, start + size // 2, 1, count, size)
 
 
 @functools.lru_cache(maxsize=8)

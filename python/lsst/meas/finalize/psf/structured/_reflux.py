@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ._design import Design
 
 __all__ = ("Reflux", "initial_flux_center", "reflux")
@@ -50,6 +52,24 @@ class Reflux:
 
     unstable: npt.NDArray[np.bool_]
     """Stars whose flux and centre depend on rounding errors."""
+
+    @classmethod
+    def join(cls, blocks: Iterable[Reflux]) -> Reflux:
+        """Join the results of blocks of stars.
+
+        Parameters
+        ----------
+        blocks
+            Results, at least one.
+
+        Returns
+        -------
+        result
+            All stars in order.
+        """
+        results = list(blocks)
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{name: np.concatenate([getattr(r, name) for r in results]) for name in names})
 
 
 def initial_flux_center(
