@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-__all__ = ("Scene", "make_scene")
+__all__ = ("Scene", "make_grid_scene", "make_scene")
 
 from dataclasses import dataclass
 
@@ -103,3 +103,37 @@ def make_scene(simulation: VisitSimulation, detector: int) -> Scene:
         g2,
         is_star & (distance.min(axis=1, initial=np.inf) > _MIN_SEPARATION),
     )
+
+
+def make_grid_scene(
+    simulation: VisitSimulation,
+    *,
+    spacing: float = 64.0,
+    signal_to_noise: tuple[float, float] = (55.0, 950.0),
+) -> Scene:
+    """Make isolated stars on a grid, with random sub-pixel positions.
+
+    Parameters
+    ----------
+    simulation
+        The visit; the grid fills a detector.
+    spacing
+        Distance of the stars in pixels.
+    signal_to_noise
+        Limits of the signal-to-noise ratio of PSF fluxes against the sky;
+        its logarithm is uniform between them.
+
+    Returns
+    -------
+    `Scene`
+        Stars of known flux.
+    """
+    rng = np.random.default_rng([simulation.seed, simulation.visit, 3])
+    n_side = int(simulation.size / spacing)
+    y, x = (np.indices((n_side, n_side)).reshape(2, -1) + 0.5) * spacing + rng.uniform(-1, 1, (2, n_side**2))
+    n = n_side**2
+    sigma = simulation.fwhm / simulation.pixel_scale / 2.355
+    noise = np.sqrt(4 * np.pi * sigma**2 * simulation.sky)
+    flux = noise * np.exp(rng.uniform(*np.log(signal_to_noise), n))
+    nothing, everything = np.zeros(n), np.ones(n, dtype=bool)
+    return Scene(x, y, flux, np.ones(n), everything, nothing, nothing, nothing, everything)

@@ -60,7 +60,9 @@ class SimulatedDetector:
     truth: astropy.table.Table
 
 
-def simulate_detector(simulation: VisitSimulation, detector: int) -> SimulatedDetector:
+def simulate_detector(
+    simulation: VisitSimulation, detector: int, *, scene: Scene | None = None
+) -> SimulatedDetector:
     """Simulate one detector of a visit.
 
     Parameters
@@ -69,6 +71,8 @@ def simulate_detector(simulation: VisitSimulation, detector: int) -> SimulatedDe
         The visit.
     detector
         Detector number.
+    scene
+        Objects to draw; random ones if not given.
 
     Returns
     -------
@@ -76,7 +80,8 @@ def simulate_detector(simulation: VisitSimulation, detector: int) -> SimulatedDe
         Image, sources and truth.
     """
     psf = VisitPsf(simulation)
-    scene = make_scene(simulation, detector)
+    if scene is None:
+        scene = make_scene(simulation, detector)
     planes = render(simulation, detector, scene, psf)
     sigma = simulation.fwhm / simulation.pixel_scale / 2.355
     found = detect(planes.image, planes.variance, sigma, ~planes.masks["NO_DATA"])
