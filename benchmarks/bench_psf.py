@@ -202,6 +202,8 @@ def _agreement(
 
 def _growth(label: str, sizes: list[int], times: list[float]) -> None:
     """Print the slopes of log time against log size."""
+    if len(sizes) < 2:
+        return
     slopes = np.diff(np.log(times)) / np.diff(np.log(sizes))
     steps = zip(sizes, sizes[1:], slopes, strict=False)
     print(f"{label}: " + ", ".join(f"{a}->{b}: {slope:.2f}" for a, b, slope in steps))
