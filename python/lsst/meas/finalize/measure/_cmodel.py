@@ -32,6 +32,7 @@ from ._cmodel_region import (
 )
 from ._cmodel_stage import CModelInputs, CModelStage, add_ellipse_fields, psf_columns, write_ellipse
 from ._ellipses import transform_quadrupole
+from ._local_calib import photometric_calibration
 from ._plugin import (
     APCORR_ORDER,
     MeasurementFatalError,
@@ -188,14 +189,14 @@ class CModelPlugin(SingleFramePlugin):
         exposure = batch.exposure
         if exposure.sky_projection is None:
             raise MeasurementFatalError(f"Plugin {self.name} needs a WCS, but the exposure has none.")
-        scaling = exposure.photometric_scaling
-        if scaling is None:
+        x_min, y_min, x_max, y_max = batch.image_box
+        center = np.array([0.5 * (x_min + x_max)]), np.array([0.5 * (y_min + y_max)])
+        calibration = photometric_calibration(exposure, *center)
+        if calibration is None:
             raise MeasurementFatalError(
                 f"Plugin {self.name} needs a photometric calibration, but the exposure has none."
             )
-        x_min, y_min, x_max, y_max = batch.image_box
-        x, y = np.array([0.5 * (x_min + x_max)]), np.array([0.5 * (y_min + y_max)])
-        if float(np.asarray(scaling(x=x, y=y))[0]) == 0.0:
+        if calibration[0] == 0.0:
             raise MeasurementFatalError(f"Plugin {self.name}: the photometric calibration is 0.")
         batch.bits(self.config.region.badMaskPlanes, self.name)
 

@@ -11,12 +11,16 @@
 
 from __future__ import annotations
 
-__all__ = ("LocalPhotoCalibPlugin", "LocalWcsPlugin")
+__all__ = ("LocalPhotoCalibPlugin", "LocalWcsPlugin", "photometric_calibration")
 
 from collections.abc import MutableMapping
 from typing import Any, ClassVar
 
+import astropy.units as u
 import numpy as np
+import numpy.typing as npt
+
+from lsst.images import VisitImage
 
 from ..catalogs import Schema
 from ._batch import MeasureBatch
@@ -45,24 +49,44 @@ class LocalPhotoCalibPlugin(SingleFramePlugin):
         schema.add_field(f"{name}Err", "D", doc="Error on the local approximation of the PhotoCalib factor")
 
     def measure(self, batch: MeasureBatch) -> None:
-        scaling = batch.exposure.photometric_scaling
         batch.fail(~batch.centroid_ok, self.name)
-        if scaling is None:
-            batch.fail(np.arange(len(batch)), self.name)
-            return
         rows = np.flatnonzero(batch.centroid_ok)
-        values = np.asarray(scaling(x=batch.x[rows], y=batch.y[rows]), dtype=np.float64)
-        batch.catalog[self.name][rows] = values * _nanojansky_per(scaling, batch.exposure)
+        values = photometric_calibration(batch.exposure, batch.x[rows], batch.y[rows])
+        if values is None:
+            batch.fail(np.arange(len(batch)), self.name)
+        else:
+            batch.catalog[self.name][rows] = values
 
 
-def _nanojansky_per(scaling: Any, exposure: Any) -> float:
-    """Return the factor from the scaling's unit to nJy per image unit."""
-    import astropy.units as u
+def photometric_calibration(
+    exposure: VisitImage, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64] | None:
+    """Return the calibration of pixel values at some positions.
 
-    unit = u.nJy / exposure.image.unit
-    if scaling.unit is None or not scaling.unit.is_equivalent(unit):
-        return 1.0
-    return float(scaling.unit.to(unit))
+    Parameters
+    ----------
+    exposure : `lsst.images.VisitImage`
+        Image; one in units of flux density is calibrated already, whatever
+        its ``photometric_scaling`` says about the way there.
+    x, y : `numpy.ndarray`
+        Positions in pixels, shape (N,).
+
+    Returns
+    -------
+    calibration : `numpy.ndarray` or `None`
+        Factors to nJy, shape (N,); `None` if there is no calibration.
+    """
+    unit = exposure.image.unit
+    if unit is not None and unit.is_equivalent(u.nJy):
+        return np.full(len(x), float(unit.to(u.nJy)))
+    scaling: Any = exposure.photometric_scaling
+    if scaling is None:
+        return None
+    values = np.asarray(scaling(x=x, y=y), dtype=np.float64)
+    given = getattr(scaling, "unit", None)
+    if unit is None or given is None or not given.is_equivalent(u.nJy / unit):
+        return values
+    return values * float(given.to(u.nJy / unit))
 
 
 @register("base_LocalWcs")

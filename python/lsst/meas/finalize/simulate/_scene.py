@@ -134,6 +134,7 @@ def make_grid_scene(
     n = n_side**2
     sigma = simulation.fwhm / simulation.pixel_scale / 2.355
     noise = np.sqrt(4 * np.pi * sigma**2 * simulation.sky)
-    flux = noise * np.exp(rng.uniform(*np.log(signal_to_noise), n))
+    low, high = np.log(signal_to_noise)
+    flux = noise * np.exp(rng.uniform(low, high, n))
     nothing, everything = np.zeros(n), np.ones(n, dtype=bool)
     return Scene(x, y, flux, np.ones(n), everything, nothing, nothing, nothing, everything)
