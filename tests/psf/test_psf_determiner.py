@@ -375,3 +375,24 @@ def test_piff_logging(
     task = _task(piffLoggingLevel=level, spatialOrder=0, fitter="piff")
     task.determine_psf(exposure, candidates)
     assert {r.levelname for r in caplog.records if r.name.endswith("Piff.piff")} == levels
+
+
+def test_compiled_solver_is_not_left_singular_systems(
+    make_field: MakeField, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hand over with a solver that can't end the process."""
+    import lsst.meas.finalize.psf.structured as structured
+
+    solvers: list[str] = []
+    process = piff.PSF.process
+
+    def record(config: dict[str, Any], *args: Any, **kwargs: Any) -> piff.PSF:
+        solvers.append(config["interp"]["solver"])
+        return process(config, *args, **kwargs)
+
+    monkeypatch.setattr(structured, "fit_structured", lambda *args, **kwargs: None)
+    monkeypatch.setattr(piff.PSF, "process", record)
+    exposure, candidates = make_field()
+    result = _task(piffBasisPolynomialSolver="cpp").determine_psf(exposure, candidates)
+    assert solvers == ["scipy"]
+    _check_truth(result)

@@ -62,6 +62,18 @@ def fit_piff(
     return psf
 
 
+def _without_cpp_solver(piff_config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration with another solver of the same equations.
+
+    Piff's compiled solver ends the process (SIGFPE) on just those systems that
+    are left to Piff for being singular.
+    """
+    interp = piff_config.get("interp", {})
+    if interp.get("solver") != "cpp":
+        return piff_config
+    return {**piff_config, "interp": {**interp, "solver": "scipy"}}
+
+
 def fit(
     fitter: str,
     stars: Sequence[piff.Star],
@@ -97,6 +109,7 @@ def fit(
         psf = fit_structured(stars, piff_config, {0: wcs}, pointing, logger=cast(logging.Logger, logger))
         if psf is not None:
             return psf
+        piff_config = _without_cpp_solver(piff_config)
     elif fitter != "piff":
         raise ValueError(f"Unknown PSF fitter {fitter!r}.")
     return fit_piff(stars, piff_config, wcs, pointing, logger)
