@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import astropy.table
 import numpy as np
 import pytest
 
@@ -96,3 +97,19 @@ def test_aliases_become_columns(schema: Schema) -> None:
     np.testing.assert_array_equal(table["slot_Centroid_x"], [1.0, 2.0])
     assert table["psf_color_type"].dtype == np.dtype("U10")
     assert table["coord_ra"].unit.to_string() == "rad"
+
+
+def test_table_knows_its_dtype(schema: Schema) -> None:
+    """Follow every change of the columns in the remembered dtype."""
+    table = to_output_table(SourceCatalog(OutputSchema(schema, selection_fields=None).schema, 3))
+    plain = astropy.table.Table
+    assert table.dtype == plain(table).dtype
+    table.rename_column("visit", "other")
+    assert table.dtype == plain(table).dtype
+    assert "other" in table.dtype.names
+    table["detector"] = table["detector"].astype("f4")
+    assert table.dtype["detector"] == np.float32
+    table.remove_column("other")
+    table["new"] = np.arange(3)
+    assert table.dtype == plain(table).dtype
+    assert table[:2].dtype == astropy.table.vstack([table, table]).dtype == table.dtype
