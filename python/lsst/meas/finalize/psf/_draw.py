@@ -238,31 +238,33 @@ class GridDrawer:
     ) -> FloatArray:
         n = len(basis)
         images = np.empty((n, size, size))
-        # Both axes in one go, and the weights of all stars: fewer calls.
-        bands = self._axis_bands(
-            np.concatenate([offset_x, offset_y]), np.concatenate([scale_x, scale_y]), size
-        )
+        bands_x = self._axis_bands(offset_x, scale_x, size)
+        bands_y = self._axis_bands(offset_y, scale_y, size)
+        # Work space that stays in the cache; new memory would cost more than
+        # the arithmetic.
+        n_work = min(n, _CHUNK_SEPARABLE)
+        grids = np.empty((n_work, self._size**2))
+        rows = np.empty((n_work, size, self._size))
+        weights = np.empty((2, n_work, size, self._size))
         for part in _chunks(n, _CHUNK_SEPARABLE):
-            stars = np.arange(n)[part]
-            grids = (basis[part] @ self._q.T).reshape(-1, self._size, self._size)
-            weights = bands(np.concatenate([stars, stars + n]))
-            weight_x, weight_y = weights[: len(stars)], weights[len(stars) :]
-            np.matmul(np.matmul(weight_y, grids), weight_x.transpose(0, 2, 1), out=images[part])
+            k = len(basis[part])
+            np.matmul(basis[part], self._q.T, out=grids[:k])
+            weights[0, :k], weights[1, :k] = bands_x(part), bands_y(part)
+            np.matmul(weights[1, :k], grids[:k].reshape(k, self._size, self._size), out=rows[:k])
+            np.matmul(rows[:k], weights[0, :k].transpose(0, 2, 1), out=images[part])
         return images
 
-    def _axis_bands(
-        self, offset: FloatArray, scale: FloatArray, size: int
-    ) -> Callable[[npt.NDArray[np.int64]], FloatArray]:
-        """Return what makes the interpolation matrices of some rows."""
+    def _axis_bands(self, offset: FloatArray, scale: FloatArray, size: int) -> Callable[[slice], FloatArray]:
+        """Return what makes the interpolation matrices of some stars."""
         step = round(scale[0]) if math.isfinite(scale[0]) else 0
         # GalSim too takes positions this close to an integer as integers.
         if step >= 1 and np.all(np.abs(scale - step) * size < 1e-13):
             start = offset * step + self._origin
             first = np.floor(start).astype(np.int64)
-            weights = self._taps(start - first)
-            return lambda rows: place_bands(weights[rows], first[rows], step, size, self._size)
+            # A view of little memory, so those of all stars at once.
+            return place_bands(self._taps(start - first), first, step, size, self._size).__getitem__
         positions = (offset * scale + self._origin)[:, np.newaxis] + scale[:, np.newaxis] * np.arange(size)
-        return lambda rows: banded(self._taps, positions[rows], self._size)
+        return lambda part: banded(self._taps, positions[part], self._size)
 
     def _draw_general(
         self,

@@ -167,7 +167,7 @@ def toeplitz_bands(
         Matrices, float64, shape (N, n_out, n_grid).
     """
     first = np.floor(start).astype(np.int64)
-    return place_bands(taps(start - first), first, step, n_out, n_grid)
+    return np.ascontiguousarray(place_bands(taps(start - first), first, step, n_out, n_grid))
 
 
 def place_bands(
@@ -187,7 +187,8 @@ def place_bands(
     Returns
     -------
     `numpy.ndarray`
-        Matrices, float64, shape (N, n_out, n_grid).
+        Matrices, float64, shape (N, n_out, n_grid); a read-only view whose
+        elements share memory.
     """
     n_taps = weights.shape[1]
     half_width = n_taps // 2
@@ -203,10 +204,9 @@ def place_bands(
         rows = shifts == shift
         padded[rows, anchor + shift : anchor + shift + n_taps] = weights[rows]
     stride, item = padded.strides
-    view = np.lib.stride_tricks.as_strided(
+    return np.lib.stride_tricks.as_strided(
         padded[:, anchor + base :],
         shape=(len(first), n_out, n_grid),
         strides=(stride, -step * item, item),
         writeable=False,
     )
-    return np.ascontiguousarray(view)
