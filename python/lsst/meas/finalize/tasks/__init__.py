@@ -11,6 +11,9 @@
 policy.
 """
 
+# Importing it teaches lsst.images to read what Piff 1.7 writes, which images
+# given to the tasks may hold.
+from .. import butler as _butler
 from ._characterize import *
 from ._config import *
 from ._connections import *
