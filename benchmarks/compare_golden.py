@@ -23,6 +23,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,8 +134,10 @@ def convert_config(path: Path) -> tuple[str, list[str]]:
 
 
 def run(*command: str) -> None:
-    """Run a command, showing its output only if it fails."""
-    env = {"OMP_NUM_THREADS": "1"} | dict(os.environ)
+    """Run a command of this environment, showing its output only if it fails."""
+    # The environment need not be activated: its commands are beside Python.
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
+    env = {"OMP_NUM_THREADS": "1"} | dict(os.environ) | {"PATH": path}
     result = subprocess.run(command, capture_output=True, text=True, env=env)
     if result.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{result.stdout}\n{result.stderr}")
