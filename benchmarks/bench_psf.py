@@ -34,6 +34,8 @@ _SCALE = 0.2
 _SIZE = 25
 _DETECTOR = 4000.0
 _PIFF_SOLVERS = ("cpp", "scipy")
+# Exit status of a fit that the structured solver hands to Piff.
+_LEFT_TO_PIFF = 3
 
 
 def simulate_stars(count: int, *, seed: int = 1, stamp: int = _SIZE) -> list[Any]:
@@ -156,7 +158,7 @@ def _run_child(fitter: str, count: int, order: int, output: str) -> None:
     if fitter == "structured":
         psf = fit_structured(stars, psf_config(order), wcs, None)
         if psf is None:
-            raise RuntimeError("the structured fit doesn't cover this configuration")
+            sys.exit(_LEFT_TO_PIFF)
     else:
         psf = piff.PSF.process(psf_config(order, fitter))
         psf.set_context(wcs)
@@ -174,17 +176,23 @@ def _run_child(fitter: str, count: int, order: int, output: str) -> None:
     np.savez(output, images=images, result=json.dumps(result))
 
 
-def _measure(fitter: str, count: int, order: int, timeout: float) -> tuple[dict[str, Any], np.ndarray] | None:
-    """Run a fit in a process of its own; None if it takes too long."""
+def _measure(
+    fitter: str, count: int, order: int, timeout: float | None
+) -> tuple[dict[str, Any], np.ndarray] | None:
+    """Run a fit in a process of its own; None if it takes too long or is left to Piff."""
     threads = ("OMP", "OPENBLAS", "MKL", "NUMEXPR")
     environment = os.environ | {f"{name}_NUM_THREADS": "1" for name in threads}
     with tempfile.TemporaryDirectory() as directory:
         output = str(Path(directory) / "result.npz")
         command = [sys.executable, __file__, "--child", fitter, str(count), str(order), output]
         try:
-            subprocess.run(command, env=environment, check=True, timeout=timeout)
+            status = subprocess.run(command, env=environment, timeout=timeout).returncode
         except subprocess.TimeoutExpired:
             return None
+        if status == _LEFT_TO_PIFF:
+            return None
+        if status:
+            sys.exit(f"The {fitter} fit of {count} stars at order {order} failed (see above).")
         with np.load(output) as data:
             return json.loads(str(data["result"])), data["images"]
 
@@ -200,16 +208,18 @@ def _agreement(
     return f"{image:9.1e} {chisq:9.1e}  {stars}"
 
 
-def _growth(label: str, sizes: list[int], times: list[float]) -> None:
+def _growth(label: str, sizes: list[int], seconds: list[float | None]) -> None:
     """Print the slopes of log time against log size."""
-    if len(sizes) < 2:
+    known = [(size, time) for size, time in zip(sizes, seconds, strict=True) if time is not None]
+    if len(known) < 2:
         return
+    sizes, times = zip(*known, strict=True)
     slopes = np.diff(np.log(times)) / np.diff(np.log(sizes))
     steps = zip(sizes, sizes[1:], slopes, strict=False)
     print(f"{label}: " + ", ".join(f"{a}->{b}: {slope:.2f}" for a, b, slope in steps))
 
 
-def _compare(count: int, order: int, solvers: list[str], budget: float) -> tuple[float, float]:
+def _compare(count: int, order: int, solvers: list[str], budget: float) -> tuple[float | None, float]:
     """Print one block of the table.
 
     Parameters
@@ -226,15 +236,16 @@ def _compare(count: int, order: int, solvers: list[str], budget: float) -> tuple
     Returns
     -------
     seconds
-        CPU time of the structured fit.
+        CPU time of the structured fit; None if it is left to Piff.
     budget
         Seconds left for Piff now.
     """
-    structured = _measure("structured", count, order, 3600.0)
-    if structured is None:
-        raise RuntimeError(f"the structured fit of {count} stars at order {order} takes an hour")
-    ours = structured[0]
+    structured = _measure("structured", count, order, None)
     row = f"{count:5d} {order:5d}"
+    if structured is None:
+        print(f"{row} structured left to Piff", flush=True)
+        return None, budget
+    ours = structured[0]
     print(f"{row} {'structured':10s} {ours['cpu']:9.2f}         {ours['memory']:9.0f}", flush=True)
     for solver in solvers:
         start = time.perf_counter()
@@ -268,7 +279,7 @@ def main() -> None:
         _run_child(fitter, int(count), int(order), output)
         return
     budget = arguments.budget
-    seconds: dict[tuple[int, int], float] = {}
+    seconds: dict[tuple[int, int], float | None] = {}
     print(f"Times are CPU seconds of one thread; budget of Piff: {budget:.0f} s of wall time.")
     print("stars order fitter       seconds   ratio memory/MB  ratio image/peak   chisq")
     for order in arguments.orders:
