@@ -179,7 +179,10 @@ def _run_child(fitter: str, count: int, order: int, output: str) -> None:
 def _measure(
     fitter: str, count: int, order: int, timeout: float | None
 ) -> tuple[dict[str, Any], np.ndarray] | None:
-    """Run a fit in a process of its own; None if it takes too long or is left to Piff."""
+    """Run a fit in a process of its own.
+
+    None if it takes too long or is left to Piff.
+    """
     threads = ("OMP", "OPENBLAS", "MKL", "NUMEXPR")
     environment = os.environ | {f"{name}_NUM_THREADS": "1" for name in threads}
     with tempfile.TemporaryDirectory() as directory:

@@ -134,7 +134,7 @@ def convert_config(path: Path) -> tuple[str, list[str]]:
 
 
 def run(*command: str) -> None:
-    """Run a command of this environment, showing its output only if it fails."""
+    """Run a command of this environment; show its output if it fails."""
     # The environment need not be activated: its commands are beside Python.
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
     env = {"OMP_NUM_THREADS": "1"} | dict(os.environ) | {"PATH": path}
