@@ -12,13 +12,15 @@
 from __future__ import annotations
 
 __all__ = (
-    "SHIFT_DOC",
+    "Circles",
     "CircularApertureFluxConfig",
     "CircularApertureFluxPlugin",
+    "CircularApertures",
     "PeakLikelihoodFluxConfig",
     "PeakLikelihoodFluxPlugin",
     "ScaledApertureFluxConfig",
     "ScaledApertureFluxPlugin",
+    "add_aperture_fields",
     "kernel_order",
     "store_aperture",
 )
@@ -30,13 +32,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lsst.pex.config import Field, ListField
+from lsst.pex.config import Config, Field, ListField
 
 from ..catalogs import Schema
 from ._batch import MeasureBatch
 from ._boxes import inside_bounds
 from ._lanczos import lanczos_weights
-from ._naive import aperture_flux
+from ._naive import naive_flux
 from ._plugin import (
     FLUX_ORDER,
     SingleFramePlugin,
@@ -45,11 +47,11 @@ from ._plugin import (
     alias_centroid_flag,
     register,
 )
-from ._sinc import ApertureFlux, sinc_flux
+from ._sinc import ApertureFlux, Axes, sinc_flux, sinc_fluxes, single_windows
 
 type IntArray = npt.NDArray[np.int64]
 
-SHIFT_DOC = "Warping kernel used to shift Sinc photometry coefficients to different center positions"
+_SHIFT_DOC = "Warping kernel used to shift Sinc photometry coefficients to different center positions"
 _FWHM = 2.0 * float(np.sqrt(2.0 * np.log(2.0)))
 
 
@@ -78,8 +80,8 @@ def kernel_order(name: str) -> int:
     return int(match[1])
 
 
-class CircularApertureFluxConfig(SingleFramePluginConfig):
-    """Options of the circular apertures."""
+class CircularApertures(Config):
+    """Options of circular apertures, wherever they are measured."""
 
     radii = ListField[float](
         doc="Radius (in pixels) of apertures.",
@@ -91,7 +93,89 @@ class CircularApertureFluxConfig(SingleFramePluginConfig):
         "naive algorithm.  For elliptical apertures, this is the minor axis radius.",
         default=10.0,
     )
-    shiftKernel = Field[str](doc=SHIFT_DOC, default="lanczos5")
+    shiftKernel = Field[str](doc=_SHIFT_DOC, default="lanczos5")
+
+
+class CircularApertureFluxConfig(CircularApertures, SingleFramePluginConfig):
+    """Options of ``base_CircularApertureFlux``."""
+
+
+class Circles:
+    """Circular apertures as configured, and their fields.
+
+    Parameters
+    ----------
+    config : `CircularApertures`
+        Options.
+
+    Attributes
+    ----------
+    radii : `list` [`float`]
+        Radii in pixels.
+    small : `list` [`bool`]
+        Which of them are measured with sinc coefficients.
+    order : `int`
+        Order of the Lanczos kernel that shifts these.
+    """
+
+    def __init__(self, config: Any) -> None:
+        self.order = kernel_order(config.shiftKernel)
+        self.radii = [float(radius) for radius in config.radii]
+        self.small = [radius <= config.maxSincRadius for radius in self.radii]
+
+    def add_fields(self, schema: Schema, name: str) -> list[str]:
+        """Add the fields of all circles.
+
+        Parameters
+        ----------
+        schema : `Schema`
+            Schema to extend.
+        name : `str`
+            Start of the fields' names.
+
+        Returns
+        -------
+        prefixes : `list` [`str`]
+            Start of each circle's fields.
+        """
+        prefixes = [f"{name}_{radius:.1f}".replace(".", "_") for radius in self.radii]
+        for radius, small, prefix in zip(self.radii, self.small, prefixes, strict=True):
+            add_aperture_fields(schema, prefix, f"instFlux within {radius:f}-pixel aperture", small)
+        return prefixes
+
+    def axes(self, count: int) -> list[Axes]:
+        """Return semi-axes and angles of each circle, for ``count`` stars."""
+        # Upstream's cache of coefficients is keyed on float32 radii.
+        radii = [
+            float(np.float32(radius)) if small else radius
+            for radius, small in zip(self.radii, self.small, strict=True)
+        ]
+        zeros = np.zeros(count)
+        return [(circle, circle, zeros) for circle in (np.full(count, radius) for radius in radii)]
+
+
+def add_aperture_fields(schema: Schema, prefix: str, doc: str, sinc: bool) -> None:
+    """Add flux and flags of an aperture to a schema.
+
+    Parameters
+    ----------
+    schema : `Schema`
+        Schema to extend.
+    prefix : `str`
+        Start of the fields' names.
+    doc : `str`
+        Description of the flux.
+    sinc : `bool`
+        Add the flag of truncated sinc coefficients?
+    """
+    add_flux_fields(schema, prefix, doc)
+    schema.add_flag(f"{prefix}_flag", "General Failure Flag")
+    schema.add_flag(f"{prefix}_flag_apertureTruncated", "aperture did not fit within measurement image")
+    if sinc:
+        schema.add_flag(
+            f"{prefix}_flag_sincCoeffsTruncated",
+            "full sinc coefficient image did not fit within measurement image",
+        )
 
 
 @register("base_CircularApertureFlux")
@@ -109,40 +193,31 @@ class CircularApertureFluxPlugin(SingleFramePlugin):
         metadata: MutableMapping[str, Any],
     ) -> None:
         super().__init__(config, name, schema, metadata)
-        self.order = kernel_order(self.config.shiftKernel)
-        self.prefixes = [f"{name}_{radius:.1f}".replace(".", "_") for radius in self.config.radii]
-        for radius, prefix in zip(self.config.radii, self.prefixes, strict=True):
-            add_flux_fields(schema, prefix, f"instFlux within {radius:f}-pixel aperture")
-            schema.add_flag(f"{prefix}_flag", "General Failure Flag")
-            schema.add_flag(
-                f"{prefix}_flag_apertureTruncated", "aperture did not fit within measurement image"
-            )
-            if radius <= self.config.maxSincRadius:
-                schema.add_flag(
-                    f"{prefix}_flag_sincCoeffsTruncated",
-                    "full sinc coefficient image did not fit within measurement image",
-                )
-        metadata[f"{name.upper()}_RADII"] = [float(radius) for radius in self.config.radii]
+        self.circles = Circles(self.config)
+        self.prefixes = self.circles.add_fields(schema, name)
+        metadata[f"{name.upper()}_RADII"] = list(self.circles.radii)
         alias_centroid_flag(schema, name)
 
     def measure(self, batch: MeasureBatch) -> None:
-        for radius, prefix in zip(self.config.radii, self.prefixes, strict=True):
+        axes, small = self.circles.axes(len(batch)), self.circles.small
+        wanted = np.array(small)[:, None] & batch.centroid_ok
+        bounds = np.array(batch.image_box, dtype=np.int64)
+        results = sinc_fluxes(
+            single_windows(batch.cutout),
+            batch.x,
+            batch.y,
+            axes,
+            [self.circles.order] * len(axes),
+            wanted,
+            regions=np.broadcast_to(bounds, (len(batch), 1, 4)),
+        )
+        for k, prefix in enumerate(self.prefixes):
             rows = batch.start(prefix)
-            # Upstream's cache of coefficients is keyed on float32 radii.
-            small = radius <= self.config.maxSincRadius
-            circle = np.full(len(batch), float(np.float32(radius)) if small else radius)
-            result = aperture_flux(
-                batch.cutout,
-                batch.x,
-                batch.y,
-                circle,
-                circle,
-                np.zeros(len(batch)),
-                bounds=batch.image_box,
-                max_sinc_radius=np.inf if small else 0.0,
-                rows=rows,
-                order=self.order,
-            )
+            result = results[k][0]
+            if not small[k]:
+                result = naive_flux(
+                    batch.cutout, batch.x, batch.y, *axes[k], bounds=batch.image_box, rows=rows
+                )
             store_aperture(batch, prefix, rows, result)
 
     def fail(self, batch: MeasureBatch, rows: Any) -> None:
@@ -177,7 +252,7 @@ class ScaledApertureFluxConfig(SingleFramePluginConfig):
     """Options of the PSF-scaled aperture."""
 
     scale = Field[float](doc="Scaling factor of PSF FWHM for aperture radius.", default=3.14)
-    shiftKernel = Field[str](doc=SHIFT_DOC, default="lanczos5")
+    shiftKernel = Field[str](doc=_SHIFT_DOC, default="lanczos5")
 
 
 @register("base_ScaledApertureFlux")
@@ -196,13 +271,8 @@ class ScaledApertureFluxPlugin(SingleFramePlugin):
     ) -> None:
         super().__init__(config, name, schema, metadata)
         self.order = kernel_order(self.config.shiftKernel)
-        add_flux_fields(schema, name, "flux in an aperture whose radius is a multiple of the PSF's FWHM")
-        schema.add_flag(f"{name}_flag", "General Failure Flag")
-        schema.add_flag(f"{name}_flag_apertureTruncated", "aperture did not fit within measurement image")
-        schema.add_flag(
-            f"{name}_flag_sincCoeffsTruncated",
-            "full sinc coefficient image did not fit within measurement image",
-        )
+        doc = "flux in an aperture whose radius is a multiple of the PSF's FWHM"
+        add_aperture_fields(schema, name, doc, True)
         alias_centroid_flag(schema, name)
 
     def measure(self, batch: MeasureBatch) -> None:

@@ -11,8 +11,9 @@
 
 from __future__ import annotations
 
-__all__ = ("Blurring", "blurred_sinc_flux")
+__all__ = ("Blurring", "blurred_sinc_fluxes")
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,23 +21,12 @@ import numpy.typing as npt
 
 from ..catalogs import StampSet
 from ._batch import MeasureBatch
-from ._boxes import CutOut, ellipse_boxes, inside_bounds
-from ._lanczos import lanczos_weights, split_shift
-from ._sinc import (
-    _MAX_HALF_SIZE,
-    ApertureFlux,
-    _coefficient_sets,
-    quadrupole_diagonal,
-    sinc_half_size,
-)
+from ._boxes import CutOut
+from ._sinc import ApertureFlux, Axes, sinc_fluxes
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]
 type BoolArray = npt.NDArray[np.bool_]
-type Axes = tuple[FloatArray, FloatArray, FloatArray]
-
-_MAX_CHUNK_PIXELS = 1_000_000
-"""Pixels of one seeing that are blurred at a time."""
 
 
 @dataclass(frozen=True)
@@ -154,24 +144,14 @@ class Blurring:
         return cut
 
 
-def _window_sizes(a: FloatArray, wanted: BoolArray) -> IntArray:
-    """Return the half size of each wanted aperture's coefficients, else 0."""
-    halves = np.zeros(len(a), dtype=np.int64)
-    # Sizes are powers of two of a logarithm: exact only as Python has it.
-    halves[wanted] = [sinc_half_size(v) for v in a[wanted]]
-    return halves
-
-
-def blurred_sinc_flux(
+def blurred_sinc_fluxes(
     batch: MeasureBatch,
     blurring: Blurring,
-    x: FloatArray,
-    y: FloatArray,
-    apertures: list[Axes],
-    orders: list[int],
+    apertures: Sequence[Axes],
+    orders: Sequence[int],
     wanted: BoolArray,
 ) -> list[list[ApertureFlux]]:
-    """Measure sinc apertures on blurred stars.
+    """Measure sinc apertures on blurred stars, which share the windows.
 
     Parameters
     ----------
@@ -179,99 +159,19 @@ def blurred_sinc_flux(
         The N stars.
     blurring : `Blurring`
         Their P kernels.
-    x, y : `numpy.ndarray` of float64, (N,)
-        Centres in PARENT pixels.
-    apertures : `list` [`tuple`]
-        Semi-axes a, b in pixels and position angles theta in radians of each
-        of K apertures, arrays of shape (N,).
-    orders : `list` [`int`]
-        Order of the Lanczos kernel that shifts each aperture's coefficients.
-    wanted : `numpy.ndarray` of bool, (K, N)
-        What to measure: 0 < b <= a and finite centres there.
+    apertures, orders, wanted
+        As for `sinc_fluxes`.
 
     Returns
     -------
     results : `list` [`list` [`ApertureFlux`]]
         Of each aperture and kernel.
-
-    Notes
-    -----
-    As `sinc_flux` on each blurred region; but coefficients are made and
-    shifted once, and all apertures share the blurred windows.
     """
-    count, planes = blurring.half.shape
-    results = [[ApertureFlux.unmeasured(count) for _ in range(planes)] for _ in apertures]
-    halves = np.zeros((len(apertures), count), dtype=np.int64)
-    for k, (a, b, theta) in enumerate(apertures):
-        rows = np.flatnonzero(wanted[k])
-        boxes = ellipse_boxes(x[rows], y[rows], *quadrupole_diagonal(a[rows], b[rows], theta[rows]))
-        fits = inside_bounds(boxes[:, None, :], blurring.regions[rows])
-        fits &= (2.0 * a[rows] <= _MAX_HALF_SIZE)[:, None]
-        for p in range(planes):
-            results[k][p].aperture_truncated[rows] = ~fits[:, p]
-            results[k][p].coefficients_truncated[rows] = ~fits[:, p]
-        measurable = np.zeros(count, dtype=np.bool_)
-        measurable[rows] = fits.any(axis=1)
-        halves[k] = _window_sizes(a, measurable)
-    window = halves.max(axis=0, initial=0)
-    for half in np.unique(window[window > 0]):
-        rows = np.flatnonzero(window == half)
-        margin = max(int(blurring.half[rows].max()), 0)
-        portion = max(1, _MAX_CHUNK_PIXELS // int(2 * (half + margin) - 1) ** 2)
-        for start in range(0, len(rows), portion):
-            part = rows[start : start + portion]
-            _measure_part(batch, blurring, x, y, apertures, orders, halves, part, int(half), results)
-    return results
 
+    def windows(x0: IntArray, y0: IntArray, size: int, rows: IntArray) -> tuple[np.ndarray, np.ndarray]:
+        return blurring.windows(batch, x0, y0, size, size, rows)[:2]
 
-def _measure_part(
-    batch: MeasureBatch,
-    blurring: Blurring,
-    x: FloatArray,
-    y: FloatArray,
-    apertures: list[Axes],
-    orders: list[int],
-    halves: IntArray,
-    rows: IntArray,
-    half: int,
-    results: list[list[ApertureFlux]],
-) -> None:
-    """Measure stars whose largest coefficients share one size."""
-    from ._convolve_numba import blurred_sums
-
-    # Upstream hands the centre over as float32, in PARENT coordinates.
-    (dx, fx), (dy, fy) = split_shift(x[rows].astype(np.float32), y[rows].astype(np.float32))
-    size = 2 * half - 1
-    images, variances, _ = blurring.windows(batch, dx - half + 1, dy - half + 1, size, size, rows)
-    for k, (a, b, theta) in enumerate(apertures):
-        own = halves[k, rows]
-        for small in np.unique(own[own > 0]):
-            members = np.flatnonzero(own == small)
-            stars = rows[members]
-            coefficients, which = _coefficient_sets(a[stars], b[stars], theta[stars], int(small))
-            x_taps, x_centres = lanczos_weights(fx[members], orders[k])
-            y_taps, y_centres = lanczos_weights(fy[members], orders[k])
-            flux = np.empty((len(members), images.shape[1]))
-            flux_var = np.empty_like(flux)
-            blurred_sums(
-                images,
-                variances,
-                members,
-                np.ascontiguousarray(coefficients, dtype=np.float32),
-                which,
-                x_taps,
-                y_taps,
-                x_centres,
-                y_centres,
-                flux,
-                flux_var,
-            )
-            reach = int(small) - 1
-            edges = np.stack([dx - reach, dy - reach, dx + reach, dy + reach], axis=-1)[members]
-            for p, result in enumerate(results[k]):
-                good = ~result.aperture_truncated[stars]
-                cut = ~inside_bounds(edges, blurring.regions[stars, p])
-                result.coefficients_truncated[stars[good]] = cut[good]
-                result.flux[stars[good]] = flux[good, p]
-                with np.errstate(invalid="ignore"):
-                    result.flux_err[stars[good]] = np.sqrt(flux_var[good, p])
+    margin = max(int(blurring.half.max(initial=0)), 0)
+    return sinc_fluxes(
+        windows, batch.x, batch.y, apertures, orders, wanted, regions=blurring.regions, margin=margin
+    )

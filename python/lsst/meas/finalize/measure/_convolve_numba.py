@@ -7,17 +7,15 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""Compiled loops of blurred photometry: import where they are called."""
+"""Compiled blurring of stars: import where it is called."""
 
 from __future__ import annotations
 
-__all__ = ("blur_windows", "blurred_sums")
+__all__ = ("blur_windows",)
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
-
-from ._sinc_numba import _shift
 
 
 @njit(cache=True, error_model="numpy")
@@ -102,42 +100,3 @@ def blur_windows(
             w = weights[s, p]
             _blur(images[s], w, inner, margin, h, False, scratch, out_images[s, p])
             _blur(variances[s], w, inner, margin, h, True, scratch, out_variances[s, p])
-
-
-@njit(cache=True, error_model="numpy")
-def blurred_sums(
-    images: npt.NDArray,
-    variances: npt.NDArray,
-    members: npt.NDArray,
-    coefficients: npt.NDArray,
-    which: npt.NDArray,
-    x_taps: npt.NDArray,
-    y_taps: npt.NDArray,
-    x_centres: npt.NDArray,
-    y_centres: npt.NDArray,
-    flux: npt.NDArray,
-    flux_var: npt.NDArray,
-) -> None:
-    """Sum sinc apertures over the blurred images of some stars.
-
-    ``images`` (N, P, h, h), ``members`` (m,) which of the N; all that
-    follows is per member: ``which`` (m,) of the coefficients (M, n, n), the
-    shift, and the results (m, P).
-    """
-    n = coefficients.shape[1]
-    offset = (images.shape[2] - n) // 2
-    scratch = np.empty((n, n), dtype=np.float32)
-    shifted = np.empty((n, n), dtype=np.float32)
-    for m in range(len(members)):
-        s = members[m]
-        _shift(coefficients[which[m]], x_taps[m], y_taps[m], x_centres[m], y_centres[m], scratch, shifted)
-        for p in range(images.shape[1]):
-            total = 0.0
-            total_var = 0.0
-            for j in range(n):
-                for i in range(n):
-                    c = np.float64(shifted[j, i])
-                    total += images[s, p, j + offset, i + offset] * c
-                    total_var += variances[s, p, j + offset, i + offset] * c * c
-            flux[m, p] = total
-            flux_var[m, p] = total_var

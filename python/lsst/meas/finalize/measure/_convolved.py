@@ -19,13 +19,13 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from lsst.pex.config import Config, ConfigField, Field, ListField
+from lsst.pex.config import ConfigField, Field, ListField
 
 from ..apcorr._registry import add_ap_corr_name
 from ..catalogs import Schema
-from ._aperture import SHIFT_DOC, kernel_order, store_aperture
+from ._aperture import Circles, CircularApertures, store_aperture
 from ._batch import MeasureBatch
-from ._convolve import Axes, Blurring, blurred_sinc_flux
+from ._convolve import Blurring, blurred_sinc_fluxes
 from ._ellipses import axes_from_quadrupole, determinant_radius
 from ._naive import naive_flux
 from ._plugin import (
@@ -37,7 +37,7 @@ from ._plugin import (
     alias_centroid_flag,
     register,
 )
-from ._sinc import ApertureFlux
+from ._sinc import ApertureFlux, Axes
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]
@@ -49,20 +49,12 @@ _KRON_KERNEL_ORDER = 5
 _FARTHEST = 1e9
 
 
-class ConvolvedApertureConfig(Config):
+class ConvolvedApertureConfig(CircularApertures):
     """Circular apertures on the convolved image."""
 
-    maxSincRadius = Field[float](
-        doc="Maximum radius (in pixels) for which the sinc algorithm should be used instead of the faster "
-        "naive algorithm.  For elliptical apertures, this is the minor axis radius.",
-        default=10.0,
-    )
-    radii = ListField[float](
-        doc="Radius (in pixels) of apertures.",
-        default=[3.3, 4.5, 6.0],
-        itemCheck=lambda radius: radius > 0,
-    )
-    shiftKernel = Field[str](doc=SHIFT_DOC, default="lanczos5")
+    def setDefaults(self) -> None:
+        super().setDefaults()
+        self.radii = [3.3, 4.5, 6.0]
 
 
 class ConvolvedFluxConfig(SingleFramePluginConfig):
@@ -189,41 +181,26 @@ class ConvolvedFluxPlugin(SingleFramePlugin):
         metadata: MutableMapping[str, Any],
     ) -> None:
         super().__init__(config, name, schema, metadata)
-        self.order = kernel_order(config.aperture.shiftKernel)
-        radii = [float(radius) for radius in config.aperture.radii]
-        self.small = [radius <= config.aperture.maxSincRadius for radius in radii]
-        # Upstream's cache of coefficients is keyed on float32 radii.
-        self.radii = [float(np.float32(r)) if s else r for r, s in zip(radii, self.small, strict=True)]
+        self.circles = Circles(config.aperture)
         schema.add_field(
             f"{name}_seeing", "F", doc="original seeing (Gaussian sigma) at position", unit="pixel"
         )
-        self.prefixes = [self._add_fields(schema, i, seeing, radii) for i, seeing in enumerate(config.seeing)]
+        self.prefixes = [self._add_fields(schema, i, seeing) for i, seeing in enumerate(config.seeing)]
         for i in range(len(config.seeing)):
-            metadata[f"{name.upper()}_{i}_RADII"] = list(radii)
+            metadata[f"{name.upper()}_{i}_RADII"] = list(self.circles.radii)
         schema.add_flag(f"{name}_flag", "error in running ConvolvedFluxPlugin")
         alias_centroid_flag(schema, name)
         if config.registerForApCorr:
             for result in config.getAllResultNames(name):
                 add_ap_corr_name(result)
 
-    def _add_fields(self, schema: Schema, index: int, seeing: float, radii: list[float]) -> list[str]:
+    def _add_fields(self, schema: Schema, index: int, seeing: float) -> list[str]:
         """Add the fields of one seeing; return the circles' prefixes."""
         base = f"{self.name}_{index}"
         schema.add_flag(
             f"{base}_deconv", f"deconvolution required for seeing {seeing:f}; no measurement made"
         )
-        prefixes = [f"{base}_{radius:.1f}".replace(".", "_") for radius in radii]
-        for radius, small, prefix in zip(radii, self.small, prefixes, strict=True):
-            add_flux_fields(schema, prefix, f"instFlux within {radius:f}-pixel aperture")
-            schema.add_flag(f"{prefix}_flag", "General Failure Flag")
-            schema.add_flag(
-                f"{prefix}_flag_apertureTruncated", "aperture did not fit within measurement image"
-            )
-            if small:
-                schema.add_flag(
-                    f"{prefix}_flag_sincCoeffsTruncated",
-                    "full sinc coefficient image did not fit within measurement image",
-                )
+        prefixes = self.circles.add_fields(schema, base)
         alias_centroid_flag(schema, base)
         add_flux_fields(schema, f"{base}_kron", f"convolved Kron flux: seeing {seeing:f}")
         schema.add_flag(f"{base}_kron_flag", f"convolved Kron flux failed: seeing {seeing:f}")
@@ -314,21 +291,18 @@ class ConvolvedFluxPlugin(SingleFramePlugin):
         # Far off the image there is nothing, and sums of pixels overflow.
         with np.errstate(invalid="ignore"):
             near = present & (np.abs(batch.x) < _FARTHEST) & (np.abs(batch.y) < _FARTHEST)
-        zeros = np.zeros(count)
-        circles: list[Axes] = [(np.full(count, r), np.full(count, r), zeros) for r in self.radii]
+        circles, small = self.circles.axes(count), self.circles.small
         a, b, theta = axes[0], axes[1], axes[2]
         kron: Axes = (a * self.config.kronRadiusForFlux, b * self.config.kronRadiusForFlux, theta)
         with np.errstate(invalid="ignore"):
             good = has_kron & near & np.isfinite(kron[0]) & (kron[1] > 0) & (kron[1] <= kron[0])
             sinc = good & (kron[1] <= self.config.maxSincRadius)
-        results = blurred_sinc_flux(
+        results = blurred_sinc_fluxes(
             batch,
             blurring,
-            batch.x,
-            batch.y,
             [*circles, kron],
-            [self.order] * len(circles) + [_KRON_KERNEL_ORDER],
-            np.array([near if small else np.zeros(count, dtype=np.bool_) for small in self.small] + [sinc]),
+            [self.circles.order] * len(circles) + [_KRON_KERNEL_ORDER],
+            np.vstack([np.array(small, dtype=np.bool_)[:, None] & near, sinc]),
         )
         for i, prefixes in enumerate(self.prefixes):
             cutout = blurring.cutout(batch, i)
@@ -337,7 +311,7 @@ class ConvolvedFluxPlugin(SingleFramePlugin):
                 rows = np.flatnonzero(active[:, i])
                 batch.fail(rows[batch.centroid_flagged[rows]], prefix)
                 result = results[k][i]
-                if not self.small[k]:
+                if not small[k]:
                     result = naive_flux(cutout, batch.x, batch.y, *circles[k], bounds=bounds, rows=rows)
                 lost = ~near[rows]
                 result.aperture_truncated[rows[lost]] = result.coefficients_truncated[rows[lost]] = True

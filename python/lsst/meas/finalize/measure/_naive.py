@@ -111,12 +111,13 @@ def aperture_flux(
     max_sinc_radius: float = 10.0,
     rows: npt.NDArray[np.int64] | None = None,
     order: int = 5,
+    tight: bool = False,
 ) -> ApertureFlux:
     """Measure small apertures with sinc coefficients, large ones naively.
 
     Parameters
     ----------
-    cutout, x, y, a, b, theta, bounds, rows
+    cutout, x, y, a, b, theta, bounds, rows, tight
         As for `naive_flux`.
     max_sinc_radius : `float`, optional
         Largest minor semi-axis (pixels) for sinc coefficients.
@@ -136,7 +137,7 @@ def aperture_flux(
         small = wanted & usable & (b <= max_sinc_radius)
     large = np.nonzero(wanted & usable & ~small)[0]
     result = sinc_flux(cutout, x, y, a, b, theta, bounds=bounds, rows=np.nonzero(small)[0], order=order)
-    naive = naive_flux(cutout, x, y, a, b, theta, bounds=bounds, rows=large)
+    naive = naive_flux(cutout, x, y, a, b, theta, bounds=bounds, rows=large, tight=tight)
     for name in ("flux", "flux_err", "aperture_truncated", "coefficients_truncated"):
         getattr(result, name)[large] = getattr(naive, name)[large]
     return result

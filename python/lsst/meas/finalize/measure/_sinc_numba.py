@@ -60,6 +60,7 @@ def _shift(
 def sinc_sums(
     images: npt.NDArray,
     variances: npt.NDArray,
+    members: npt.NDArray,
     coefficients: npt.NDArray,
     which: npt.NDArray,
     x_taps: npt.NDArray,
@@ -69,24 +70,29 @@ def sinc_sums(
     flux: npt.NDArray,
     flux_var: npt.NDArray,
 ) -> None:
-    """Sum image times shifted coefficients, and variance times squares.
+    """Sum images times shifted coefficients, and variances times squares.
 
-    ``coefficients`` (M, n, n); ``which`` (N,) is each star's choice.
+    ``images`` (N, P, h, h), of which the central n pixels are used;
+    ``members`` (m,) which of the N; all that follows is per member: ``which``
+    (m,) of the coefficients (M, n, n), the shift, and the results (m, P).
     """
     n = coefficients.shape[1]
+    offset = (images.shape[2] - n) // 2
     scratch = np.empty((n, n), dtype=coefficients.dtype)
     shifted = np.empty((n, n), dtype=coefficients.dtype)
-    for s in range(images.shape[0]):
-        _shift(coefficients[which[s]], x_taps[s], y_taps[s], x_centres[s], y_centres[s], scratch, shifted)
-        total = 0.0
-        total_var = 0.0
-        for j in range(n):
-            for i in range(n):
-                c = np.float64(shifted[j, i])
-                total += images[s, j, i] * c
-                total_var += variances[s, j, i] * c * c
-        flux[s] = total
-        flux_var[s] = total_var
+    for m in range(len(members)):
+        s = members[m]
+        _shift(coefficients[which[m]], x_taps[m], y_taps[m], x_centres[m], y_centres[m], scratch, shifted)
+        for p in range(images.shape[1]):
+            total = 0.0
+            total_var = 0.0
+            for j in range(n):
+                for i in range(n):
+                    c = np.float64(shifted[j, i])
+                    total += images[s, p, j + offset, i + offset] * c
+                    total_var += variances[s, p, j + offset, i + offset] * c * c
+            flux[m, p] = total
+            flux_var[m, p] = total_var
 
 
 @njit(cache=True, error_model="numpy")
