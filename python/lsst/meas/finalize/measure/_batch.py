@@ -243,6 +243,28 @@ class MeasureBatch:
             return None
         return [self.catalog[n] for n in names]
 
+    def slot_centroids(self) -> tuple[FloatArray, FloatArray]:
+        """Return columns and rows of the centroid slot as they are.
+
+        For plugins that don't extract centroids (spec 03 §1.5); others use
+        `x` and `y`.
+
+        Returns
+        -------
+        x, y : `numpy.ndarray`
+            PARENT positions, float64 of shape (N,); copies.
+
+        Raises
+        ------
+        MeasurementFatalError
+            Raised if the slot has no such columns.
+        """
+        columns = self.slot_columns("Centroid", ("x", "y"))
+        if columns is None:
+            raise MeasurementFatalError("The catalogue has no columns slot_Centroid_x, slot_Centroid_y.")
+        x, y = (np.array(c, dtype=np.float64) for c in columns)
+        return x, y
+
     def slot_flag(self, slot: str) -> BoolArray | None:
         """Return the flag column of a slot, `None` if there is none."""
         columns = self.slot_columns(slot, ("flag",))
@@ -251,10 +273,7 @@ class MeasureBatch:
     def _get_centroids(self) -> tuple[FloatArray, FloatArray, BoolArray, BoolArray]:
         """Extract centroids (spec 03 §1.5)."""
         if self._centroids is None:
-            columns = self.slot_columns("Centroid", ("x", "y"))
-            if columns is None:
-                raise MeasurementFatalError("The catalogue has no columns slot_Centroid_x, slot_Centroid_y.")
-            x, y = (np.array(c, dtype=np.float64) for c in columns)
+            x, y = self.slot_centroids()
             bad = np.isnan(x) | np.isnan(y)
             flag = self.slot_flag("Centroid")
             if flag is None:

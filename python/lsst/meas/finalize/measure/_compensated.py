@@ -30,13 +30,7 @@ from ..catalogs import AFW_MASK_PLANES, Schema, StampSet
 from ._batch import MeasureBatch
 from ._boxes import inside_bounds
 from ._naive import aperture_flux
-from ._plugin import (
-    FLUX_ORDER,
-    SingleFramePlugin,
-    SingleFramePluginConfig,
-    alias_centroid_flag,
-    register,
-)
+from ._plugin import FLUX_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
 from ._sinc import ApertureFlux
 
 type FloatArray = npt.NDArray[np.float64]
@@ -46,7 +40,8 @@ _MAX_SINC_RADIUS = 10.0
 """Quirk: the default of apertures, whatever CircularApertureFlux uses."""
 
 _GAUSSIAN_EXTENT = 2.5758293
-_MAX_BATCH_PIXELS = 4_000_000
+_MAX_BATCH_PIXELS = 1_000_000
+"""Pixels weighted at a time, unless a single star has more."""
 
 
 def _afw_bits(stamps: StampSet) -> npt.NDArray[np.int32]:
@@ -109,7 +104,11 @@ class CompensatedGaussianFluxConfig(SingleFramePluginConfig):
 
 
 class CompensatedFluxPlugin(SingleFramePlugin):
-    """Base of the compensated apertures.  There is no general flag."""
+    """Base of the compensated apertures.
+
+    There is no general flag, and centroids are those of the slot, whatever
+    its flag says: one that is NaN is out of bounds.
+    """
 
     execution_order: ClassVar[float] = FLUX_ORDER
     _kind: ClassVar[str]
@@ -131,7 +130,6 @@ class CompensatedFluxPlugin(SingleFramePlugin):
         for prefix in self.prefixes.values():
             schema.add_flag(f"{prefix}_flag", f"Compensated {self._kind} measurement failed")
             schema.add_flag(f"{prefix}_flag_bounds", f"Compensated {self._kind} out-of-bounds")
-        alias_centroid_flag(schema, name)
 
     def sizes(self) -> Sequence[int]:
         """Return the configured sizes in pixels."""
@@ -142,40 +140,45 @@ class CompensatedFluxPlugin(SingleFramePlugin):
         raise NotImplementedError()
 
     def compute(
-        self, batch: MeasureBatch, size: int, rows: IntArray, stamps: StampSet
+        self,
+        batch: MeasureBatch,
+        size: int,
+        centres: tuple[FloatArray, FloatArray],
+        rows: IntArray,
+        stamps: StampSet,
     ) -> tuple[FloatArray, FloatArray]:
-        """Measure flux and error of some stars, given their windows."""
+        """Measure flux and error of some stars, given x, y and windows."""
         raise NotImplementedError()
 
     def measure(self, batch: MeasureBatch) -> None:
+        x, y = batch.slot_centroids()
         for size, prefix in self.prefixes.items():
-            rows, x0, y0, width = self._windows(batch, prefix, self.extent(size))
+            extent = self.extent(size)
+            rows, x0, y0 = self._windows(batch, prefix, extent, x, y)
+            width = 2 * extent + 1
             portion = max(1, _MAX_BATCH_PIXELS // width**2)
             for start in range(0, len(rows), portion):
                 part = slice(start, start + portion)
                 stamps = batch.cutout(x0[part], y0[part], width, width, rows[part], detection_planes=True)
-                flux, error = self.compute(batch, size, rows[part], stamps)
+                flux, error = self.compute(batch, size, (x[rows[part]], y[rows[part]]), rows[part], stamps)
                 batch.catalog[f"{prefix}_instFlux"][rows[part]] = flux
                 batch.catalog[f"{prefix}_instFluxErr"][rows[part]] = error
                 batch.catalog[f"{prefix}_mask_bits"][rows[part]] = _afw_bits(stamps)
 
     def _windows(
-        self, batch: MeasureBatch, prefix: str, extent: int
-    ) -> tuple[IntArray, IntArray, IntArray, int]:
-        """Return the stars whose window is complete, its origins and size."""
-        rows = np.flatnonzero(batch.centroid_ok)
+        self, batch: MeasureBatch, prefix: str, extent: int, x: FloatArray, y: FloatArray
+    ) -> tuple[IntArray, IntArray, IntArray]:
+        """Return the stars whose window is complete, and its origins."""
         x_min, y_min, x_max, y_max = batch.image_box
         bounds = x_min + extent, y_min + extent, x_max - extent, y_max - extent
-        x, y = batch.x[rows], batch.y[rows]
         centre = np.floor(np.stack([x, y, x, y], axis=-1) + 0.5)
         corner = np.floor(np.stack([x, y], axis=-1)) - extent
         window = np.concatenate([corner, corner + 2 * extent], axis=-1)
         usable = inside_bounds(centre, bounds) & inside_bounds(window, batch.image_box)
-        outside = rows[~usable]
         for flag in ("flag", "flag_bounds"):
-            batch.set_flag(outside, f"{prefix}_{flag}")
+            batch.set_flag(~usable, f"{prefix}_{flag}")
         corner = corner[usable].astype(np.int64)
-        return rows[usable], corner[:, 0], corner[:, 1], 2 * extent + 1
+        return np.flatnonzero(usable), corner[:, 0], corner[:, 1]
 
 
 @register("base_CompensatedTophatFlux")
@@ -192,14 +195,18 @@ class CompensatedTophatFluxPlugin(CompensatedFluxPlugin):
         return int(np.ceil(self.config.outer_scale * size))
 
     def compute(
-        self, batch: MeasureBatch, size: int, rows: IntArray, stamps: StampSet
+        self,
+        batch: MeasureBatch,
+        size: int,
+        centres: tuple[FloatArray, FloatArray],
+        rows: IntArray,
+        stamps: StampSet,
     ) -> tuple[FloatArray, FloatArray]:
         def circle(radius: float) -> ApertureFlux:
             axes = np.full(len(rows), float(radius))
             return aperture_flux(
                 lambda x0, y0, width, height, k: batch.cutout(x0, y0, width, height, rows[k]),
-                batch.x[rows],
-                batch.y[rows],
+                *centres,
                 axes,
                 axes,
                 np.zeros(len(rows)),
@@ -230,12 +237,19 @@ class CompensatedGaussianFluxPlugin(CompensatedFluxPlugin):
         return int(np.ceil(_GAUSSIAN_EXTENT * size * self.config.t))
 
     def compute(
-        self, batch: MeasureBatch, size: int, rows: IntArray, stamps: StampSet
+        self,
+        batch: MeasureBatch,
+        size: int,
+        centres: tuple[FloatArray, FloatArray],
+        rows: IntArray,
+        stamps: StampSet,
     ) -> tuple[FloatArray, FloatArray]:
         t2 = self.config.t**2
         width = stamps.image.shape[2]
-        u = stamps.x0[:, None] + np.arange(width) - batch.x[rows, None]
-        v = stamps.y0[:, None] + np.arange(width) - batch.y[rows, None]
+        u, v = (
+            origin[:, None] + np.arange(width) - centre[:, None]
+            for origin, centre in zip((stamps.x0, stamps.y0), centres, strict=True)
+        )
 
         def gaussian(variance: float) -> FloatArray:
             # The factors along x are float32 upstream.

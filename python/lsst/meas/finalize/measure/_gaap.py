@@ -36,7 +36,7 @@ from ._gaap_photometry import (
     unusable_apertures,
     weighted_fluxes,
 )
-from ._plugin import FLUX_ORDER, MeasurementFatalError, SingleFramePlugin, add_flux_fields, register
+from ._plugin import FLUX_ORDER, SingleFramePlugin, add_flux_fields, register
 
 type FloatArray = npt.NDArray[np.float64]
 type BoolArray = npt.NDArray[np.bool_]
@@ -228,10 +228,7 @@ class GaapFluxPlugin(SingleFramePlugin):
         self, batch: MeasureBatch, rows: IntArray, sigma: FloatArray, optimal: FloatArray | None
     ) -> _Stars:
         """Find out positions, stamps and local WCS; flag stamps at edges."""
-        columns = batch.slot_columns("Centroid", ("x", "y"))
-        if columns is None:
-            raise MeasurementFatalError(f"Plugin {self.name} needs columns slot_Centroid_x, slot_Centroid_y.")
-        x, y = (np.asarray(c, dtype=np.float64) for c in columns)
+        x, y = batch.slot_centroids()
         margin = self.matching.margin
         limits = np.array(batch.image_box)
         grown = batch.bboxes.astype(np.int64) + np.array([-margin, -margin, margin, margin])
