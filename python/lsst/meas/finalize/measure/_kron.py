@@ -25,7 +25,7 @@ from ..catalogs import Schema
 from ._batch import MeasureBatch
 from ._ellipses import axes_from_quadrupole, determinant_radius
 from ._kron_radius import Ellipses, footprint_radii, measure_radii
-from ._naive import naive_flux
+from ._naive import aperture_flux
 from ._plugin import (
     FLUX_ORDER,
     SingleFramePlugin,
@@ -34,7 +34,6 @@ from ._plugin import (
     alias_centroid_flag,
     register,
 )
-from ._sinc import sinc_flux
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]
@@ -269,17 +268,23 @@ class KronFluxPlugin(SingleFramePlugin):
             proper = np.isfinite(a[rows]) & np.isfinite(theta[rows]) & (b[rows] > 0) & (b[rows] <= a[rows])
         batch.fail(rows[~proper], self.name)
         rows = rows[proper]
-        large = b[rows] > self.config.maxSincRadius
-        bounds = batch.image_box
-        geometry = aperture.x, aperture.y, a, b, theta
-        result = naive_flux(batch.cutout, *geometry, bounds=bounds, rows=rows[large], tight=True)
-        truncated = result.aperture_truncated[rows]
-        self._fail(batch, rows[large & truncated], "flag_edge")
+        limit = self.config.maxSincRadius
+        result = aperture_flux(
+            batch.cutout,
+            aperture.x,
+            aperture.y,
+            a,
+            b,
+            theta,
+            bounds=batch.image_box,
+            max_sinc_radius=limit,
+            rows=rows,
+            tight=True,
+        )
         # Truncated sinc apertures are NaN but not flagged (upstream quirk).
-        sinc = sinc_flux(batch.cutout, *geometry, bounds=bounds, rows=rows[~large])
-        for end in ("flux", "flux_err"):
-            getattr(result, end)[rows[~large]] = getattr(sinc, end)[rows[~large]]
-        rows = rows[~(large & truncated)]
+        truncated = result.aperture_truncated[rows] & (b[rows] > limit)
+        self._fail(batch, rows[truncated], "flag_edge")
+        rows = rows[~truncated]
         batch.catalog[f"{self.name}_instFlux"][rows] = result.flux[rows]
         batch.catalog[f"{self.name}_instFluxErr"][rows] = result.flux_err[rows]
         return rows
