@@ -18,6 +18,17 @@ import numpy.typing as npt
 from numba import njit
 
 
+@njit(cache=True, error_model="numpy", inline="always")
+def _add(total: npt.NDArray, part: npt.NDArray, weight: float, squared: bool) -> None:
+    """Add pixels times a weight or its square; vectorised by the compiler."""
+    if squared:
+        for i in range(len(total)):
+            total[i] += part[i] * weight * weight
+    else:
+        for i in range(len(total)):
+            total[i] += part[i] * weight
+
+
 @njit(cache=True, error_model="numpy")
 def _blur(
     pixels: npt.NDArray,
@@ -34,30 +45,18 @@ def _blur(
     upstream does, in the same order.
     """
     x_low, y_low, x_high, y_high = inner
-    for j in range(y_low - half, y_high + half + 1):
-        for i in range(x_low, x_high + 1):
-            scratch[j + margin, i] = 0.0
+    width = x_high - x_low + 1
+    first = x_low + margin - half
+    for j in range(y_low + margin - half, y_high + margin + half + 1):
+        total = scratch[j, :width]
+        total[:] = 0.0
         for t in range(2 * half + 1):
-            w = weights[t]
-            shift = margin + t - half
-            if squared:
-                for i in range(x_low, x_high + 1):
-                    scratch[j + margin, i] += pixels[j + margin, i + shift] * w * w
-            else:
-                for i in range(x_low, x_high + 1):
-                    scratch[j + margin, i] += pixels[j + margin, i + shift] * w
+            _add(total, pixels[j, first + t : first + t + width], weights[t], squared)
     for j in range(y_low, y_high + 1):
-        for i in range(x_low, x_high + 1):
-            out[j, i] = 0.0
+        total = out[j, x_low : x_high + 1]
+        total[:] = 0.0
         for t in range(2 * half + 1):
-            w = weights[t]
-            row = j + margin + t - half
-            if squared:
-                for i in range(x_low, x_high + 1):
-                    out[j, i] += scratch[row, i] * w * w
-            else:
-                for i in range(x_low, x_high + 1):
-                    out[j, i] += scratch[row, i] * w
+            _add(total, scratch[j + margin + t - half, :width], weights[t], squared)
 
 
 @njit(cache=True, error_model="numpy")

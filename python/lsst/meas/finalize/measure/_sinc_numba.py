@@ -34,26 +34,26 @@ def _shift(
     """
     n = coefficients.shape[0]
     taps = x_taps.shape[0]
-    last_x = n - taps + x_centre
-    last_y = n - taps + y_centre
+    inner = n - taps + 1
+    shifted[:] = coefficients
+    # Loops over slices, from 0, are those that compilers vectorise.
     for j in range(n):
-        for i in range(n):
-            scratch[j, i] = 0.0
-            shifted[j, i] = coefficients[j, i]
+        total = scratch[j, :inner]
+        total[:] = 0.0
         for t in range(taps):
             weight = x_taps[t]
-            offset = t - x_centre
-            for i in range(x_centre, last_x + 1):
+            part = coefficients[j, t : t + inner]
+            for i in range(inner):
                 # The product is double, the sum has the coefficients' type.
-                scratch[j, i] += coefficients.dtype.type(weight * coefficients[j, i + offset])
-    for j in range(y_centre, last_y + 1):
-        for i in range(x_centre, last_x + 1):
-            shifted[j, i] = 0.0
+                total[i] += coefficients.dtype.type(weight * part[i])
+    for j in range(inner):
+        total = shifted[j + y_centre, x_centre : x_centre + inner]
+        total[:] = 0.0
         for t in range(taps):
             weight = y_taps[t]
-            row = j + t - y_centre
-            for i in range(x_centre, last_x + 1):
-                shifted[j, i] += coefficients.dtype.type(weight * scratch[row, i])
+            part = scratch[j + t, :inner]
+            for i in range(inner):
+                total[i] += coefficients.dtype.type(weight * part[i])
 
 
 @njit(cache=True, error_model="numpy")
@@ -87,10 +87,12 @@ def sinc_sums(
             total = 0.0
             total_var = 0.0
             for j in range(n):
+                pixels = images[s, p, j + offset, offset : offset + n]
+                variance = variances[s, p, j + offset, offset : offset + n]
                 for i in range(n):
                     c = np.float64(shifted[j, i])
-                    total += images[s, p, j + offset, i + offset] * c
-                    total_var += variances[s, p, j + offset, i + offset] * c * c
+                    total += pixels[i] * c
+                    total_var += variance[i] * c * c
             flux[m, p] = total
             flux_var[m, p] = total_var
 
