@@ -37,6 +37,7 @@ from lsst.pex.config import Config, Field, ListField
 from ..catalogs import Schema
 from ._batch import MeasureBatch
 from ._boxes import inside_bounds
+from ._ellipses import determinant_radius
 from ._lanczos import lanczos_weights
 from ._naive import naive_flux
 from ._plugin import (
@@ -278,9 +279,10 @@ class ScaledApertureFluxPlugin(SingleFramePlugin):
     def measure(self, batch: MeasureBatch) -> None:
         batch.require_psf(self.name)
         rows = batch.start(self.name)
-        xx, yy, xy = batch.psf_shapes().T
+        shapes = batch.psf_shapes()
+        rows = batch.drop_undrawable(rows, shapes, batch.x, batch.y, self.name)
+        radius = self.config.scale * _FWHM * determinant_radius(shapes)
         with np.errstate(invalid="ignore"):
-            radius = self.config.scale * _FWHM * np.sqrt(np.sqrt(xx * yy - xy * xy))
             usable = radius[rows] > 0
         batch.fail(rows[~usable], self.name)
         rows = rows[usable]
@@ -334,25 +336,28 @@ class PeakLikelihoodFluxPlugin(SingleFramePlugin):
     def measure(self, batch: MeasureBatch) -> None:
         psf = batch.require_psf(self.name)
         rows = batch.start(self.name)
-        column, line = np.floor(batch.x + 0.5), np.floor(batch.y + 0.5)
-        images = psf.draw_kernel_images(column, line, color=batch.color)
-        area = np.square(images.sum(axis=(1, 2))) / np.square(images).sum(axis=(1, 2))
+        x, y = batch.x[rows], batch.y[rows]
+        column, line = np.floor(x + 0.5), np.floor(y + 0.5)
+        color = None if batch.color is None else batch.color[rows]
+        images = psf.draw_kernel_images(column, line, color=color)
+        drawn = np.isfinite(images).all(axis=(1, 2))
+        batch.fail_psf(rows[~drawn], self.name)
         # The image is shifted by minus the fraction, to centre the star.
-        fx, fy = (column - batch.x)[rows], (line - batch.y)[rows]
-        x_taps, x_centres = lanczos_weights(fx, self.order)
-        y_taps, y_centres = lanczos_weights(fy, self.order)
-        x0 = column[rows].astype(np.int64) - x_centres
-        y0 = line[rows].astype(np.int64) - y_centres
+        x_taps, x_centres = lanczos_weights(column - x, self.order)
+        y_taps, y_centres = lanczos_weights(line - y, self.order)
+        x0, y0 = column - x_centres, line - y_centres
         size = 2 * self.order
         usable = inside_bounds(np.stack([x0, y0, x0 + size - 1, y0 + size - 1], axis=-1), batch.image_box)
         batch.fail(rows[~usable], self.name)
-        stamps = batch.cutout(x0, y0, size, size, rows)
-        peak = np.einsum("nji,nj,ni->n", stamps.image.astype(np.float64), y_taps, x_taps)
-        variance = np.einsum("nji,nj,ni->n", stamps.variance.astype(np.float64), y_taps**2, x_taps**2)
-        good = rows[usable]
-        batch.catalog[f"{self.name}_instFlux"][good] = (peak * area[rows])[usable]
+        good = usable & drawn
+        stamps = batch.cutout(x0[good].astype(np.int64), y0[good].astype(np.int64), size, size, rows[good])
+        taps = y_taps[good], x_taps[good]
+        peak = np.einsum("nji,nj,ni->n", stamps.image.astype(np.float64), *taps)
+        variance = np.einsum("nji,nj,ni->n", stamps.variance.astype(np.float64), *(t**2 for t in taps))
+        area = np.square(images[good].sum(axis=(1, 2))) / np.square(images[good]).sum(axis=(1, 2))
+        rows = rows[good]
+        batch.catalog[f"{self.name}_instFlux"][rows] = peak * area
         with np.errstate(invalid="ignore"):
-            error = area[rows] * np.sqrt(variance)
-        batch.catalog[f"{self.name}_instFluxErr"][good] = error[usable]
+            batch.catalog[f"{self.name}_instFluxErr"][rows] = area * np.sqrt(variance)
         # Quirk: success clears the flag of a doubtful centroid.
-        batch.catalog[f"{self.name}_flag"][good] = False
+        batch.catalog[f"{self.name}_flag"][rows] = False
