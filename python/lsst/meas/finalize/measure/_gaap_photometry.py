@@ -27,6 +27,9 @@ type IntArray = npt.NDArray[np.int64]
 
 _ARCSEC = np.pi / 180 / 3600
 
+_MAX_BAND_PIXELS = 1_000_000
+"""Pixels transformed at a time."""
+
 
 def convolve_stamps(
     images: npt.NDArray[np.float32], sizes: IntArray, kernels: FloatArray, method: str
@@ -53,22 +56,34 @@ def convolve_stamps(
     """
     height, width = images.shape[1:]
     inside = (np.arange(width) < sizes[:, :1, None]) & (np.arange(height)[:, None] < sizes[:, 1:, None])
-    pixels = np.where(inside, images, np.float32(0.0)).astype(np.float64)
+    pixels = np.where(inside, images, np.float32(0.0))
     spoilt = ~np.isfinite(pixels).all(axis=(1, 2))
     pixels[spoilt] = 0.0
     half = kernels.shape[1] // 2
-    # Wrapped-around pixels stay off the stamp.
-    shape = tuple(scipy.fft.next_fast_len(v + half, real=True) for v in (height, width))
-    shape = tuple(max(v, kernels.shape[1]) for v in shape)
-    product = scipy.fft.rfft2(pixels, shape) * scipy.fft.rfft2(kernels, shape)
-    result = scipy.fft.irfft2(product, shape)[:, half : half + height, half : half + width]
-    with np.errstate(over="ignore"):
-        convolved = result.astype(np.float32)
+    convolved = np.empty_like(pixels)
+    # Large footprints are taken in bands of rows, to bound memory.
+    band = max(_MAX_BAND_PIXELS // max(len(images) * width, 1), 8 * half)
+    for start in range(0, height, band):
+        low, stop = max(start - half, 0), min(start + band, height)
+        part = _fourier_convolve(pixels[:, low : stop + half], kernels)
+        with np.errstate(over="ignore"):
+            convolved[:, start:stop] = part[:, start - low : stop - low]
     # NaN spreads as the method has it, which depends on the stamp's size.
     for i in np.flatnonzero(spoilt):
         w, h = sizes[i]
         convolved[i, :h, :w] = _convolve(images[i, :h, :w], kernels[i], method)
     return convolved
+
+
+def _fourier_convolve(pixels: npt.NDArray[np.float32], kernels: FloatArray) -> FloatArray:
+    """Convolve each image with its kernel, in double; zeros around it."""
+    height, width = pixels.shape[1:]
+    half = kernels.shape[1] // 2
+    # Wrapped-around pixels stay off the image.
+    shape = tuple(scipy.fft.next_fast_len(v + half, real=True) for v in (height, width))
+    shape = tuple(max(v, kernels.shape[1]) for v in shape)
+    product = scipy.fft.rfft2(pixels.astype(np.float64), shape) * scipy.fft.rfft2(kernels, shape)
+    return np.asarray(scipy.fft.irfft2(product, shape)[:, half : half + height, half : half + width])
 
 
 def _convolve(image: npt.NDArray[np.float32], kernel: FloatArray, method: str) -> np.ndarray:
