@@ -153,6 +153,20 @@ def test_kernel_is_reflected(measure: Any) -> None:
     np.testing.assert_allclose(_fluxes(catalog)[0, :7], truth, rtol=2e-7)
 
 
+def test_kernel_as_fitted(measure: Any) -> None:
+    """Reproduce the sane fluxes of case B with the option for them."""
+
+    def as_fitted(config: Any) -> None:
+        _configure(config)
+        config.plugins[P].doConvolveAsFitted = True
+
+    catalog = measure(_star(0.2), [40.0], [40.0], WHOLE, GaussianPsf(2.0, skew=0.2), configure=as_fitted)
+    truth = [100127.8977, 100124.2412, 100089.7409, 100048.6136, 100019.2909, 100013.6188, 100127.6741]
+    np.testing.assert_allclose(_fluxes(catalog)[0, :7], truth, rtol=2e-7)
+    faithful = measure(_star(0.2), [40.0], [40.0], WHOLE, GaussianPsf(2.0, skew=0.2))
+    np.testing.assert_allclose(_fluxes(catalog, "instFluxErr"), _fluxes(faithful, "instFluxErr"), rtol=1e-12)
+
+
 @pytest.mark.parametrize("psf_sigma", [1.5, 1.7])
 def test_fluxes_of_gaussian_galaxy(measure: Any, psf_sigma: float) -> None:
     """Measure pre-seeing fluxes, independent of the PSF, on a sheared sky.
@@ -257,6 +271,17 @@ def test_small_apertures(measure: Any) -> None:
     # of sigma 0.5; the star's curvature adds 1 %.
     assert quirk / 1e5 == pytest.approx(16 * 0.896, rel=0.015)
     assert not catalog[f"{P}_flag"][0]
+
+    def average(config: Any) -> None:
+        sigmas(config)
+        config.plugins[P].doAverageSubpixels = True
+
+    averaged = measure(_star(), [40.0], [40.0], WHOLE, psf, configure=average)
+    name = gaap_result_name(1.15, np.sqrt(2.3**2 + 0.2499) / 5, P)
+    # Averages over pixels widen the aperture by 1/12 pixel^2.
+    assert averaged[f"{name}_instFlux"][0] / 1e5 == pytest.approx(5.54 / (5.54 + 1 / 12), rel=4e-3)
+    wide = f"{gaap_result_name(1.15, 0.7, P)}_instFlux"
+    assert averaged[wide][0] == catalog[wide][0]
 
 
 def test_fields_and_names(measure: Any) -> None:

@@ -236,6 +236,24 @@ def test_weighted_fluxes() -> None:
     np.testing.assert_allclose(flux[~failed], truth[~failed], rtol=3e-7, atol=1e-5)
 
 
+def test_averaged_weights() -> None:
+    """Integrate very small weights over pixels, if asked to."""
+    rng = np.random.default_rng(7)
+    n = 50
+    x, y = rng.uniform(8, 12, (2, n))
+    moments = np.tile([0.2, 0.1, 0.05], (n, 1))
+    images = np.ones((n, 20, 20), dtype=np.float32)
+    sizes = np.full((n, 2), 20)
+    flux, failed = weighted_fluxes(images, sizes, x, y, moments, average=True)
+    assert not failed.any()
+    # Samples of a narrow Gaussian, cut off where it is exp(-7).
+    truth = 4 * np.pi * np.sqrt(0.2 * 0.1 - 0.05**2)
+    np.testing.assert_allclose(flux, truth, rtol=0.01)
+    wide = np.tile([4.0, 3.0, 1.0], (n, 1))
+    same = [weighted_fluxes(images, sizes, x, y, wide, average=k)[0] for k in (False, True)]
+    np.testing.assert_array_equal(*same)
+
+
 def test_singular_weights() -> None:
     """Report weights that can't be used, and stars to be skipped."""
     images = np.ones((5, 20, 20), dtype=np.float32)
@@ -245,7 +263,7 @@ def test_singular_weights() -> None:
     assert np.isfinite(flux).tolist() == [False, False, False, True, False]
     status, total = np.zeros(1, dtype=np.int64), np.zeros(1)
     gaussian_sums(
-        images[:1], np.full((1, 2), 20), np.full(1, np.inf), np.ones(1), moments[3:4], total, status
+        images[:1], np.full((1, 2), 20), np.full(1, np.inf), np.ones(1), moments[3:4], False, total, status
     )
     assert status[0] != 0
 

@@ -28,6 +28,10 @@ EXTRA = {
     "config.psf_determiner['piff'].fitter",
     "config.apply_ap_corr.doWriteApCorr",
     "config.connections.src_schema",
+} | {
+    f"config.measurement.{tree}['ext_gaap_GaapFlux'].{name}"
+    for tree in ("plugins", "undeblended")
+    for name in ("doConvolveAsFitted", "doAverageSubpixels")
 }
 
 

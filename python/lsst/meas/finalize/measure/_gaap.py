@@ -270,8 +270,11 @@ class GaapFluxPlugin(SingleFramePlugin):
         """Cut out some stars and make their PSFs Gaussian.
 
         The kernels are fitted as correlations, but applied as convolutions
-        (upstream quirk: the odd part of a PSF gets worse).
+        (upstream quirk: the odd part of a PSF gets worse), unless
+        ``doConvolveAsFitted``.
         """
+        if self.config.doConvolveAsFitted:
+            kernels = kernels[:, ::-1, ::-1]
         stamps = batch.cutout(part.x0, part.y0, part.width, part.height, part.rows)
         portion = _Portion(
             rows=part.rows,
@@ -354,11 +357,16 @@ class GaapFluxPlugin(SingleFramePlugin):
         if wanted is not None:
             chosen = chosen & wanted
         weight = np.where((chosen & portion.inside)[:, None], weight, np.nan)
-        flux, failed = weighted_fluxes(portion.images, portion.sizes, portion.x, portion.y, weight)
+        average = self.config.doAverageSubpixels
+        flux, failed = weighted_fluxes(
+            portion.images, portion.sizes, portion.x, portion.y, weight, average=average
+        )
         size = portion.correlations.shape[1]
         middle = np.full(len(flux), float(size // 2))
         full = np.full((len(flux), 2), size)
-        noise, noise_failed = weighted_fluxes(portion.correlations, full, middle, middle, 2 * weight)
+        noise, noise_failed = weighted_fluxes(
+            portion.correlations, full, middle, middle, 2 * weight, average=average
+        )
         with np.errstate(invalid="ignore"):
             error = 2 * np.sqrt(portion.variance * np.pi * np.sqrt(_determinants(weight)))
             error *= scale * np.sqrt(0.5 * noise)

@@ -85,6 +85,17 @@ class GaapFluxConfig(SingleFramePluginConfig):
         default=True,
     )
 
+    doConvolveAsFitted = Field[bool](
+        doc="Apply the matching kernel as a correlation, which is how it is fitted? Upstream applies it as "
+        "a convolution, which makes PSFs without point symmetry less Gaussian.",
+        default=False,
+    )
+    doAverageSubpixels = Field[bool](
+        doc="Divide sums over 16 samples of each pixel, under weights of less than half a pixel, by 16? "
+        "Upstream doesn't, and fluxes in apertures hardly larger than the target PSF are too large.",
+        default=False,
+    )
+
     @property
     def scaleByFwhm(self) -> bool:
         """Option of this name of the matching kernel."""

@@ -67,19 +67,38 @@ def _row_sum(
 
 
 @numba.njit(cache=True)
+def _average_sum(pixels: Any, window: Any, xc: Any, yc: Any, w11: Any, w12: Any, w22: Any) -> Any:
+    """Sum pixels under the weight's average over 4 x 4 samples of each."""
+    total = 0.0
+    for i in range(window[2], window[3] + 1):
+        for j in range(window[0], window[1] + 1):
+            weight = 0.0
+            for k in range(16):
+                y = i - yc + 0.25 * (k // 4) - 0.375
+                x = j - xc + 0.25 * (k % 4) - 0.375
+                e = x * x * w11 + 2.0 * x * y * w12 + y * y * w22
+                if e <= 14.0:
+                    weight += math.exp(-0.5 * e)
+            total += _D(pixels[i, j]) * weight / 16.0
+    return total
+
+
+@numba.njit(cache=True)
 def gaussian_sums(
     images: Any,
     sizes: Any,
     xc: Any,
     yc: Any,
     moments: Any,
+    average: Any,
     total: Any,
     status: Any,
 ) -> Any:
     """Sum a stack of stamps with given weights, xx, yy, xy.
 
     The same as ``fixed_kernel`` of the SDSS moments but for the rounding of
-    weights and products to float32.
+    weights and products to float32, and for ``average``: means instead of
+    sums over the samples of a pixel under very small weights.
     """
     sums = np.zeros(6)
     for n in range(len(images)):
@@ -93,7 +112,11 @@ def gaussian_sums(
             continue
         status[n] = 0
         window = _region(xc[n], yc[n], sxx, syy, (0, sizes[n, 0] - 1, 0, sizes[n, 1] - 1))
-        if _needs_subpixel(sxx, sxy, syy):
+        subpixel = _needs_subpixel(sxx, sxy, syy)
+        if subpixel and average:
+            total[n] = _average_sum(images[n], window, xc[n], yc[n], w11, w12, w22)
+            continue
+        if subpixel:
             _weighted_sums(images[n], 0, 0, window, xc[n], yc[n], w11, w12, w22, 0.0, True, False, sums)
             total[n] = sums[0]
             continue

@@ -122,7 +122,13 @@ def autocorrelations(kernels: FloatArray) -> FloatArray:
 
 
 def weighted_fluxes(
-    images: np.ndarray, sizes: IntArray, x: FloatArray, y: FloatArray, moments: FloatArray
+    images: np.ndarray,
+    sizes: IntArray,
+    x: FloatArray,
+    y: FloatArray,
+    moments: FloatArray,
+    *,
+    average: bool = False,
 ) -> tuple[FloatArray, BoolArray]:
     """Sum images under Gaussian weights (spec 03 §3.6.4).
 
@@ -136,19 +142,24 @@ def weighted_fluxes(
         Centres counted from the stamps' first pixels, shape (N,).
     moments : `numpy.ndarray`
         Moments xx, yy, xy of the weights, shape (N, 3); NaN: skip the star.
+    average : `bool`, optional
+        Average very small weights over the samples of a pixel?  Otherwise
+        they are summed (upstream quirk: these fluxes are up to 16 times too
+        large).
 
     Returns
     -------
     fluxes : `numpy.ndarray`
-        2 Σ w I, without its sub-pixel mode's division by 16 (upstream
-        quirk: fluxes under very small weights are up to 16 times too large).
+        2 Σ w I.
     failed : `numpy.ndarray`
         True for singular weights.
     """
     from ._gaap_numba import FAILED, gaussian_sums
 
     total, status = np.empty(len(images)), np.empty(len(images), dtype=np.int64)
-    gaussian_sums(np.ascontiguousarray(images), sizes, x, y, np.ascontiguousarray(moments), total, status)
+    gaussian_sums(
+        np.ascontiguousarray(images), sizes, x, y, np.ascontiguousarray(moments), average, total, status
+    )
     return 2 * total, status == FAILED
 
 
