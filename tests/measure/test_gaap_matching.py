@@ -186,6 +186,18 @@ def test_convolution(shape: tuple[int, int]) -> None:
         np.testing.assert_allclose(result[i, :h, :w], truth, atol=1e-6 * np.abs(truth).max())
 
 
+def test_convolution_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolve large stamps in bands of rows with the same result."""
+    rng = np.random.default_rng(3)
+    images = rng.normal(10.0, 3.0, (2, 205, 60)).astype(np.float32)
+    kernels = np.repeat(_fit("Moffat", 2.2)[None], 2, axis=0)
+    sizes = np.array([[60, 205], [41, 190]])
+    whole = convolve_stamps(images, sizes, kernels, "auto")
+    monkeypatch.setattr("lsst.meas.finalize.measure._gaap_photometry._MAX_BAND_PIXELS", 1)
+    bands = convolve_stamps(images, sizes, kernels, "auto")
+    np.testing.assert_allclose(bands, whole, rtol=1e-6)
+
+
 def test_nan_spreads_as_in_scipy() -> None:
     """Spoil the pixels a NaN spoils with each method, and no other stamp."""
     rng = np.random.default_rng(4)
