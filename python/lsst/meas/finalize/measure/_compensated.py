@@ -19,7 +19,7 @@ __all__ = (
 )
 
 from collections.abc import MutableMapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -103,6 +103,15 @@ class CompensatedGaussianFluxConfig(SingleFramePluginConfig):
     )
 
 
+class _Stars(NamedTuple):
+    """Some stars of the batch, their centres and windows."""
+
+    rows: IntArray
+    x: FloatArray
+    y: FloatArray
+    stamps: StampSet
+
+
 class CompensatedFluxPlugin(SingleFramePlugin):
     """Base of the compensated apertures.
 
@@ -139,15 +148,8 @@ class CompensatedFluxPlugin(SingleFramePlugin):
         """Return the half-width of the window for one size in pixels."""
         raise NotImplementedError()
 
-    def compute(
-        self,
-        batch: MeasureBatch,
-        size: int,
-        centres: tuple[FloatArray, FloatArray],
-        rows: IntArray,
-        stamps: StampSet,
-    ) -> tuple[FloatArray, FloatArray]:
-        """Measure flux and error of some stars, given x, y and windows."""
+    def compute(self, batch: MeasureBatch, size: int, stars: _Stars) -> tuple[FloatArray, FloatArray]:
+        """Measure flux and error of some stars."""
         raise NotImplementedError()
 
     def measure(self, batch: MeasureBatch) -> None:
@@ -159,11 +161,12 @@ class CompensatedFluxPlugin(SingleFramePlugin):
             portion = max(1, _MAX_BATCH_PIXELS // width**2)
             for start in range(0, len(rows), portion):
                 part = slice(start, start + portion)
-                stamps = batch.cutout(x0[part], y0[part], width, width, rows[part], detection_planes=True)
-                flux, error = self.compute(batch, size, (x[rows[part]], y[rows[part]]), rows[part], stamps)
-                batch.catalog[f"{prefix}_instFlux"][rows[part]] = flux
-                batch.catalog[f"{prefix}_instFluxErr"][rows[part]] = error
-                batch.catalog[f"{prefix}_mask_bits"][rows[part]] = _afw_bits(stamps)
+                own = rows[part]
+                stamps = batch.cutout(x0[part], y0[part], width, width, own, detection_planes=True)
+                flux, error = self.compute(batch, size, _Stars(own, x[own], y[own], stamps))
+                batch.catalog[f"{prefix}_instFlux"][own] = flux
+                batch.catalog[f"{prefix}_instFluxErr"][own] = error
+                batch.catalog[f"{prefix}_mask_bits"][own] = _afw_bits(stamps)
 
     def _windows(
         self, batch: MeasureBatch, prefix: str, extent: int, x: FloatArray, y: FloatArray
@@ -194,22 +197,16 @@ class CompensatedTophatFluxPlugin(CompensatedFluxPlugin):
     def extent(self, size: int) -> int:
         return int(np.ceil(self.config.outer_scale * size))
 
-    def compute(
-        self,
-        batch: MeasureBatch,
-        size: int,
-        centres: tuple[FloatArray, FloatArray],
-        rows: IntArray,
-        stamps: StampSet,
-    ) -> tuple[FloatArray, FloatArray]:
+    def compute(self, batch: MeasureBatch, size: int, stars: _Stars) -> tuple[FloatArray, FloatArray]:
         def circle(radius: float) -> ApertureFlux:
-            axes = np.full(len(rows), float(radius))
+            axes = np.full(len(stars.rows), float(radius))
             return aperture_flux(
-                lambda x0, y0, width, height, k: batch.cutout(x0, y0, width, height, rows[k]),
-                *centres,
+                lambda x0, y0, width, height, k: batch.cutout(x0, y0, width, height, stars.rows[k]),
+                stars.x,
+                stars.y,
                 axes,
                 axes,
-                np.zeros(len(rows)),
+                np.zeros(len(axes)),
                 bounds=batch.image_box,
                 max_sinc_radius=_MAX_SINC_RADIUS,
             )
@@ -236,20 +233,12 @@ class CompensatedGaussianFluxPlugin(CompensatedFluxPlugin):
     def extent(self, size: int) -> int:
         return int(np.ceil(_GAUSSIAN_EXTENT * size * self.config.t))
 
-    def compute(
-        self,
-        batch: MeasureBatch,
-        size: int,
-        centres: tuple[FloatArray, FloatArray],
-        rows: IntArray,
-        stamps: StampSet,
-    ) -> tuple[FloatArray, FloatArray]:
+    def compute(self, batch: MeasureBatch, size: int, stars: _Stars) -> tuple[FloatArray, FloatArray]:
         t2 = self.config.t**2
-        width = stamps.image.shape[2]
-        u, v = (
-            origin[:, None] + np.arange(width) - centre[:, None]
-            for origin, centre in zip((stamps.x0, stamps.y0), centres, strict=True)
-        )
+        stamps = stars.stamps
+        steps = np.arange(stamps.image.shape[2])
+        u = stamps.x0[:, None] + steps - stars.x[:, None]
+        v = stamps.y0[:, None] + steps - stars.y[:, None]
 
         def gaussian(variance: float) -> FloatArray:
             # The factors along x are float32 upstream.
