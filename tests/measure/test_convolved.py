@@ -178,6 +178,31 @@ def test_blurred_star_is_analytic(measure: Any, x: float, y: float) -> None:
             assert catalog[f"{CONVOLVED}_{i}_{name}_instFlux"][0] == pytest.approx(truth, rel=tolerance)
 
 
+def _aperture_sum(profile: galsim.GSObject, radius: float, over: int = 9, size: int = 41) -> float:
+    """Integrate a profile, seen through pixels, over a circle."""
+    image = galsim.Convolve(profile, galsim.Pixel(1.0)).drawImage(
+        nx=size * over, ny=size * over, scale=1 / over, method="no_pixel", dtype=float
+    )
+    v, u = (np.mgrid[: size * over, : size * over] - (size * over - 1) / 2) / over
+    # Fine pixels count by the part of them that is inside.
+    return float((image.array * np.clip((radius - np.hypot(u, v)) * over + 0.5, 0, 1)).sum())
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(0.0, 0.0), (0.3, -0.4)])
+def test_blurred_moffat(measure: Any, dx: float, dy: float) -> None:
+    """Compare a star with wings with integrals of GalSim's profiles."""
+    star, sigma = galsim.Moffat(beta=3.5, fwhm=4.0, flux=1e5), 1.75
+    image = star.shift(dx, dy).drawImage(nx=121, ny=121, scale=1.0, dtype=float).array
+    x, y = 60 + dx, 60 + dy
+    catalog = measure(image, [x], [y], [[40, 40, 80, 80]], psf=RoundPsf(sigma))
+    for i, seeing in enumerate(SEEING):
+        blur = np.sqrt(max((seeing / FWHM) ** 2 - sigma**2, 0.0))
+        profile = galsim.Convolve(star, galsim.Gaussian(sigma=blur)) if blur else star
+        for name, radius in (("4_5", 4.5), ("6_0", 6.0)):
+            flux = catalog[f"{CONVOLVED}_{i}_{name}_instFlux"][0]
+            assert flux == pytest.approx(_aperture_sum(profile, radius), rel=1e-3)
+
+
 def _reference_region(
     image: np.ndarray, variance: np.ndarray, box: list[int], grow: int, kappa: float
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
