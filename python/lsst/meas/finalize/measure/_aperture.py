@@ -343,8 +343,10 @@ class PeakLikelihoodFluxPlugin(SingleFramePlugin):
         drawn = np.isfinite(images).all(axis=(1, 2))
         batch.fail_psf(rows[~drawn], self.name)
         # The image is shifted by minus the fraction, to centre the star.
-        x_taps, x_centres = lanczos_weights(column - x, self.order)
-        y_taps, y_centres = lanczos_weights(line - y, self.order)
+        with np.errstate(invalid="ignore"):
+            fx, fy = column - x, line - y
+        x_taps, x_centres = lanczos_weights(fx, self.order)
+        y_taps, y_centres = lanczos_weights(fy, self.order)
         x0, y0 = column - x_centres, line - y_centres
         size = 2 * self.order
         usable = inside_bounds(np.stack([x0, y0, x0 + size - 1, y0 + size - 1], axis=-1), batch.image_box)

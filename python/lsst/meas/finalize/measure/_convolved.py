@@ -235,9 +235,9 @@ class ConvolvedFluxPlugin(SingleFramePlugin):
             rows = rows[~has_kron[rows]]
             moments = [np.full(count, np.nan)] * 3
         a, b, theta = axes_from_quadrupole(np.stack(moments, axis=-1))
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             scale = radius / np.sqrt(a * b)
-        return (a * scale, b * scale, theta), has_kron, rows
+            return (a * scale, b * scale, theta), has_kron, rows
 
     def _plan(
         self, batch: MeasureBatch, rows: IntArray, sigma: FloatArray, axes: Axes

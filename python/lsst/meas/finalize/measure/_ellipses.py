@@ -48,7 +48,7 @@ def axes_from_quadrupole(quadrupole: npt.ArrayLike) -> tuple[FloatArray, FloatAr
         Angle from x to the major axis in radians, in (-π/2, π/2].
     """
     ixx, iyy, ixy = np.moveaxis(np.asarray(quadrupole, dtype=np.float64), -1, 0)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         t = np.sqrt((ixx - iyy) ** 2 + 4 * ixy**2)
         a = np.sqrt(0.5 * (ixx + iyy + t))
         b = np.sqrt(0.5 * (ixx + iyy - t))

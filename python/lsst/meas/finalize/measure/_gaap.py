@@ -382,5 +382,6 @@ class GaapFluxPlugin(SingleFramePlugin):
         stars.alive[rows] = False
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _determinants(moments: FloatArray) -> FloatArray:
     return np.asarray(moments[:, 0] * moments[:, 1] - moments[:, 2] ** 2)

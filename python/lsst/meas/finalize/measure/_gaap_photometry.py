@@ -166,7 +166,7 @@ def weighted_fluxes(
 def unusable_apertures(moments: FloatArray) -> BoolArray:
     """Return which moments, (N, 3), aren't those of an aperture."""
     xx, yy, xy = moments.T
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         det = xx * yy - xy**2
         return np.asarray((xx < 0) | (yy < 0) | (det <= 0) | np.isnan(xy))
 

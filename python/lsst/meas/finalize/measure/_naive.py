@@ -67,7 +67,8 @@ def naive_flux(
     rows = np.arange(count) if rows is None else np.asarray(rows, dtype=np.int64)
     result = ApertureFlux.unmeasured(count)
     ixx, iyy = quadrupole_diagonal(a, b, theta)
-    ixy = (a * a - b * b) * np.cos(theta) * np.sin(theta)
+    with np.errstate(over="ignore", invalid="ignore"):
+        ixy = (a * a - b * b) * np.cos(theta) * np.sin(theta)
     boxes = np.zeros((count, 4), dtype=np.int64)
     boxes[rows] = ellipse_boxes(x[rows], y[rows], ixx[rows], iyy[rows])
     limits = np.broadcast_to(np.asarray(bounds, dtype=np.int64), (count, 4))

@@ -144,6 +144,7 @@ def _evaluate(shapes: FloatArray, half_size: int) -> FloatArray:
     return np.fft.fftshift(irfft2(transform, s=(n, n)), axes=(1, 2))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def quadrupole_diagonal(a: FloatArray, b: FloatArray, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return ixx and iyy (pixel^2) of ellipses given by their axes."""
     cosine2, sine2 = np.square(np.cos(theta)), np.square(np.sin(theta))
