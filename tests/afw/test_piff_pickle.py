@@ -376,9 +376,11 @@ def _opcodes(*parts: bytes) -> bytes:
         (_opcodes(b"NQ"), "0x51"),
         (_opcodes(b"(ios\nsystem\n"), "0x69"),
         # Hashing a deep tuple overflows the stack of the interpreter.
-        (_opcodes(b"})", b"\x85" * 1_000_000, b"Ns"), "more than 20000 tuples"),
+        (_opcodes(b"})", b"\x85" * 1_000_000, b"Ns"), "more than 20 deep"),
         (_opcodes(b"\x8e\xff\xff\xff\xff\xff\xff\xff\x7f"), "truncated"),
-        (_opcodes(b"h\x05"), "Can't unpickle"),
+        (_opcodes(b"h\x05"), "object 5 of 0"),
+        (_opcodes(b"t"), "mark that it hasn't set"),
+        (_opcodes(b"N(\x85"), "more from its stack"),
         (_opcodes(b"]" * 100_000), "holds a list"),
     ],
 )
@@ -386,6 +388,98 @@ def test_hostile_opcodes(data: bytes, message: str) -> None:
     """Refuse pickles that exhaust memory or stack, without trying."""
     with pytest.raises(ArchiveError, match=message):
         loads_piff(data)
+
+
+def _string(text: str) -> bytes:
+    return b"\x8c" + bytes([len(text)]) + text.encode()
+
+
+def _class(module: str, name: str) -> bytes:
+    return _string(module) + _string(name) + b"\x93"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        _opcodes(
+            _class("lsst.afw.geom", "TransformPoint2ToPoint2"), b"}", _string("name"), _string("x"), b"sb"
+        ),
+        _opcodes(
+            _class("piff.simplepsf", "SimplePSF"),
+            b"N}",
+            _string("__new__"),
+            _class("numpy", "float64"),
+            b"s\x86b",
+        ),
+        # The same through the memo.
+        _opcodes(
+            _class("astshim", "ObjectMaker"), b"\x94N}", _string("__call__"), b"Ns\x86bh\x00", b"N\x86b"
+        ),
+    ],
+)
+def test_classes_can_not_be_changed(data: bytes, default_bytes: bytes, field_bytes: bytes) -> None:
+    """Refuse to set attributes of what all unpicklers share."""
+    with pytest.raises(ArchiveError, match="changes a class or function"):
+        loads_piff(data)
+    for real in (default_bytes, field_bytes):
+        loads_piff(real)
+
+
+def test_many_stars(default_bytes: bytes) -> None:
+    """Read a PSF of thousands of stars."""
+    width, height, psf = loads_piff(default_bytes)
+    psf.stars = [copy.deepcopy(star) for star in psf.stars for _ in range(100)]
+    assert len(loads_piff(dumps_piff(width, height, psf))[2].stars) == len(psf.stars) > 4000
+
+
+def test_other_byte_order(default_bytes: bytes) -> None:
+    """Refuse arrays that would be misread."""
+
+    def change(psf: Any) -> None:
+        psf.interp.q = psf.interp.q.astype(">f8")
+
+    with pytest.raises(ArchiveError, match="big-endian"):
+        loads_piff(_tampered(default_bytes, change))
+
+
+@pytest.mark.parametrize("name", ["SincInterpolant", "Delta"])
+def test_interpolants_that_galsim_can_not_draw(default_bytes: bytes, name: str) -> None:
+    """Refuse them: one of them crashes the interpreter."""
+
+    def change(psf: Any) -> None:
+        psf.model.interp = getattr(galsim, name)()
+
+    with pytest.raises(UnsupportedPersistableError, match=name):
+        loads_piff(_tampered(default_bytes, change))
+
+
+def test_caches_are_not_restored(default_bytes: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drop images that the fit or debugging left, whatever their size."""
+    cache = galsim.InterpolatedImage(galsim.Image(np.ones((1, 1)), scale=1.0))
+    box = galsim.BoundsI(0, 400_000, 0, 400_000)
+    state = {**cache.__getstate__(), "_xim_bounds": box, "_image_bounds": box}
+    monkeypatch.setattr(galsim.InterpolatedImage, "__getstate__", lambda self: state)
+
+    def change(psf: Any) -> None:
+        psf.model.__dict__["_basis_profile"] = cache
+        psf.stars[0].data.__dict__["image"] = galsim.Image(5, 5)
+
+    _, _, psf = loads_piff(_tampered(default_bytes, change))
+    assert not hasattr(psf.model, "_basis_profile")
+    assert not hasattr(psf.stars[0].data, "image")
+
+    with pytest.raises(ArchiveError, match="contains a _Dropped"):
+        loads_piff(_tampered(default_bytes, _set("chisq", cache)))
+
+
+def test_missing_attributes(default_bytes: bytes) -> None:
+    """Find what drawing needs when the PSF is read."""
+
+    def change(psf: Any) -> None:
+        del psf.wcs[0].__dict__["_color"]
+
+    with pytest.raises(PiffPickleError, match="_color"):
+        loads_piff(_tampered(default_bytes, change))
 
 
 def test_self_containing_psf(default_bytes: bytes) -> None:

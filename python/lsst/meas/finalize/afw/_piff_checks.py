@@ -29,7 +29,7 @@ from ._piff_globals import _STATE_CLASSES
 from ._piff_wcs import AstMapping, CelestialWcsWrapper, StackTransform, UVWcsWrapper
 
 _INTERPOLANT = re.compile(
-    r"galsim\.(Lanczos\(\d+, (True|False), |(Quintic|Cubic|Linear|Nearest|SincInterpolant|Delta)\()"
+    r"galsim\.(Lanczos\(\d+, (True|False), |(Quintic|Cubic|Linear|Nearest)\()"
     r"gsparams=galsim\.GSParams\([0-9eE.,+\- ]*\)\)"
 )
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -60,9 +60,7 @@ def check_psf(psf: Any) -> None:
         raise UnsupportedPersistableError(
             f"Unsupported Piff PSF of a {type(model).__name__} and a {type(interp).__name__}."
         )
-    # A cache of the fit, which can be large and is made anew when needed.
-    model.__dict__.pop("_basis_profile", None)
-    model.__dict__.pop("_basis_shifts", None)
+    _drop_caches(psf, model)
     _check_graph(psf)
     _check_model(model)
     _check_interp(interp, model.size)
@@ -71,6 +69,28 @@ def check_psf(psf: Any) -> None:
     _check_kwargs("SimplePSF", psf.kwargs)
     _check_stars(psf)
     _update(psf, model, interp)
+    _check_drawing(psf)
+
+
+def _drop_caches(psf: Any, model: Any) -> None:
+    """Drop what the fit left, which can be large and is made anew when
+    needed, and stars' pixels, which only debugging keeps.
+    """
+    for name in ("_basis_profile", "_basis_shifts"):
+        model.__dict__.pop(name, None)
+    stars = psf.__dict__.get("stars")
+    for star in stars if isinstance(stars, list) else ():
+        data = getattr(star, "__dict__", {}).get("data")
+        for name in ("image", "weight", "orig_weight"):
+            getattr(data, "__dict__", {}).pop(name, None)
+
+
+def _check_drawing(psf: Any) -> None:
+    """Draw once: what lacks an attribute fails here rather than anywhere."""
+    position = psf.stars[0].image_pos if psf.stars else galsim.PositionD(0.0, 0.0)
+    properties = {"colorValue": 0.0} if "colorValue" in psf.interp_property_names else {}
+    with np.errstate(all="ignore"):
+        psf.draw(x=position.x, y=position.y, stamp_size=1, center=True, **properties)
 
 
 def _check_graph(root: Any) -> None:

@@ -60,23 +60,36 @@ _STATE_CLASSES: tuple[type, ...] = (
     galsim.interpolant.Cubic,
     galsim.interpolant.Linear,
     galsim.interpolant.Nearest,
-    galsim.interpolant.SincInterpolant,
-    galsim.interpolant.Delta,
-    galsim.interpolatedimage.InterpolatedImage,
     galsim.gsparams.GSParams,
     galsim.position.PositionD,
     galsim.wcs.PixelScale,
     galsim.wcs.JacobianWCS,
-    galsim.image.Image,
-    galsim.bounds.BoundsI,
     galsim.CelestialCoord,
     galsim.Angle,
     UVWcsWrapper,
     CelestialWcsWrapper,
 )
-"""Classes restored from their attributes only (spec 02 §7.2)."""
+"""Classes restored from their attributes only (spec 02 §7.2).  GalSim can't
+draw a grid with its other interpolants, and crashes with one of them.
+"""
+
+_CACHE_CLASSES: tuple[type, ...] = (
+    galsim.interpolatedimage.InterpolatedImage,
+    galsim.image.Image,
+    galsim.bounds.BoundsI,
+)
+"""Classes of caches and of stars' pixels, which are dropped: they allocate
+what their state asks for when they are restored.
+"""
 
 _DTYPE_CODES = frozenset(("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"))
+
+
+class _Dropped:
+    """Restored in place of what is dropped; forgets its state."""
+
+    def __setstate__(self, state: object) -> None:
+        pass
 
 
 class _NdarrayMarker:
@@ -146,6 +159,8 @@ def _allowed() -> dict[tuple[str, str], Any]:
         result[f"{package}.numeric", "_frombuffer"] = _frombuffer
     for cls in _STATE_CLASSES:
         result[_STACK_NAMES.get(cls, (cls.__module__, cls.__name__))] = _make_bare(cls)
+    for cls in _CACHE_CLASSES:
+        result[cls.__module__, cls.__name__] = _Dropped
     for name in ("SkyWcs", "TransformPoint2ToPoint2"):
         result["lsst.afw.geom", name] = StackGlobal("lsst.afw.geom", name)
     return result
