@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 __all__ = (
-    "Circles",
     "CircularApertureFluxConfig",
     "CircularApertureFluxPlugin",
     "CircularApertures",
@@ -20,7 +19,6 @@ __all__ = (
     "PeakLikelihoodFluxPlugin",
     "ScaledApertureFluxConfig",
     "ScaledApertureFluxPlugin",
-    "add_aperture_fields",
     "kernel_order",
     "store_aperture",
 )

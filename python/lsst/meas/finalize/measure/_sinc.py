@@ -21,7 +21,6 @@ __all__ = (
     "quadrupole_diagonal",
     "sinc_coefficients",
     "sinc_flux",
-    "sinc_fluxes",
     "sinc_half_size",
 )
 
