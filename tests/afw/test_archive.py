@@ -136,7 +136,7 @@ def test_index_rows_outside_of_tables_are_refused(change: dict[str, int]) -> Non
 def test_unknown_ids_are_refused() -> None:
     """Name the id that isn't there."""
     reader = _reader(_archive(_field())[0])
-    for archive_id in (-1, 2, 2**40):
+    for archive_id in (-1, 2, 2**40, 10**30):
         with pytest.raises(MalformedArchiveError, match=f"there is no archive id {archive_id}"):
             reader.get(archive_id)
 
@@ -168,6 +168,21 @@ def test_deep_nesting_is_refused() -> None:
         field = ProductField([field])
     data, _ = _archive(field)
     with pytest.raises(MalformedArchiveError, match="nested more than"):
+        _reader(data).get(1)
+
+
+@reads("TestFragile")
+def _read_fragile(archive: ArchiveReader, tables: list[Any], name: str) -> int:
+    return int(tables[0]["bbox_min_x"][0])
+
+
+def test_malformed_objects_are_named(edit_card: Callable[..., bytes]) -> None:
+    """Name the object whose reader fails, whatever its exception."""
+    data = _edit_index(_archive(_field())[0], 0, name="TestFragile")
+    assert _reader(data).get(1) == 0
+    # A number is read as two characters.
+    data = edit_card(edit_card(data, 2, "TFORM2", "'4A'"), 2, "TCCLS2", "'String'")
+    with pytest.raises(MalformedArchiveError, match=r"HDU 1\]: archive id 1 is a malformed TestFragile: inv"):
         _reader(data).get(1)
 
 

@@ -89,6 +89,16 @@ def test_maps_and_products_survive() -> None:
     assert _round_trip({}) == {}
 
 
+def test_products_of_themselves_are_refused() -> None:
+    """Refuse small files whose evaluation would take for ever."""
+    field: BaseField = ChebyshevField(Box.factory[0:10, 0:20], np.ones((1, 1)))
+    for _ in range(9):
+        field = ProductField([field, field])
+    assert _round_trip(field) == field
+    with pytest.raises(MalformedArchiveError, match="ProductBoundedField of 1024 fields"):
+        _round_trip(ProductField([field, field]))
+
+
 def test_unsuitable_maps_are_refused() -> None:
     """Refuse names that are too long and values that are no fields."""
     field = ChebyshevField(Box.factory[0:10, 0:20], np.ones((1, 1)))

@@ -387,6 +387,15 @@ def test_missing_mask_and_variance(calexp_bytes: bytes, edit_card: EditCard) -> 
         read_exposure(io.BytesIO(edit_card(calexp_bytes, 1, "EXTTYPE", "'WRONG'")))
 
 
+@pytest.mark.parametrize("hdu", [2, 3])
+def test_planes_of_another_box(calexp_bytes: bytes, edit_card: EditCard, hdu: int) -> None:
+    """Replace a mask or variance that belongs elsewhere by zeros."""
+    result = read_exposure(io.BytesIO(edit_card(calexp_bytes, hdu, "CRVAL1A", "3")))
+    assert result.mask.bbox == result.variance.bbox == result.image.bbox
+    assert result.mask.array.any() == (hdu == 3)
+    assert result.variance.array.any() == (hdu == 2)
+
+
 def _old_version(data: bytes, edit_card: EditCard, version: int, **cards: Any) -> bytes:
     data = _drop_components(data, edit_card, "FILTER", *(["PHOTOCALIB"] if version == 0 else []))
     data = edit_card(data, 0, "EXPINFO_V", str(version))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from lsst.images import Box
+from lsst.images import Box, Polygon
 from lsst.images.fields import ChebyshevField
 from lsst.images.psfs import PiffWrapper
 from lsst.meas.finalize.afw import (
@@ -31,6 +32,7 @@ from lsst.meas.finalize.afw import (
     write_exposure_catalog,
 )
 from lsst.meas.finalize.afw._archive import ArchiveReader
+from lsst.meas.finalize.afw._persistables_transmission import IdentityTransmissionCurve
 from lsst.meas.finalize.afw._registry import reads, writes
 from lsst.meas.finalize.catalogs import ExposureCatalog, Schema
 
@@ -183,7 +185,7 @@ def test_unsuitable_catalogues_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-class _Thing:
+class _Thing(IdentityTransmissionCurve):
     reads = 0
 
 
@@ -201,24 +203,24 @@ def _read_thing(archive: ArchiveReader, tables: list[Any], name: str) -> _Thing:
 
 def test_other_components_are_read_when_asked_for(tmp_path: Path) -> None:
     """Read components lazily, long after the file is gone."""
-    catalog = _catalog([1, 2])
-    catalog.components["wcs"][1] = _Thing()
-    catalog.components["detector"][0] = catalog.components["wcs"][1]
+    catalog = _catalog([1, 2, 3])
+    catalog.components["transmissionCurve"][1:] = [_Thing()] * 2
     write_exposure_catalog(catalog, tmp_path / "a.fits")
     _Thing.reads = 0
     found = read_exposure_catalog(tmp_path / "a.fits")
     (tmp_path / "a.fits").unlink()
     assert _Thing.reads == 0
-    assert found.components["wcs"][0] is None
-    thing = found.components["wcs"][-1]
+    curves = found.components["transmissionCurve"]
+    assert curves[0] is None
+    thing = curves[-1]
     assert isinstance(thing, _Thing)
-    assert found[0].get("detector") is thing
-    assert list(found.components["wcs"]) == [None, thing]
-    assert found.components["wcs"][:1] == [None]
-    assert type(copy.copy(found.components["wcs"])) is list
+    assert found[1].get("transmissionCurve") is thing
+    assert list(curves) == [None, thing, thing]
+    assert curves[:1] == [None]
+    assert type(copy.copy(curves)) is list
     assert _Thing.reads == 1
     with pytest.raises(IndexError):
-        found.components["wcs"][2]
+        curves[3]
 
 
 def test_components_of_images_are_kept(tiny: Path, tmp_path: Path) -> None:
@@ -240,16 +242,16 @@ def test_components_of_images_are_kept(tiny: Path, tmp_path: Path) -> None:
 def test_unknown_classes_are_warned_about_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Give None for unknown classes, with one warning naming them."""
     catalog = _catalog([1, 2, 3])
-    catalog.components["wcs"] = [_Thing(), _Thing(), _Thing()]
+    catalog.components["transmissionCurve"] = [_Thing(), _Thing(), _Thing()]
     path = tmp_path / "a.fits"
     write_exposure_catalog(catalog, path)
     path.write_bytes(path.read_bytes().replace(b"TestThing", b"Unknown01"))
     with caplog.at_level(logging.WARNING):
         found = read_exposure_catalog(path)
         assert not caplog.records
-        assert list(found.components["wcs"]) == [None] * 3
+        assert list(found.components["transmissionCurve"]) == [None] * 3
     assert [r.getMessage().count("'Unknown01'") for r in caplog.records] == [2]
-    assert "component 'wcs' of class 'Unknown01'" in caplog.text
+    assert "component 'transmissionCurve' of class 'Unknown01'" in caplog.text
     assert found.ap_corr_maps[2] is not None
 
 
@@ -289,6 +291,56 @@ def test_bad_archive_ids_are_refused(tmp_path: Path, archive_id: int, match: str
     path.write_bytes(data)
     with pytest.raises((FitsFormatError, MalformedArchiveError), match=match):
         read_exposure_catalog(path)
+
+
+def test_components_of_other_classes_are_refused(tmp_path: Path) -> None:
+    """Name a component that is something else, when it is asked for."""
+    path = tmp_path / "damaged.fits"
+    catalog = _catalog([1])
+    catalog.components["wcs"][0] = Polygon(x_vertices=[0, 0, 1], y_vertices=[0, 1, 1])
+    catalog.components["validPolygon"][0] = catalog.components["wcs"][0]
+    write_exposure_catalog(catalog, path)
+    found = read_exposure_catalog(path)
+    assert found.components["validPolygon"][0] == catalog.components["wcs"][0]
+    with pytest.raises(MalformedArchiveError, match=r"component 'wcs' with archive id 1 is a Polygon"):
+        found.components["wcs"][0]
+    catalog.ap_corr_maps[0] = catalog.components["wcs"][0]
+    write_exposure_catalog(catalog, path)
+    with pytest.raises(MalformedArchiveError, match=r"HDU 2\]: component 'apCorrMap' .* is a Polygon"):
+        read_exposure_catalog(path)
+
+
+def test_metadata_survives(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Keep any keyword, but none that would change the format."""
+    kept = {"A.B": 1, "X/Y": "z", "K": [1.5, math.inf, -math.inf, True, None, "a"], "LONG KEYWORD": "'"}
+    catalog = _catalog([1])
+    reserved = {"NAXIS1": 3, "FLAGCOL": 1, "AFW_TYPE": "SOURCE", "ttype1": "x", "ALIAS": "id:x", "END": 1}
+    catalog.metadata = {**kept, **reserved}
+    write_exposure_catalog(catalog, tmp_path / "a.fits")
+    assert str(list(reserved)) in caplog.text
+    assert read_exposure_catalog(tmp_path / "a.fits").metadata == kept
+    with fits.open(tmp_path / "a.fits") as hdulist:
+        hdulist.verify("exception")
+        assert (hdulist[1].header["A.B"], hdulist[1].header["X/Y"]) == (1, "z")
+
+    catalog.metadata = {"N": math.nan}
+    write_exposure_catalog(catalog, tmp_path / "a.fits")
+    assert math.isnan(read_exposure_catalog(tmp_path / "a.fits").metadata["N"])
+
+
+def test_fields_behind_aliases_survive(tmp_path: Path) -> None:
+    """Write the fields, not what aliases make of their names."""
+    catalog = _catalog([3, 4])
+    catalog.schema.set_alias("visit", "id")
+    catalog.schema.set_alias("i", "nothing")
+    write_exposure_catalog(catalog, tmp_path / "a.fits")
+    found = read_exposure_catalog(tmp_path / "a.fits")
+    assert found.schema == catalog.schema
+    np.testing.assert_array_equal(found.field_column("visit"), [7, 7])
+    np.testing.assert_array_equal(found.field_column("id"), [3, 4])
+    record = found.find(4)
+    assert record is not None
+    assert (record.id, record["visit"]) == (4, 7)
 
 
 def test_every_truncation_is_refused(tmp_path: Path) -> None:

@@ -180,6 +180,7 @@ def _simple() -> bytes:
         ("NAXIS2", "1000000000000", "announces .* the file has only"),
         ("NAXIS2", "-3", "NAXIS2 must be a non-negative|unreadable HDU"),
         ("PCOUNT", "4611686018427387904", "announces .* the file has only"),
+        ("TFORM2", f"'{'9' * 19}J'", r"column 2 \('a'\) has the invalid TFORM"),
         ("NAXIS1", "2000000000000", "the columns take 25 bytes per row"),
         ("TFORM2", "'999999999999J'", "bytes per row, but NAXIS1"),
         ("TFORM2", "'rubbish'", r"column 2 \('a'\) has the invalid TFORM"),
@@ -198,6 +199,31 @@ def test_lying_headers_are_refused(edit_card: Callable[..., bytes], key: str, va
     with pytest.raises(FitsFormatError, match=match) as info:
         _read(data)
     assert "HDU 1" in str(info.value)
+
+
+def test_rows_without_bytes_are_refused() -> None:
+    """Refuse any number of rows that cost the file nothing."""
+    schema = Schema((Field("s", "String", size=4),))
+    empty = PRIMARY_HDU + encode_table(schema, {"s": np.array([], dtype="U4")}, 0)
+    cards = {b"NAXIS1  =                    4": b"NAXIS1  =                    0", b"'4A  ": b"'0A  "}
+    cards[b"NAXIS2  =                    0"] = b"NAXIS2  =        1000000000000"
+    for old, new in cards.items():
+        assert empty.count(old) == 1
+        empty = empty.replace(old, new)
+    with pytest.raises(FitsFormatError, match="1000000000000 rows of no bytes"):
+        _read(empty)
+
+
+@pytest.mark.parametrize("kind", ["Point", "Coord", "Covariance"])
+@pytest.mark.parametrize(("code", "values"), [("2A", ["ab"]), ("2L", [[True, False]]), ("2C", [[1j, 2]])])
+def test_compound_columns_of_other_types_are_none(kind: str, code: str, values: list[Any]) -> None:
+    """Take a column for what it is where a compound can't be."""
+    hdu = fits.BinTableHDU.from_columns([fits.Column("p", code, array=np.array(values))])
+    hdu.header["TCCLS1"] = kind
+    buffer = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(buffer)
+    schema, _ = table_schema(_read(buffer.getvalue()))
+    assert schema.names == (("p",) if code == "2A" else ())
 
 
 def test_missing_hdus_and_truncation_are_refused() -> None:

@@ -445,6 +445,13 @@ def test_transmission_curves() -> None:
     np.testing.assert_array_equal(identity.evaluate(wavelengths), np.ones(4))
 
 
+def _nested_products() -> _Raw:
+    curve = _Raw("IdentityTransmissionCurve")
+    for _ in range(10):
+        curve = _Raw("ProductTransmissionCurve", {"a": ("I", [curve]), "b": ("I", [curve])})
+    return curve
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -453,6 +460,7 @@ def test_transmission_curves() -> None:
             "isn't a transmission",
         ),
         (lambda: _curve([10.0, 0.0]), "isn't ascending"),
+        (_nested_products, "ProductTransmissionCurve of 1024 curves"),
         (
             lambda: _Raw(
                 "RadialTransmissionCurve", {**_curve().tables[0], "radii": ("ArrayD2", [np.arange(2.0)])}

@@ -261,7 +261,7 @@ def _patch(path: Path, hdu: int, row: int, offset: int, value: int) -> None:
     ("hdu", "row", "offset", "value", "match"),
     [
         (1, 0, 32, 99, "there is no archive id 99"),
-        (1, 0, 32, -5, "there is no archive id -5"),
+        (1, 0, 32, -5, "row 0 of column 'footprint' has the archive id -5"),
         (2, 0, 12, 3, r"HDU 4\]: rows 3 to 4 of archive id 2 \(SpanSet\) are outside"),
         (2, 1, 16, 2, "footprint 1 doesn't have one row in its first table"),
         (2, 2, 12, 2**31 - 1, r"HDU 5\]: rows .* are outside of the 2 rows"),
@@ -281,6 +281,22 @@ def test_inconsistent_footprints_are_refused(
     with pytest.raises(MalformedArchiveError, match=match) as info:
         read_source_catalog(path)
     assert "small.fits" in str(info.value)
+
+
+def test_sharing_of_spans_is_limited() -> None:
+    """Refuse a small file whose footprints share one large set of spans."""
+    archive = ArchiveWriter()
+    n_spans, n = 3000, 3000
+    spans = [[(y, 0, 1) for y in range(n_spans)], *[[]] * (n - 1)]
+    ids = write_footprints(archive, Footprints.from_spans(spans))
+    data = PRIMARY_HDU + b"".join(archive.hdus())
+    reader = ArchiveReader(fits.open(io.BytesIO(data)), 1)
+    found = read_footprints(reader, ids)
+    assert found.area.tolist() == [2 * n_spans, *[0] * (n - 1)]
+    chosen = reader.names == "SpanSet"
+    reader.row0[chosen], reader.n_rows[chosen] = 0, n_spans
+    with pytest.raises(MalformedArchiveError, match=r"share too many rows \(9000000 of 3000\)"):
+        read_footprints(reader, ids)
 
 
 def test_other_objects_are_no_footprints(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -328,6 +344,7 @@ def test_spans_stored_in_footprints_are_converted(tmp_path: Path) -> None:
         ("TFORM1", "'1D'", "column 'id' has type 'D' instead of 'L'"),
         ("AR_HDU", "1", "AR_HDU = 1 is no number"),
         ("AR_HDU", "'x'", "AR_HDU = 'x' is no number"),
+        ("TFORM5", "'4A'", "column 'footprint' is no column of archive ids"),
         ("AR_HDU", "99", "the file has only 6 HDUs"),
         ("AR_HDU", "4", "EXTTYPE is 'ARCHIVE_DATA'"),
         ("NAXIS2", "888888888888", "announces"),

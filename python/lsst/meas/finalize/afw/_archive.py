@@ -24,6 +24,7 @@ __all__ = (
     "writes",
 )
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,11 +32,12 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from ._archive_writer import ArchiveWriter, ObjectRecord
-from ._errors import FitsFormatError, MalformedArchiveError, UnsupportedPersistableError
+from ._errors import ArchiveError, FitsFormatError, MalformedArchiveError, UnsupportedPersistableError
 from ._fits_table import FitsTable, TableView, hdu_label, read_table
 from ._registry import reads, resolve_reader, writes
 
 _MAX_DEPTH = 200
+_MAX_ID = 2**31 - 1
 _INDEX_TYPES = ("J", "J", "J", "J", "J", "A", "A")
 
 
@@ -118,6 +120,8 @@ class ArchiveReader:
         return at < len(self.ids) and bool(self.ids[at] == archive_id)
 
     def _entries(self, archive_id: int) -> slice:
+        if not 0 < archive_id <= _MAX_ID:
+            raise MalformedArchiveError(f"{self.where}: there is no archive id {archive_id}")
         start = int(np.searchsorted(self.ids, archive_id, side="left"))
         stop = int(np.searchsorted(self.ids, archive_id, side="right"))
         if start == stop:
@@ -257,10 +261,21 @@ class ArchiveReader:
                 reader = resolve_reader(name)
             except UnsupportedPersistableError as error:
                 raise UnsupportedPersistableError(f"{self.where}: archive id {archive_id}: {error}") from None
-            self._objects[archive_id] = reader(self, self.tables(archive_id), name)
+            self._objects[archive_id] = self._read(reader, archive_id, name)
         finally:
             self._active.pop()
         return self._objects[archive_id]
+
+    def _read(self, reader: Callable[..., Any], archive_id: int, name: str) -> Any:
+        try:
+            return reader(self, self.tables(archive_id), name)
+        except (ArchiveError, FitsFormatError, MemoryError):
+            raise
+        except Exception as error:
+            # Columns of unexpected types and values make conversions fail.
+            raise MalformedArchiveError(
+                f"{self.where}: archive id {archive_id} is a malformed {name}: {str(error)[:200]}"
+            ) from error
 
     def one_row(self, tables: list[TableView], name: str, n_tables: int = 1) -> TableView:
         """Check the number of tables and that the first has one row.

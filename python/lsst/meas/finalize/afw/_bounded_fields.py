@@ -44,6 +44,7 @@ _AP_CORR_SCHEMA = Schema(
         Field("field", "I", "archive ID of the BoundedField object"),
     )
 )
+_MAX_FACTORS = 1000
 _PRODUCT_SCHEMA = Schema((Field("id", "I", "archive ID of the BoundedField factor"),))
 
 
@@ -97,7 +98,17 @@ def _read_product(archive: ArchiveReader, tables: list[TableView], name: str) ->
     boxes = [factor.bounds.bbox for factor in factors]
     if any(box != boxes[0] for box in boxes):
         raise MalformedArchiveError(f"{tables[0].where}: the factors of a {name} have different boxes")
-    return ProductField(factors)
+    result = ProductField(factors)
+    if (n := _count_factors(result)) > _MAX_FACTORS:
+        raise MalformedArchiveError(f"{tables[0].where}: a {name} of {n} fields")
+    return result
+
+
+def _count_factors(field: BaseField) -> int:
+    """Count the fields that are evaluated: nested products that share their
+    factors grow exponentially.
+    """
+    return sum(map(_count_factors, field.operands)) if isinstance(field, ProductField) else 1
 
 
 @writes(ProductField, name="ProductBoundedField", module="lsst.afw.math")

@@ -427,8 +427,8 @@ class ExposureReader:
         """
         box = self.bbox if bbox is None else bbox
         try:
-            array, box, _ = read_plane(self._hdulist, 3, np.float32, bbox)
             self._check_box(3)
+            array, _, _ = read_plane(self._hdulist, 3, np.float32, bbox)
         except FitsFormatError as error:
             _LOG.warning("The variance is replaced by zeros: %s", error)
             array = np.zeros(box.shape, dtype=np.float32)
@@ -450,8 +450,8 @@ class ExposureReader:
         """
         box = self.bbox if bbox is None else bbox
         try:
-            array, box, header = read_plane(self._hdulist, 2, np.int32, bbox)
             self._check_box(2)
+            array, _, header = read_plane(self._hdulist, 2, np.int32, bbox)
             planes = read_mask_planes(header, hdu_label(self._hdulist, 2))
         except FitsFormatError as error:
             _LOG.warning("The mask is replaced by zeros: %s", error)

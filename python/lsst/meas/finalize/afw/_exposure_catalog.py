@@ -16,35 +16,59 @@ __all__ = ("read_exposure_catalog", "write_exposure_catalog")
 import logging
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from lsst.images import Polygon
+from lsst.images.psfs import PointSpreadFunction
+
 from ..catalogs import ExposureCatalog, Field, Schema
 from ._archive import ArchiveReader
 from ._archive_writer import TABLE_VERSION, ArchiveWriter
-from ._errors import FitsFormatError, UnsupportedPersistableError
+from ._errors import MalformedArchiveError, UnsupportedPersistableError
 from ._fits_open import open_fits_in_memory
-from ._fits_schema import check_minimal, check_record_type, contains_fields, table_metadata, table_schema
+from ._fits_schema import (
+    archive_ids,
+    check_minimal,
+    check_record_type,
+    contains_fields,
+    metadata_cards,
+    table_metadata,
+    table_schema,
+)
 from ._fits_table import FitsTable, read_table
 from ._fits_writer import PRIMARY_HDU, encode_table, write_file
+from ._persistables_camera import DetectorRecord
+from ._persistables_simple import PhotoCalib
+from ._persistables_transforms import SkyWcs
+from ._persistables_transmission import TransmissionCurve
+from ._persistables_visit_info import VisitInfo
 
 if TYPE_CHECKING:
     from astropy.io import fits
 
 _LOG = logging.getLogger(__name__)
 
-# Columns of archive ids in file order, with the class named in their docs.
+
+class _Component(NamedTuple):
+    """Class of a component, and its name in the doc of the column."""
+
+    cls: type
+    name: str
+
+
+# Columns of archive ids in file order.
 _COMPONENTS = {
-    "wcs": "Wcs",
-    "psf": "Psf",
-    "photoCalib": "PhotoCalib",
-    "apCorrMap": "ApCorrMap",
-    "validPolygon": "Polygon",
-    "visitInfo": "VisitInfo",
-    "transmissionCurve": "TransmissionCurve",
-    "detector": "Detector",
+    "wcs": _Component(SkyWcs, "Wcs"),
+    "psf": _Component(PointSpreadFunction, "Psf"),
+    "photoCalib": _Component(PhotoCalib, "PhotoCalib"),
+    "apCorrMap": _Component(dict, "ApCorrMap"),
+    "validPolygon": _Component(Polygon, "Polygon"),
+    "visitInfo": _Component(VisitInfo, "VisitInfo"),
+    "transmissionCurve": _Component(TransmissionCurve, "TransmissionCurve"),
+    "detector": _Component(DetectorRecord, "Detector"),
 }
 _OLD_NAMES = {"photoCalib": "calib"}
 _TABLE_VERSION = 5
@@ -66,13 +90,20 @@ class _ComponentReader:
     def get(self, archive_id: int, component: str) -> Any:
         """Read an object; `None` if its class is unknown."""
         try:
-            return self._archive.get(archive_id)
+            found = self._archive.get(archive_id)
         except UnsupportedPersistableError as error:
             name = self._archive.name(archive_id)
             if name not in self._warned:
                 self._warned.add(name)
                 _LOG.warning("Ignoring component %r of class %r: %s", component, name, error)
             return None
+        expected = _COMPONENTS[component].cls
+        if found is not None and not isinstance(found, expected):
+            raise MalformedArchiveError(
+                f"{self._archive.where}: component {component!r} with archive id {archive_id} is a "
+                f"{self._archive.name(archive_id)}"
+            )
+        return found
 
 
 class _LazyObjects(list[Any]):
@@ -126,8 +157,6 @@ def _component_ids(table: FitsTable) -> dict[str, str]:
         for name in (component, _OLD_NAMES.get(component)):
             if name is None or name not in table:
                 continue
-            if table.column(name).dtype != np.int32 or table.column(name).ndim != 1:
-                raise FitsFormatError(f"{table.where}: column {name!r} is no column of archive ids")
             found[component] = name
             break
     return found
@@ -136,15 +165,9 @@ def _component_ids(table: FitsTable) -> dict[str, str]:
 def _attach_components(
     catalog: ExposureCatalog, hdulist: fits.HDUList, table: FitsTable, columns: dict[str, str]
 ) -> None:
-    ids = {component: table.column(name) for component, name in columns.items()}
+    ids = {component: archive_ids(table, name) for component, name in columns.items()}
     if not any(column.any() for column in ids.values()):
         return
-    for component, column in ids.items():
-        if (column < 0).any():
-            row = int(np.flatnonzero(column < 0)[0])
-            raise FitsFormatError(
-                f"{table.where}: row {row} of column {columns[component]!r} has the archive id {column[row]}"
-            )
     # The archive of an exposure catalogue always follows its table.
     reader = _ComponentReader(ArchiveReader(hdulist, 2))
     for component, column in ids.items():
@@ -188,7 +211,7 @@ def read_exposure_catalog(path: str | os.PathLike[str]) -> ExposureCatalog:
 
 
 def _row_order(catalog: ExposureCatalog, path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
-    ids = catalog.column("id")
+    ids = catalog.field_column("id")
     order = np.argsort(ids, kind="stable")
     same = np.flatnonzero(np.diff(ids[order]) == 0)
     if len(same):
@@ -237,16 +260,19 @@ def write_exposure_catalog(catalog: ExposureCatalog, path: str | os.PathLike[str
 
     schema = Schema(
         (
-            *(Field(name, "I", f"archive ID for {cls} object") for name, cls in _COMPONENTS.items()),
+            *(
+                Field(name, "I", f"archive ID for {component.name} object")
+                for name, component in _COMPONENTS.items()
+            ),
             *catalog.schema.fields,
         ),
         catalog.schema.aliases,
     )
-    columns = {name: catalog.column(name)[order] for name in catalog.schema.names} | ids
+    columns = {name: catalog.field_column(name)[order] for name in catalog.schema.names} | ids
     cards: list[tuple[str, Any, str]] = [
         ("ALIAS", f"{alias}:{target}", "") for alias, target in sorted(schema.aliases.items())
     ]
-    cards += [(key, value, "") for key, value in catalog.metadata.items()]
+    cards += metadata_cards(catalog.metadata, os.fspath(path))
     cards += [
         TABLE_VERSION,
         ("AFW_TYPE", "EXPOSURE", "Tells lsst::afw to load this as an Exposure table."),

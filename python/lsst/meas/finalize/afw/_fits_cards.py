@@ -14,16 +14,18 @@ from __future__ import annotations
 __all__ = ("format_block", "format_cards")
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
 _BLOCK = 2880
 _CARD = 80
 _COMMENTARY = ("COMMENT", "HISTORY")
+_STANDARD_KEY = re.compile(r"[A-Z0-9_-]{1,8}")
 
 
 def _prefix(key: str) -> str:
-    if len(key) <= 8 and " " not in key:
+    if _STANDARD_KEY.fullmatch(key):
         return f"{key:<8}= "
     return f"HIERARCH {key} = "
 
@@ -84,8 +86,8 @@ def format_cards(key: str, value: Any, comment: str = "") -> list[str]:
     Parameters
     ----------
     key : `str`
-        Keyword; longer than 8 characters or with blanks gives a HIERARCH
-        card.
+        Keyword; longer than 8 characters, or with other characters than
+        letters, digits, hyphens and underscores gives a HIERARCH card.
     value : `str`, `int`, `float`, `bool`, `None` or `list` of these
         Value; `None` is an undefined value, a list gives repeated cards, and
         strings too long for a card are continued.

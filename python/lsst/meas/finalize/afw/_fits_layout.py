@@ -19,6 +19,7 @@ __all__ = ("Column", "FlagBit", "TableLayout", "header_cards", "parse_layout")
 
 import dataclasses
 import re
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from astropy.io import fits
 from ._errors import FitsFormatError
 
 _ITEM_SIZES = {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "E": 4, "K": 8, "D": 8, "C": 8, "M": 16}
-_TFORM = re.compile(r"(\d*)([PQ]?)([LXBIJKAEDCM])")
+_TFORM = re.compile(r"(\d{0,18})([PQ]?)([LXBIJKAEDCM])")
 _INDEXED_KEY = re.compile(r"(TTYPE|TFORM|TDOC|TUNIT|TCCLS|TZERO|TSCAL|TFLAG|TFDOC)([1-9]\d{0,3})")
 _BOILERPLATE = "label for field"
 _MAX_ROW_BYTES = 2**30
@@ -264,7 +265,7 @@ def _order_items(
             items.append(FlagBit(_text(entry.get("TFLAG")), number - 1, _text(entry.get("TFDOC"))))
     names = [item.name for item in items]
     if len(set(names)) != len(names):
-        duplicates = sorted({name for name in names if names.count(name) > 1})
+        duplicates = sorted(name for name, count in Counter(names).items() if count > 1)
         raise FitsFormatError(f"{where}: duplicate column or flag names {duplicates}")
     return tuple(items)
 
@@ -296,6 +297,8 @@ def parse_layout(cards: list[tuple[str, Any, str]], where: str) -> TableLayout:
         raise FitsFormatError(f"{where}: not a binary table of bytes")
     row_bytes = _integer(values, "NAXIS1", where)
     n_rows = _integer(values, "NAXIS2", where)
+    if n_rows and not row_bytes:
+        raise FitsFormatError(f"{where}: {n_rows} rows of no bytes")
     column_cards, flag_cards, order = _indexed_cards(cards)
     columns = _parse_columns(column_cards, _integer(values, "TFIELDS", where), row_bytes, where)
     flag_column = None

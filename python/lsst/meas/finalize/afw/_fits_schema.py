@@ -12,15 +12,18 @@
 from __future__ import annotations
 
 __all__ = (
+    "archive_ids",
     "check_minimal",
     "check_record_type",
     "contains_fields",
+    "metadata_cards",
     "table_metadata",
     "table_schema",
     "table_version",
 )
 
 import logging
+import math
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -30,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..catalogs import Field, Schema
-from ._errors import FitsFormatError
+from ._errors import FitsFormatError, MalformedArchiveError
 from ._fits_layout import Column, FlagBit
 from ._fits_table import FitsTable
 
@@ -38,12 +41,13 @@ _LOG = logging.getLogger(__name__)
 
 _SCALARS = {"B": "B", "I": "I", "J": "I", "K": "L", "E": "F", "D": "D"}
 _STRUCTURAL = re.compile(
-    r"(XTENSION|SIMPLE|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|TFIELDS|THEAP|EXTEND|INHERIT|CHECKSUM|DATASUM|FLAGCOL|"
+    r"(XTENSION|SIMPLE|END|CONTINUE|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|TFIELDS|THEAP|EXTEND|INHERIT|CHECKSUM|DATASUM|FLAGCOL|"
     r"EXTNAME|EXTTYPE|EXTVER|ALIAS|AR_HDU|AR_CATN|AR_NCAT|AR_NAME|AFW_TABLE_VERSION|AFW_TYPE|EXPTABLE_VER|"
     r"(TTYPE|TFORM|TDOC|TUNIT|TCCLS|TZERO|TSCAL|TNULL|TDISP|TDIM|TFLAG|TFDOC)\d+|"
     r"(PSF_FLUX|AP_FLUX|INST_FLUX|MODEL_FLUX|CALIB_FLUX|CENTROID|SHAPE)_SLOT|"
     r"SPANCOL|PEAKCOL|HVYPIXCO|HVYMSKCO|HVYVARCO)"
 )
+_NOT_FINITE = {"NAN": math.nan, "+INFINITY": math.inf, "-INFINITY": -math.inf}
 _OLD_SLOTS = {
     "PSF_FLUX_SLOT": "slot_PsfFlux",
     "AP_FLUX_SLOT": "slot_ApFlux",
@@ -92,12 +96,15 @@ def table_metadata(table: FitsTable) -> dict[str, Any]:
     -------
     metadata : `dict`
         Values by keyword; lists for repeated keywords, COMMENT and HISTORY,
-        `None` for undefined values.
+        `None` for undefined values, numbers for the texts that stand for
+        those that aren't finite.
     """
     metadata: dict[str, Any] = {}
     for keyword, value, _ in table.cards:
-        if not keyword or keyword == "END" or _STRUCTURAL.fullmatch(keyword):
+        if not keyword or _STRUCTURAL.fullmatch(keyword):
             continue
+        if isinstance(value, str):
+            value = _NOT_FINITE.get(value, value)
         if keyword in ("COMMENT", "HISTORY"):
             metadata.setdefault(keyword, []).append(str(value))
         elif keyword not in metadata:
@@ -107,6 +114,28 @@ def table_metadata(table: FitsTable) -> dict[str, Any]:
         else:
             metadata[keyword] = [metadata[keyword], value]
     return metadata
+
+
+def metadata_cards(metadata: Mapping[str, Any], where: str) -> list[tuple[str, Any, str]]:
+    """Turn metadata to header cards.
+
+    Parameters
+    ----------
+    metadata : `~collections.abc.Mapping`
+        Values by keyword, see `table_metadata`.
+    where : `str`
+        What is written, for messages.
+
+    Returns
+    -------
+    cards : `list` of (`str`, value, `str`)
+        Cards.  Keywords that belong to the format are left out with a
+        warning: they would contradict the table.
+    """
+    reserved = [key for key in metadata if _STRUCTURAL.fullmatch(key.upper())]
+    if reserved:
+        _LOG.warning("%s: leaving out the metadata %s, which describe the format", where, reserved)
+    return [(key, value, "") for key, value in metadata.items() if key not in reserved]
 
 
 def _field_type(column: Column, table: FitsTable) -> tuple[str, int] | None:
@@ -134,6 +163,8 @@ def _add_old_compound(
 ) -> bool:
     """Expand a multi-element column of old table versions."""
     kind, name = column.kind, column.name
+    if column.code not in _SCALARS:
+        return False
     if suffixes := _COMPOUNDS.get((kind, column.count)):
         values = table.column(name)
         base = "Angle" if kind == "Coord" else _SCALARS[column.code]
@@ -261,6 +292,39 @@ def _upgrade_aliases(field: Field, version: int) -> list[tuple[str, str]]:
     return found
 
 
+def archive_ids(table: FitsTable, name: str) -> npt.NDArray[np.int32]:
+    """Return a column of archive ids.
+
+    Parameters
+    ----------
+    table : `FitsTable`
+        The table.
+    name : `str`
+        Name of the column.
+
+    Returns
+    -------
+    ids : `numpy.ndarray` of int32
+        Archive ids; 0 for no object.
+
+    Raises
+    ------
+    FitsFormatError
+        Raised if there is no such column, or it is of another type.
+    MalformedArchiveError
+        Raised if an id is negative.
+    """
+    ids = table.column(name)
+    if ids.dtype != np.int32 or ids.ndim != 1:
+        raise FitsFormatError(f"{table.where}: column {name!r} is no column of archive ids")
+    if (ids < 0).any():
+        row = int(np.flatnonzero(ids < 0)[0])
+        raise MalformedArchiveError(
+            f"{table.where}: row {row} of column {name!r} has the archive id {ids[row]}"
+        )
+    return ids
+
+
 def check_record_type(table: FitsTable, expected: str) -> None:
     """Check the kind of records in a table.
 
@@ -298,10 +362,12 @@ def contains_fields(schema: Schema, minimal: Schema, table: FitsTable) -> None:
     FitsFormatError
         Raised if a field is missing or has another type.
     """
+    # Aliases of the file must not stand in for columns.
+    types = {field.name: field.type for field in schema}
     for field in minimal:
-        if field.name not in schema.names:
+        found = types.get(field.name)
+        if found is None:
             raise FitsFormatError(f"{table.where}: no column {field.name!r}")
-        found = schema[field.name].type
         if found != field.type:
             raise FitsFormatError(
                 f"{table.where}: column {field.name!r} has type {found!r} instead of {field.type!r}"

@@ -26,7 +26,6 @@ from ..catalogs import Field, Schema
 from ._fits_cards import format_block
 
 _LETTERS = {"B": "B", "U": "I", "I": "J", "L": "K", "F": "E", "D": "D", "Angle": "D"}
-_BLOCK = 2880
 _DTYPES = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
 _BLOCK = 2880
 

@@ -38,7 +38,8 @@ _HEAVY = ("HeavyFootprintF", "HeavyFootprintD", "HeavyFootprintI", "HeavyFootpri
 _SPANS = ("y", "x0", "x1")
 _MINIMAL_PEAK = ("id", "f_x", "f_y", "i_x", "i_y", "peakValue")
 # Entries sharing rows could otherwise blow up a small file.
-_MAX_ELEMENTS = 2**27
+_MIN_LIMIT = 2**22
+_MAX_SHARING = 16
 _MAX_AREA = 2**28
 
 _ID_SCHEMA = Schema((Field("id", "I", "id of the SpanSet catalog"),))
@@ -97,11 +98,15 @@ class _Gatherer:
         self.counts: _Ints = np.where(used, archive.n_rows[entries], 0) if len(archive.ids) else 0 * entries
         self.offsets = _offsets(self.counts)
         self.total = int(self.offsets[-1])
-        if self.total > _MAX_ELEMENTS:
-            raise MalformedArchiveError(f"{archive.where}: index entries share too many rows ({self.total})")
         self.tables: list[tuple[FitsTable, _Ints, _Ints]] = []
-        for number in np.unique(archive.catalogs[entries[used]]) if used.any() else ():
-            table = archive.table(int(number))
+        numbers = np.unique(archive.catalogs[entries[used]]).tolist() if used.any() else []
+        n_stored = sum(len(archive.table(number)) for number in numbers)
+        if self.total > max(_MIN_LIMIT, _MAX_SHARING * n_stored):
+            raise MalformedArchiveError(
+                f"{archive.where}: index entries share too many rows ({self.total} of {n_stored})"
+            )
+        for number in numbers:
+            table = archive.table(number)
             chosen = np.flatnonzero(used & (archive.catalogs[entries] == number))
             row0, counts = archive.row0[entries[chosen]], self.counts[chosen]
             outside = row0 + counts > len(table)
@@ -244,9 +249,10 @@ def _read_heavy(
         counts[target] = lengths[source]
         parts.append((columns, lengths, target, source))
     offsets = _offsets(counts)
-    if offsets[-1] > _MAX_ELEMENTS:
+    n_stored = sum(int(lengths.sum()) for _, lengths, _, _ in parts)
+    if offsets[-1] > max(_MIN_LIMIT, _MAX_SHARING * n_stored):
         raise MalformedArchiveError(
-            f"{archive.where}: heavy footprints share too many pixels ({offsets[-1]})"
+            f"{archive.where}: heavy footprints share too many pixels ({offsets[-1]} of {n_stored})"
         )
     image = np.zeros(offsets[-1], dtype=np.float32)
     mask = np.zeros(offsets[-1], dtype=np.int32)

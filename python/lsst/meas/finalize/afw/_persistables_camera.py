@@ -116,7 +116,11 @@ class DetectorRecord:
         detector : `lsst.images.cameras.Detector`
             The detector.
         """
-        return Detector(self.attributes, self.amplifiers, self.to_frames(instrument), visit=visit)
+        try:
+            return Detector(self.attributes, self.amplifiers, self.to_frames(instrument), visit=visit)
+        except (IndexError, ValueError) as error:
+            # A detector of a single column, for example.
+            raise MalformedArchiveError(f"detector {self.attributes.name!r}: {error}") from error
 
 
 def _box(table: TableView, row: int, prefix: str) -> Box | None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ._archive import ArchiveReader
     from ._fits_table import TableView
 
+_MAX_CURVES = 1000
 _FloatArray = npt.NDArray[np.float64]
 
 
@@ -207,7 +208,19 @@ def _get_curve(archive: ArchiveReader, table: TableView, column: str) -> Transmi
 @reads("ProductTransmissionCurve")
 def _read_product(archive: ArchiveReader, tables: list[TableView], name: str) -> ProductTransmissionCurve:
     table = archive.one_row(tables, name)
-    return ProductTransmissionCurve(_get_curve(archive, table, "a"), _get_curve(archive, table, "b"))
+    result = ProductTransmissionCurve(_get_curve(archive, table, "a"), _get_curve(archive, table, "b"))
+    if (n := _count_curves(result)) > _MAX_CURVES:
+        raise MalformedArchiveError(f"{table.where}: a {name} of {n} curves")
+    return result
+
+
+def _count_curves(curve: TransmissionCurve) -> int:
+    """Count the curves that are evaluated: nested products that share their
+    factors grow exponentially.
+    """
+    if isinstance(curve, ProductTransmissionCurve):
+        return _count_curves(curve.a) + _count_curves(curve.b)
+    return _count_curves(curve.nested) if isinstance(curve, TransformedTransmissionCurve) else 1
 
 
 @reads("TransformedTransmissionCurve")

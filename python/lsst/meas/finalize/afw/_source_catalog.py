@@ -21,7 +21,15 @@ from ._archive import ArchiveReader
 from ._archive_writer import TABLE_VERSION, ArchiveWriter
 from ._errors import FitsFormatError
 from ._fits_open import open_fits
-from ._fits_schema import check_minimal, check_record_type, contains_fields, table_metadata, table_schema
+from ._fits_schema import (
+    archive_ids,
+    check_minimal,
+    check_record_type,
+    contains_fields,
+    metadata_cards,
+    table_metadata,
+    table_schema,
+)
 from ._fits_table import read_table
 from ._fits_writer import PRIMARY_HDU, encode_table, write_file
 from ._footprints import read_footprints, write_footprints
@@ -58,14 +66,15 @@ def read_source_catalog(path: str | os.PathLike[str], *, footprints: bool = True
         if "AR_HDU" not in header and any(key in header for key in _OLD_FOOTPRINTS):
             raise FitsFormatError(f"{table.where}: footprints in columns of variable length aren't supported")
         has_archive = "AR_HDU" in header and _FOOTPRINT.name in table
+        ids = archive_ids(table, _FOOTPRINT.name) if has_archive else None
         schema, columns = table_schema(table, skip=(_FOOTPRINT.name,) if has_archive else ())
         contains_fields(schema, Schema.source_minimal(), table)
         found = None
-        if has_archive and footprints:
+        if ids is not None and footprints:
             number = header["AR_HDU"]
             if isinstance(number, bool) or not isinstance(number, int) or number < 2:
                 raise FitsFormatError(f"{table.where}: AR_HDU = {number!r} is no number of an extension")
-            found = read_footprints(ArchiveReader(hdulist, number - 1), table.column(_FOOTPRINT.name))
+            found = read_footprints(ArchiveReader(hdulist, number - 1), ids)
         return SourceCatalog(schema, columns, footprints=found, metadata=table_metadata(table))
 
 
@@ -95,11 +104,11 @@ def write_source_catalog(
     """
     check_minimal(catalog.schema, Schema.source_minimal(), path)
     schema = catalog.schema.copy()
-    columns = {name: catalog.column(name) for name in schema.names}
+    columns = {name: catalog.field_column(name) for name in schema.names}
     cards: list[tuple[str, Any, str]] = [
         ("ALIAS", f"{alias}:{target}", "") for alias, target in sorted(schema.aliases.items())
     ]
-    cards += [(key, value, "") for key, value in catalog.metadata.items()]
+    cards += metadata_cards(catalog.metadata, os.fspath(path))
     archive = None
     if footprints and catalog.footprints is not None:
         archive = ArchiveWriter()

@@ -94,11 +94,30 @@ class ColumnStore:
         KeyError
             Raised if there is no such field.
         """
-        true = self.schema.resolve(name)
-        if true not in self.columns:
+        return self.field_column(self.schema.resolve(name))
+
+    def field_column(self, name: str) -> np.ndarray:
+        """Return a view of the column of a field, whatever the aliases are.
+
+        Parameters
+        ----------
+        name
+            True name of a field, which an alias may hide from `column`.
+
+        Returns
+        -------
+        `numpy.ndarray`
+            The column; writing to it changes the catalogue.
+
+        Raises
+        ------
+        KeyError
+            Raised if there is no such field.
+        """
+        if name not in self.columns:
             # The field was added to the schema after the catalogue was made.
-            self.columns[true] = self.schema[true].make_column(self._n)
-        return self.columns[true]
+            self.columns[name] = self.schema.field(name).make_column(self._n)
+        return self.columns[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self.schema
@@ -128,12 +147,12 @@ class ColumnStore:
         for field in self.schema:
             unit = astropy.units.Unit(field.unit, parse_strict="silent") if field.unit else None
             table[field.name] = astropy.table.Column(
-                self.column(field.name).copy(), unit=unit, description=field.doc
+                self.field_column(field.name).copy(), unit=unit, description=field.doc
             )
         return table
 
     def _taken_columns(self, index: Rows) -> dict[str, np.ndarray]:
-        return {f.name: np.array(self.column(f.name)[index]) for f in self.schema}
+        return {f.name: np.array(self.field_column(f.name)[index]) for f in self.schema}
 
 
 class SourceCatalog(ColumnStore):

@@ -114,7 +114,7 @@ class ExposureCatalog(ColumnStore):
         if not -len(self) <= i < len(self):
             raise IndexError(f"Row {i} is outside a catalogue of {len(self)} rows.")
         return ExposureRecord(
-            {f.name: self.column(f.name)[i] for f in self.schema},
+            {f.name: self.field_column(f.name)[i] for f in self.schema},
             self.psfs[i],
             self.ap_corr_maps[i],
             _RowComponents(self.components, i),
@@ -133,7 +133,7 @@ class ExposureCatalog(ColumnStore):
         ValueError
             Raised if rows are not sorted by identifier.
         """
-        ids = self.column("id")
+        ids = self.field_column("id")
         if np.any(np.diff(ids) <= 0):
             raise ValueError("Rows of the exposure catalogue are not sorted by unique ids.")
         i = int(np.searchsorted(ids, id))
@@ -158,7 +158,7 @@ class ExposureCatalog(ColumnStore):
             new = f.make_column(1)
             if f.name in record.values:
                 new[0] = record.values[f.name]
-            self.columns[f.name] = np.concatenate([self.column(f.name), new])
+            self.columns[f.name] = np.concatenate([self.field_column(f.name), new])
         self._n += 1
         self.psfs.append(record.psf)
         self.ap_corr_maps.append(record.ap_corr_map)

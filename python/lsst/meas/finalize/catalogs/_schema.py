@@ -192,6 +192,24 @@ class Schema:
         """
         return self._insert(Field(name, type, doc, unit, size))
 
+    def field(self, name: str) -> Field:
+        """Return a field by its true name, whatever the aliases are.
+
+        Parameters
+        ----------
+        name
+            True name.
+
+        Raises
+        ------
+        KeyError
+            Raised if there is no such field.
+        """
+        try:
+            return self._fields[name]
+        except KeyError:
+            raise KeyError(f"The catalogue has no field {name!r}.") from None
+
     def add_flag(self, name: str, doc: str = "") -> Field:
         """Append a flag field; see `add_field`."""
         return self.add_field(name, "Flag", doc=doc)
