@@ -33,6 +33,7 @@ from lsst.meas.finalize.afw import (
 )
 from lsst.meas.finalize.afw._archive import ArchiveReader
 from lsst.meas.finalize.afw._persistables_transmission import IdentityTransmissionCurve
+from lsst.meas.finalize.afw._persistables_visit_info import VisitInfo, read_visit_info_cards
 from lsst.meas.finalize.afw._registry import reads, writes
 from lsst.meas.finalize.catalogs import ExposureCatalog, Schema
 
@@ -227,16 +228,34 @@ def test_components_of_images_are_kept(tiny: Path, tmp_path: Path) -> None:
     """Write components read from the stack's image, as visit summaries do."""
     path = sorted(tiny.glob("export/**/calexp_*S00*.fits"))[0]
     catalog = _catalog([0])
+    names = {
+        "wcs": "SKYWCS",
+        "validPolygon": "VALID_POLYGON",
+        "photoCalib": "PHOTOCALIB",
+        "detector": "DETECTOR",
+    }
     with fits.open(path) as hdulist:
         archive = ArchiveReader(hdulist, 4)
         header = hdulist[0].header
-        wcs, polygon = archive.get(header["SKYWCS_ID"]), archive.get(header["VALID_POLYGON_ID"])
-    catalog.components["wcs"][0], catalog.components["validPolygon"][0] = wcs, polygon
+        objects = {name: archive.get(header[f"{key}_ID"]) for name, key in names.items()}
+        objects["visitInfo"] = VisitInfo(read_visit_info_cards(header))
+    for name, obj in objects.items():
+        catalog.components[name][0] = obj
     write_exposure_catalog(catalog, tmp_path / "a.fits")
-    record = read_exposure_catalog(tmp_path / "a.fits").find(0)
+    found = read_exposure_catalog(tmp_path / "a.fits")
+    record = found.find(0)
     assert record is not None
-    assert type(record.get("wcs")) is type(wcs)
-    assert record.get("validPolygon") == polygon
+    for name in ("validPolygon", "photoCalib"):
+        assert record.get(name) == objects[name]
+    # Tables have radians.
+    cards = objects["visitInfo"].cards
+    close = {k: pytest.approx(v, rel=1e-15) if type(v) is float else v for k, v in cards.items()}
+    assert record.get("visitInfo").cards == close
+    assert record.get("wcs").text == objects["wcs"].text
+    assert record.get("detector").attributes == objects["detector"].attributes
+    # What has been read once is written to the same bytes.
+    write_exposure_catalog(found, tmp_path / "b.fits")
+    assert (tmp_path / "b.fits").read_bytes() == (tmp_path / "a.fits").read_bytes()
 
 
 def test_unknown_classes_are_warned_about_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

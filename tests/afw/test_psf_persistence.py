@@ -222,6 +222,67 @@ def test_kernel_psf() -> None:
     np.testing.assert_allclose(psf.draw_kernel_images(x, y), expected, rtol=1e-12)
 
 
+def _analytic_psf() -> _Raw:
+    geometry: list[tuple[str, str, Any]] = [
+        ("dimensions_x", "I", 15),
+        ("dimensions_y", "I", 13),
+        ("center_x", "I", 7),
+        ("center_y", "I", 6),
+    ]
+    function = _Raw("GaussianFunction2F", [[("sigma1", "D", 2.0), ("sigma2", "D", 1.0), ("angle", "D", 0.3)]])
+    analytic = _Raw("AnalyticKernel", [[*geometry, ("kernelfunction", "I", function)]])
+    delta = _Raw("DeltaFunctionKernel", [[*geometry, ("pixel_x", "I", 9), ("pixel_y", "I", 4)]])
+    polynomial = _Raw("PolynomialFunction2D", [[("coefficients", "ArrayD", [1.0, 0.02, -0.01])]])
+    parts = [("spatialfunctions", "ArrayI", [polynomial] * 2), ("components", "ArrayI", [analytic, delta])]
+    kernel = _Raw("LinearCombinationKernel", [[*geometry, *parts]])
+    position = [("averagePosition_x", "D", 5.0), ("averagePosition_y", "D", 4.0)]
+    return _Raw("PcaPsf", [[("kernel", "I", kernel), *position]])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: _gaussian("GaussianPsf", 21, 21, 1.7),
+        lambda: _gaussian("SingleGaussianPsf", 20, 23, 1.7),
+        lambda: _Raw(
+            "DoubleGaussianPsf",
+            [
+                [
+                    *_gaussian("", 21, 21, 0).tables[0][:2],
+                    ("sigma1", "D", 1.5),
+                    ("sigma2", "D", 3.0),
+                    ("b", "D", 0.1),
+                ]
+            ],
+        ),
+        _analytic_psf,
+        lambda: _psfex_table(_psfex_components()),
+    ],
+)
+def test_psfs_survive(make: Callable[[], _Raw]) -> None:
+    """Keep class and images of all kinds of PSF."""
+    raw = make()
+    psf = _persist(raw)
+    writer = ArchiveWriter()
+    archive_id = writer.put(psf)
+    data = fits.PrimaryHDU().header.tostring().encode() + b"".join(writer.hdus())
+    with fits.open(io.BytesIO(data)) as hdulist:
+        archive = ArchiveReader(hdulist, 1)
+        assert archive.name(archive_id) == raw.name
+        again = archive.get(archive_id)
+    assert type(again) is type(psf)
+    assert again.average_position == psf.average_position
+    x, y = [3.2, 77.7], [5.5, 12.1]
+    np.testing.assert_array_equal(again.draw_kernel_images(x, y), psf.draw_kernel_images(x, y))
+
+
+def test_psfs_that_are_not_from_files(tmp_path: Path) -> None:
+    """Refuse what has no tables."""
+    psf = KernelPsf(_BOX, FixedKernel(np.ones((3, 3)), (1, 1)))
+    with pytest.raises(UnsupportedPersistableError, match="KernelPsf that wasn't read from a file"):
+        ArchiveWriter().put(psf)
+
+
 def test_constant_combination_and_analytic_kernel() -> None:
     """Read constant amplitudes, sampled functions and a delta function."""
     geometry: list[tuple[str, str, Any]] = [

@@ -148,6 +148,21 @@ class ArchiveReader:
         """
         return str(self.names[self._entries(int(archive_id)).start])
 
+    def module(self, name: str) -> str:
+        """Return the module of a class of which there are objects.
+
+        Parameters
+        ----------
+        name : `str`
+            Persistence name.
+
+        Returns
+        -------
+        module : `str`
+            Python module the stack imports for it; may be empty.
+        """
+        return str(self.modules[self.names == name][0])
+
     def table(self, number: int) -> FitsTable:
         """Return one whole data table.
 

@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-__all__ = ()
+__all__ = ("chebyshev_schema",)
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,24 @@ _MAX_FACTORS = 1000
 _PRODUCT_SCHEMA = Schema((Field("id", "I", "archive ID of the BoundedField factor"),))
 
 
+def chebyshev_schema(n: int) -> Schema:
+    """Return the fields of a ``ChebyshevBoundedField``.
+
+    Parameters
+    ----------
+    n
+        Number of coefficients.
+    """
+    doc = "Chebyshev function coefficients, ordered by y then x"
+    return Schema(
+        (
+            Field("order_x", "I", "maximum Chebyshev function order in x"),
+            *_BOX_FIELDS,
+            Field("coefficients", "ArrayD", doc, size=n),
+        )
+    )
+
+
 @reads("ChebyshevBoundedField")
 def _read_chebyshev(archive: ArchiveReader, tables: list[TableView], name: str) -> ChebyshevField:
     table = archive.one_row(tables, name)
@@ -68,19 +86,7 @@ def _read_chebyshev(archive: ArchiveReader, tables: list[TableView], name: str) 
 def _write_chebyshev(record: ObjectRecord, obj: ChebyshevField) -> None:
     coefficients = np.asarray(obj.coefficients, dtype=np.float64)
     box = obj.bounds.bbox
-    schema = Schema(
-        (
-            Field("order_x", "I", "maximum Chebyshev function order in x"),
-            *_BOX_FIELDS,
-            Field(
-                "coefficients",
-                "ArrayD",
-                "Chebyshev function coefficients, ordered by y then x",
-                size=coefficients.size,
-            ),
-        )
-    )
-    record.table(schema).add_row(
+    record.table(chebyshev_schema(coefficients.size)).add_row(
         order_x=coefficients.shape[1] - 1,
         bbox_min_x=box.x.min,
         bbox_min_y=box.y.min,

@@ -533,7 +533,11 @@ class ExposureReader:
             if key.startswith("ARCHIVE_ID_") or key in ("EXPINFO_V", "SUMMARY_STATS_ID"):
                 header.remove(key, ignore_missing=True, remove_all=True)
         result = FitsOpaqueMetadata()
-        result.extract_legacy_primary_header(header)
+        try:
+            result.extract_legacy_primary_header(header)
+        except Exception as error:
+            # Raises what astropy does for damaged cards; nobody needs them.
+            _LOG.warning("%s: can't keep the primary header: %s", self.where, str(error)[:200])
         return result
 
 

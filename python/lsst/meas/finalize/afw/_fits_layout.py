@@ -30,6 +30,7 @@ from ._errors import FitsFormatError
 _ITEM_SIZES = {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "E": 4, "K": 8, "D": 8, "C": 8, "M": 16}
 _TFORM = re.compile(r"(\d{0,18})([PQ]?)([LXBIJKAEDCM])")
 _INDEXED_KEY = re.compile(r"(TTYPE|TFORM|TDOC|TUNIT|TCCLS|TZERO|TSCAL|TFLAG|TFDOC)([1-9]\d{0,3})")
+_STRING = re.compile(r"(?!COMMENT|HISTORY)[A-Z0-9_-]{1,8} *(?<=^.{8})= *'((?:[^']|'')*)' *(?:/(.*))?")
 _BOILERPLATE = "label for field"
 _MAX_ROW_BYTES = 2**30
 
@@ -136,6 +137,15 @@ class TableLayout:
         return max(self.heap_offset, self.n_rows * self.row_bytes) + self.heap_bytes
 
 
+def _parse_card(card: fits.Card) -> tuple[Any, str]:
+    """Return value and comment of a card."""
+    match = _STRING.fullmatch(card.image) if len(card.image) == 80 else None
+    if match is None:
+        return card.value, card.comment
+    # Astropy ends a text where a quote is followed by a slash.
+    return match[1].replace("''", "'").rstrip(" "), (match[2] or "").strip(" ")
+
+
 def header_cards(header: fits.Header, where: str) -> list[tuple[str, Any, str]]:
     """List the cards of a header.
 
@@ -159,8 +169,7 @@ def header_cards(header: fits.Header, where: str) -> list[tuple[str, Any, str]]:
     cards = []
     for card in header.cards:
         try:
-            value = card.value
-            comment = card.comment
+            value, comment = _parse_card(card)
         except Exception as error:
             # Astropy lets several exception classes out of the value parser.
             raise FitsFormatError(f"{where}: unreadable header card {card.keyword!r}: {error}") from error

@@ -35,7 +35,8 @@ from lsst.images.cameras import (
 
 from ._errors import MalformedArchiveError, UnsupportedPersistableError
 from ._persistables_transforms import TransformMap
-from ._registry import reads
+from ._registry import reads, writes
+from ._stored_tables import StoredTables, write_stored
 
 if TYPE_CHECKING:
     from ._archive import ArchiveReader
@@ -58,11 +59,14 @@ class DetectorRecord:
         Its amplifiers, with the geometry of an assembled raw.
     transform_map : `TransformMap`
         Coordinate systems of the whole camera.
+    stored : `StoredTables` | `None`
+        Its tables, which have more than the other attributes.
     """
 
     attributes: DetectorAttributes
     amplifiers: tuple[Amplifier, ...]
     transform_map: TransformMap
+    stored: StoredTables | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def to_frames(self, instrument: str) -> CameraFrameSet:
         """Make the coordinate systems of this detector.
@@ -228,4 +232,8 @@ def _read_detector(archive: ArchiveReader, tables: list[TableView], name: str) -
         raise MalformedArchiveError(f"{table.where}: {name} has no TransformMap")
     # One object per amplifier in lsst.images.
     amplifiers = tuple(_read_amplifier(tables[1], row) for row in range(len(tables[1])))
-    return DetectorRecord(_read_attributes(table), amplifiers, transform_map)
+    stored = StoredTables.keep(archive, tables, name, transformMap=[transform_map])
+    return DetectorRecord(_read_attributes(table), amplifiers, transform_map, stored)
+
+
+writes(DetectorRecord, name="Detector", module="lsst.afw.cameraGeom")(write_stored)

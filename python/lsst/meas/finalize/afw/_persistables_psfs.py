@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lsst.images import Bounds, Box
-from lsst.images.psfs import PiffWrapper, PointSpreadFunction
+from lsst.images.psfs import GaussianPointSpreadFunction, PiffWrapper, PointSpreadFunction
 
 from ..catalogs import Field, Schema
 from ._errors import MalformedArchiveError
@@ -28,6 +28,7 @@ from ._psf_kernels import Kernel, read_point
 from ._psfex import PsfexPsf
 from ._psfs import DoubleGaussianPsf, GaussianPsf, KernelPsf, SingleGaussianPsf
 from ._registry import reads, writes
+from ._stored_tables import StoredTables, write_stored
 
 if TYPE_CHECKING:
     from ._archive import ArchiveReader
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 EVERYWHERE = Box.factory[-(2**24) : 2**24, -(2**24) : 2**24]
 """Bounds of a PSF that comes without any."""
 
+_DIMENSIONS = (
+    Field("dimensions_x", "I", "width/height of kernel", "pixel"),
+    Field("dimensions_y", "I", "width/height of kernel", "pixel"),
+)
 _PIFF_SCHEMA = Schema((Field("bytes", "ArrayB", "an opaque bytestring representation of a Storable"),))
 
 
@@ -84,13 +89,37 @@ def _read_double_gaussian(archive: ArchiveReader, tables: list[TableView], name:
     return DoubleGaussianPsf(EVERYWHERE, *_dimensions(table), sigma1, sigma2, b)
 
 
+@writes(GaussianPointSpreadFunction, name="GaussianPsf", module="lsst.afw.detection")
+@writes(SingleGaussianPsf, name="SingleGaussianPsf", module="lsst.meas.algorithms")
+def _write_gaussian(record: ObjectRecord, obj: GaussianPointSpreadFunction | SingleGaussianPsf) -> None:
+    box = obj.kernel_bbox
+    record.table(Schema((*_DIMENSIONS, Field("sigma", "D", "radius of Gaussian", "pixel")))).add_row(
+        dimensions_x=box.x.size, dimensions_y=box.y.size, sigma=obj.sigma
+    )
+
+
+@writes(DoubleGaussianPsf, name="DoubleGaussianPsf", module="lsst.meas.algorithms")
+def _write_double_gaussian(record: ObjectRecord, obj: DoubleGaussianPsf) -> None:
+    fields = [Field(name, "D") for name in ("sigma1", "sigma2", "b")]
+    box = obj.kernel_bbox
+    record.table(Schema((*_DIMENSIONS, *fields))).add_row(
+        dimensions_x=box.x.size, dimensions_y=box.y.size, sigma1=obj.sigma1, sigma2=obj.sigma2, b=obj.b
+    )
+
+
 @reads("KernelPsf", "PcaPsf")
 def _read_kernel(archive: ArchiveReader, tables: list[TableView], name: str) -> KernelPsf:
     table = archive.one_row(tables, name)
     kernel = archive.get(int(table["kernel"][0]))
     if not isinstance(kernel, Kernel):
         raise MalformedArchiveError(f"{table.where}: {name} without a kernel")
-    return KernelPsf(EVERYWHERE, kernel, read_point(table, "averagePosition"))
+    psf = KernelPsf(EVERYWHERE, kernel, read_point(table, "averagePosition"))
+    nested = StoredTables.keep_nested(archive, int(table["kernel"][0]))
+    psf.stored = StoredTables.keep(archive, tables, name, kernel=[nested])
+    return psf
+
+
+writes(KernelPsf, name="KernelPsf", module="lsst.meas.algorithms")(write_stored)
 
 
 @reads("PsfexPsf")
@@ -113,7 +142,7 @@ def _read_psfex(archive: ArchiveReader, tables: list[TableView], name: str) -> P
             f"{table.where}: {name} of {n_terms} terms has {len(arrays['_comp'])} values of size {size}"
         )
     group, first, second = ((pair[0].item(), pair[1].item()) for pair in pairs)
-    return PsfexPsf(
+    psf = PsfexPsf(
         EVERYWHERE,
         arrays["_comp"].astype(np.float32).reshape(shape),
         group,
@@ -123,6 +152,11 @@ def _read_psfex(archive: ArchiveReader, tables: list[TableView], name: str) -> P
         float(table["_pixstep"][0]),
         read_point(table, "averagePosition"),
     )
+    psf.stored = StoredTables.keep(archive, tables, name)
+    return psf
+
+
+writes(PsfexPsf, name="PsfexPsf", module="lsst.meas.extensions.psfex")(write_stored)
 
 
 @reads("PiffPsf")

@@ -28,6 +28,7 @@ from lsst.images import Box, ObservationSummaryStats, Polygon
 from lsst.images.fields import BaseField, ChebyshevField
 
 from ..catalogs import Field, Schema
+from ._bounded_fields import chebyshev_schema
 from ._errors import ArchiveError, MalformedArchiveError, UnsupportedPersistableError
 from ._registry import reads, writes
 
@@ -45,6 +46,15 @@ _MAX_YAML = 100_000
 _MAX_YAML_NESTED = 500
 _MAX_VERTICES = 1_000_000
 
+_PHOTO_CALIB_SCHEMA = Schema(
+    (
+        Field("calibrationMean", "D", "mean calibration on this PhotoCalib's domain", "count"),
+        Field("calibrationErr", "D", "1-sigma error on calibrationMean", "count"),
+        Field("isConstant", "Flag", "Is this spatially-constant?"),
+        Field("field", "I", "archive ID of the BoundedField object"),
+        Field("version", "I", "version of this PhotoCalib"),
+    )
+)
 _POLYGON_SCHEMA = Schema(
     (
         Field("vertices_x", "D", "list of vertex points"),
@@ -138,6 +148,32 @@ def _read_photo_calib(archive: ArchiveReader, tables: list[TableView], name: str
     if not bool(table["isConstant"][0]) and not isinstance(field, BaseField):
         raise MalformedArchiveError(f"{table.where}: varying {name} without a field")
     return PhotoCalib(mean, error, field)
+
+
+@dataclasses.dataclass(frozen=True)
+class _ConstantField:
+    """The field of a constant calibration, valid nowhere."""
+
+    value: float
+
+
+@writes(_ConstantField, name="ChebyshevBoundedField", module="lsst.afw.math")
+def _write_constant_field(record: ObjectRecord, obj: _ConstantField) -> None:
+    record.table(chebyshev_schema(1)).add_row(
+        order_x=0, bbox_min_x=0, bbox_min_y=0, bbox_max_x=-1, bbox_max_y=-1, coefficients=[obj.value]
+    )
+
+
+@writes(PhotoCalib, name="PhotoCalib", module="")
+def _write_photo_calib(record: ObjectRecord, obj: PhotoCalib) -> None:
+    field = _ConstantField(obj.mean) if obj.field is None else obj.field
+    record.table(_PHOTO_CALIB_SCHEMA).add_row(
+        calibrationMean=obj.mean,
+        calibrationErr=obj.error,
+        isConstant=obj.field is None,
+        field=record.archive.put(field),
+        version=1,
+    )
 
 
 @reads("Calib")

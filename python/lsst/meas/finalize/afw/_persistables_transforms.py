@@ -46,6 +46,16 @@ _BYTES_SCHEMA = Schema(
     (Field("bytes", "ArrayB", "a bytestring containing the output of Transform.writeString"),)
 )
 
+_TRANSFORM_MAP_SCHEMA = Schema(
+    (
+        Field("fromSysName", "String", "Camera coordinate system name."),
+        Field("fromSysDetectorName", "String", "Camera coordinate system detector name."),
+        Field("toSysName", "String", "Camera coordinate system name."),
+        Field("toSysDetectorName", "String", "Camera coordinate system detector name."),
+        Field("transform", "I", "Archive ID of the transform."),
+    )
+)
+
 _TRANSFORM_NAMES = tuple(
     f"Transform{a}To{b}"
     for a in ("Generic", "Point2", "SpherePoint")
@@ -238,6 +248,7 @@ class TransformMap:
         self, edges: list[tuple[_System, _System, Callable[[], AfwTransform]]], where: str = "TransformMap"
     ) -> None:
         self.where = where
+        self._edges = edges
         self._neighbours: dict[Hashable, dict[_System, tuple[Callable[[], AfwTransform], bool]]] = {}
         for start, end, loader in edges:
             if start == end or end in self._neighbours.get(start, ()):
@@ -251,6 +262,11 @@ class TransformMap:
 
     def __contains__(self, system: object) -> bool:
         return system in self._neighbours
+
+    @property
+    def edges(self) -> list[tuple[_System, _System, AfwTransform]]:
+        """From-system, to-system and transform of all connections."""
+        return [(start, end, loader()) for start, end, loader in self._edges]
 
     def mapping(self, start: _System, end: _System) -> Any:
         """Compose the mapping between two systems.
@@ -289,6 +305,20 @@ class TransformMap:
             result = step if result is None else step.then(result)
             here = previous
         return result
+
+
+@writes(TransformMap, name="TransformMap", module="lsst.afw.cameraGeom")
+def _write_transform_map(record: ObjectRecord, obj: TransformMap) -> None:
+    table = record.table(_TRANSFORM_MAP_SCHEMA)
+    edges = obj.edges
+    table.fill(
+        len(edges),
+        fromSysName=[start[0] for start, _, _ in edges],
+        fromSysDetectorName=[start[1] for start, _, _ in edges],
+        toSysName=[end[0] for _, end, _ in edges],
+        toSysDetectorName=[end[1] for _, end, _ in edges],
+        transform=[record.archive.put(transform) for _, _, transform in edges],
+    )
 
 
 def _make_loader(archive: ArchiveReader, archive_id: int, where: str) -> Callable[[], AfwTransform]:

@@ -27,13 +27,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ..catalogs import Field, Schema
 from ._ast_text import transform_points
 from ._errors import MalformedArchiveError
 from ._persistables_transforms import AfwTransform
-from ._registry import reads
+from ._registry import reads, writes
 
 if TYPE_CHECKING:
     from ._archive import ArchiveReader
+    from ._archive_writer import ObjectRecord
     from ._fits_table import TableView
 
 _MAX_CURVES = 1000
@@ -165,6 +167,39 @@ class TransformedTransmissionCurve(TransmissionCurve):
     def evaluate(self, wavelengths: npt.ArrayLike, x: float = 0.0, y: float = 0.0) -> _FloatArray:
         xs, ys = transform_points(self.transform.mapping, x, y, forward=False)
         return self.nested.evaluate(wavelengths, float(xs), float(ys))
+
+
+@writes(IdentityTransmissionCurve, name="IdentityTransmissionCurve", module="lsst.afw.image")
+def _write_identity(record: ObjectRecord, obj: IdentityTransmissionCurve) -> None:
+    # Has no tables.
+    pass
+
+
+@writes(
+    SpatiallyConstantTransmissionCurve, name="SpatiallyConstantTransmissionCurve", module="lsst.afw.image"
+)
+@writes(RadialTransmissionCurve, name="RadialTransmissionCurve", module="lsst.afw.image")
+def _write_sampled(
+    record: ObjectRecord, obj: SpatiallyConstantTransmissionCurve | RadialTransmissionCurve
+) -> None:
+    arrays = {"throughput": obj.throughput.ravel(), "wavelengths": obj.wavelengths}
+    if isinstance(obj, RadialTransmissionCurve):
+        arrays["radii"] = obj.radii
+    limits = [Field(name, "D") for name in ("throughputAtMin", "throughputAtMax")]
+    schema = Schema((*limits, *(Field(name, "ArrayD") for name in arrays)))
+    record.table(schema).add_row(throughputAtMin=obj.at_min, throughputAtMax=obj.at_max, **arrays)
+
+
+@writes(ProductTransmissionCurve, name="ProductTransmissionCurve", module="lsst.afw.image")
+def _write_product(record: ObjectRecord, obj: ProductTransmissionCurve) -> None:
+    table = record.table(Schema((Field("a", "I"), Field("b", "I"))))
+    table.add_row(a=record.archive.put(obj.a), b=record.archive.put(obj.b))
+
+
+@writes(TransformedTransmissionCurve, name="TransformedTransmissionCurve", module="lsst.afw.image")
+def _write_transformed(record: ObjectRecord, obj: TransformedTransmissionCurve) -> None:
+    table = record.table(Schema((Field("nested", "I"), Field("transform", "I"))))
+    table.add_row(nested=record.archive.put(obj.nested), transform=record.archive.put(obj.transform))
 
 
 @reads("IdentityTransmissionCurve")

@@ -26,6 +26,7 @@ from astropy.time import Time
 from ..catalogs import Field, Schema
 from ._errors import UnsupportedPersistableError
 from ._registry import reads, writes
+from ._stored_tables import StoredTables
 
 if TYPE_CHECKING:
     from ._archive import ArchiveReader
@@ -81,9 +82,12 @@ class VisitInfo:
     cards : `dict`
         Header keys and values as the stack writes them to images: angles in
         degrees, times as ISO strings in TAI; undefined ones are missing.
+    stored : `StoredTables` | `None`
+        Its tables if it is from a catalogue, with the angles in radians.
     """
 
     cards: dict[str, bool | int | float | str]
+    stored: StoredTables | None = dataclasses.field(default=None, repr=False, compare=False)
 
 
 def _parse_number(text: str) -> float | None:
@@ -159,7 +163,7 @@ def _read_visit_info(archive: ArchiveReader, tables: list[TableView], name: str)
             cards[key] = value
     if "DATE-AVG" in cards:
         cards["TIMESYS"] = "TAI"
-    return VisitInfo(cards)
+    return VisitInfo(cards, StoredTables.keep(archive, tables, name))
 
 
 def _to_column(kind: str, value: Any) -> Any:
@@ -184,6 +188,9 @@ def _to_column(kind: str, value: Any) -> Any:
 
 @writes(VisitInfo, name="VisitInfo", module="")
 def _write_visit_info(record: ObjectRecord, obj: VisitInfo) -> None:
+    if obj.stored is not None:
+        obj.stored.write(record)
+        return
     types = {"time": "L", "rotation": "I"}
     fields, values = [], {}
     for key, column, kind in _ITEMS:

@@ -29,6 +29,7 @@ from ._psf_resampling import recentre_kernel_images
 
 if TYPE_CHECKING:
     from ._psf_kernels import Kernel
+    from ._stored_tables import StoredTables
 
 _MAX_SIDE = 4095
 
@@ -95,7 +96,14 @@ class KernelImagePsf(PointSpreadFunction):
         Column and row of the kernel image that is the PSF's centre.
     average_position
         Position used in place of NaN.
+
+    Attributes
+    ----------
+    stored : `StoredTables` | `None`
+        Tables of a PSF that was read from a file, to write it again.
     """
+
+    stored: StoredTables | None = None
 
     def __init__(
         self,
