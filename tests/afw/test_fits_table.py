@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,14 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lsst.meas.finalize.afw import FitsFormatError
+from lsst.meas.finalize.afw import FitsFormatError, read_source_catalog, write_source_catalog
 from lsst.meas.finalize.afw._fits_schema import table_metadata, table_schema
 from lsst.meas.finalize.afw._fits_table import FitsTable, TableView, read_table
 from lsst.meas.finalize.afw._fits_writer import PRIMARY_HDU, encode_table, write_file
-from lsst.meas.finalize.catalogs import Field, Schema
+from lsst.meas.finalize.catalogs import Field, Schema, SourceCatalog
 
 _SCALARS = ("B", "U", "I", "L", "F", "D", "Angle", "Flag")
 _ARRAYS = ("ArrayB", "ArrayU", "ArrayI", "ArrayF", "ArrayD")
@@ -104,6 +105,25 @@ def test_schema_and_columns_survive(table: tuple[Schema, dict[str, np.ndarray], 
     assert found_schema.fields == schema.fields
     for field in schema:
         _assert_same(found[field.name], columns[field.name], field)
+
+
+@settings(max_examples=40, deadline=None)
+@given(_tables())
+def test_catalogues_of_any_fields_survive(table: tuple[Schema, dict[str, np.ndarray], int]) -> None:
+    """Read back whole catalogues, and write them to the same bytes."""
+    extra, columns, n = table
+    assume(not set(extra.names) & set(Schema.source_minimal().names))
+    schema = Schema((*Schema.source_minimal().fields, *extra.fields))
+    catalog = SourceCatalog(schema, columns | {"id": np.arange(2**63 - n, 2**63, dtype=np.uint64)})
+    with tempfile.TemporaryDirectory() as directory:
+        one, two = (Path(directory) / name for name in ("one.fits", "two.fits"))
+        write_source_catalog(catalog, one)
+        found = read_source_catalog(one)
+        write_source_catalog(found, two)
+        assert one.read_bytes() == two.read_bytes()
+    assert found.schema == schema
+    for field in schema:
+        _assert_same(found[field.name], catalog[field.name], field)
 
 
 @settings(max_examples=40, deadline=None)

@@ -329,6 +329,7 @@ _CODE = "__import__('os').system('touch /tmp/meas_finalize_was_here')"
         ("model.getProfile", 3, "replaces its method 'getProfile'"),
         ("stars", 3, "malformed stars"),
         ("stars.0.data", 3, "among its stars"),
+        ("stars.0.fit", None, "wasn't fitted"),
         ("wcs", {}, "no valid coordinate system"),
         ("wcs", {0: galsim.JacobianWCS(1, 0, 0, 1)}, "Unsupported Piff coordinate system"),
         ("outliers", [galsim.PositionD(0, 0)], "Unsupported Piff outliers"),

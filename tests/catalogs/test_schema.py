@@ -136,8 +136,23 @@ def test_columns_are_views_and_rows_are_copies() -> None:
     np.testing.assert_array_equal(part["new"], [False, False])
 
 
+def test_columns_of_variable_length() -> None:
+    """Keep an array per row, of the type of the field."""
+    schema = Schema((Field("v", "ArrayF"),))
+    catalog = SourceCatalog(schema, {"v": [[1, 2], []]})
+    assert [v.dtype for v in catalog["v"]] == [np.float32] * 2
+    assert [v.tolist() for v in catalog[[1, 0, 0]]["v"]] == [[], [1.0, 2.0], [1.0, 2.0]]
+    catalog = SourceCatalog(schema, {"v": [[1, 2], [3, 4]]})
+    assert catalog["v"].shape == (2,)
+    same = SourceCatalog(schema, {"v": catalog["v"]})
+    assert same["v"] is catalog["v"]
+
+
 def test_impossible_columns_are_refused() -> None:
-    """Refuse columns of unequal length or without field."""
+    """Refuse columns of unequal length, of wrong shape or without field."""
+    for kind, size in (("ArrayD", 2), ("ArrayD", 1), ("D", 0)):
+        with pytest.raises(ValueError, match="'a' have shape"):
+            SourceCatalog(Schema((Field("a", kind, size=size),)), {"a": np.zeros((2, 3))})
     schema = _schema("a", "b")
     with pytest.raises(ValueError, match="differ in length"):
         SourceCatalog(schema, {"a": np.zeros(2), "b": np.zeros(3)})

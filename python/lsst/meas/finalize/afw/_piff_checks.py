@@ -274,6 +274,8 @@ def _check_stars(psf: Any) -> None:
     for star in stars:
         if type(star) is not piff.Star or type(star.__dict__.get("data")) is not piff.star.StarData:
             raise ArchiveError(f"Pickled PSF has a {type(star).__name__} among its stars.")
+        if type(star.__dict__.get("fit")) is not piff.star.StarFit:
+            raise ArchiveError("Pickled PSF has a star that wasn't fitted.")
         position, properties = (star.data.__dict__.get(name) for name in ("image_pos", "properties"))
         if not isinstance(position, galsim.PositionD) or not isinstance(properties, dict):
             raise ArchiveError("Pickled PSF has a star without position or properties.")

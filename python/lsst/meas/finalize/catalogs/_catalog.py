@@ -40,7 +40,7 @@ class ColumnStore:
     Raises
     ------
     ValueError
-        Raised if columns differ in length.
+        Raised if columns differ in length, or have the wrong shape.
     KeyError
         Raised if a column has no field in the schema.
     """
@@ -64,7 +64,7 @@ class ColumnStore:
         self.columns: dict[str, np.ndarray] = {}
         for field in schema:
             if field.name in given:
-                self.columns[field.name] = np.asarray(given[field.name], dtype=field.dtype)
+                self.columns[field.name] = field.check_column(given[field.name], self._n)
             else:
                 self.columns[field.name] = field.make_column(self._n)
 

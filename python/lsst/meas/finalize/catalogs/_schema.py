@@ -14,6 +14,7 @@ __all__ = ("Field", "Schema")
 import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -75,6 +76,39 @@ class Field:
     def is_array(self) -> bool:
         """Whether each row holds an array."""
         return self.type in _ARRAYS
+
+    def check_column(self, values: Any, n: int) -> np.ndarray:
+        """Return values as a column.
+
+        Parameters
+        ----------
+        values
+            One entry per row.
+        n
+            Number of rows.
+
+        Returns
+        -------
+        `numpy.ndarray`
+            Column as `make_column` makes them; without a copy if possible.
+
+        Raises
+        ------
+        ValueError
+            Raised if the values have another shape.
+        """
+        if self.is_array and not self.size:
+            if isinstance(values, np.ndarray) and values.dtype == object and values.shape == (n,):
+                return values
+            column = np.empty(n, dtype=object)
+            for i, value in enumerate(values):  # rows differ in length
+                column[i] = np.asarray(value, dtype=self.dtype)
+            return column
+        column = np.asarray(values, dtype=self.dtype)
+        shape = (n, self.size) if self.is_array else (n,)
+        if column.shape != shape:
+            raise ValueError(f"Values of field {self.name!r} have shape {column.shape} instead of {shape}.")
+        return column
 
     def make_column(self, n: int) -> np.ndarray:
         """Return a column of ``n`` rows in the state "never written".
