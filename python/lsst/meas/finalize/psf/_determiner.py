@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import piff
 
 import lsst.pex.config as pexConfig
 from lsst.pipe.base import Task, TaskMetadata
@@ -37,6 +36,8 @@ from ._registry import psfDeterminerRegistry
 from ._weights import good_pixels, star_weights
 
 if TYPE_CHECKING:
+    import piff
+
     from lsst.images import VisitImage
 
     from ..catalogs import PsfCandidates, StampSet

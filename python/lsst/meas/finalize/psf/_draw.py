@@ -15,19 +15,20 @@ __all__ = ("Drawer", "GridDrawer", "LoopDrawer", "make_drawer", "stamp_origin")
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import galsim
 import numpy as np
 import numpy.typing as npt
-import piff
 
 from ._interpolant import InterpolantTaps, banded, place_bands, taps_of
+
+if TYPE_CHECKING:
+    import piff
 
 type FloatArray = npt.NDArray[np.float64]
 
 _POSITION_KEYS = ("x", "y", "u", "v")
-_ARCSEC = galsim.radians / galsim.arcsec
+_ARCSEC = 180.0 * 3600.0 / math.pi
 _CHUNK_SEPARABLE = 64
 """Stars per chunk of a separable draw: fits into the cache, 3 times faster."""
 
@@ -158,6 +159,8 @@ class GridDrawer:
             `True` for a simple model of one chip made of a PixelGrid and a
             BasisPolynomial.
         """
+        import piff
+
         if type(psf) is not piff.SimplePSF or len(psf.wcs or {}) != 1:
             return False
         if type(psf.model) is not piff.PixelGrid or type(psf.interp) is not piff.BasisPolynomial:
@@ -291,6 +294,8 @@ class GridDrawer:
         """Return d(u, v)/d(x, y) at each position, shape (N, 2, 2)."""
         if self._wcs._isUniform:
             return np.broadcast_to(self._wcs.jacobian().getMatrix(), (len(x), 2, 2))
+        import galsim
+
         result = np.empty((len(x), 2, 2))
         # GalSim evaluates a local WCS at one position only.
         for i in range(len(x)):
@@ -300,6 +305,8 @@ class GridDrawer:
 
     def _field_positions(self, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return field coordinates u, v of the positions."""
+        import galsim
+
         if isinstance(self._wcs, galsim.PixelScale):
             return self._wcs.scale * x, self._wcs.scale * y
         if not self._wcs.isCelestial():

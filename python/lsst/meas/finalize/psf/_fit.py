@@ -16,12 +16,13 @@ __all__ = ("fit", "fit_piff")
 import copy
 import logging
 from collections.abc import Sequence
-from typing import Any, cast
-
-import galsim
-import piff
+from typing import TYPE_CHECKING, Any, cast
 
 from lsst.utils.logging import LsstLoggers
+
+if TYPE_CHECKING:
+    import galsim
+    import piff
 
 
 def fit_piff(
@@ -51,6 +52,8 @@ def fit_piff(
     `piff.PSF`
         Fitted model.
     """
+    import piff
+
     psf = piff.PSF.process(copy.deepcopy(piff_config), logger=logger)
     wcs_map = {0: wcs}
     # Piff 1.7 moved the WCS out of fit().

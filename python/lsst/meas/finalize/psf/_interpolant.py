@@ -14,13 +14,13 @@ from __future__ import annotations
 __all__ = ("InterpolantTaps", "banded", "taps_of", "toeplitz_bands")
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import galsim
 import numpy as np
 import numpy.typing as npt
 
-_SMOOTH = (galsim.Lanczos, galsim.Quintic, galsim.Cubic, galsim.Linear)
-"""Interpolants that are analytic between integer abscissae."""
+if TYPE_CHECKING:
+    import galsim
 
 _DEGREE = 44
 """Chebyshev degree; Lanczos(3) needs 40 to converge, wider kernels less."""
@@ -69,7 +69,10 @@ class InterpolantTaps:
         bool
             `True` for Lanczos, Quintic, Cubic and Linear kernels.
         """
-        return isinstance(interpolant, _SMOOTH)
+        import galsim
+
+        # These are analytic between integer abscissae.
+        return isinstance(interpolant, galsim.Lanczos | galsim.Quintic | galsim.Cubic | galsim.Linear)
 
     def __call__(self, fraction: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Evaluate the weights.

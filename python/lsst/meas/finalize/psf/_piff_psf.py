@@ -16,11 +16,10 @@ __all__ = ("PiffPsf",)
 import logging
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import piff
 
 from lsst.images import YX, Bounds, Box, Image
 from lsst.images.psfs import PiffWrapper
@@ -28,6 +27,9 @@ from lsst.images.psfs import PiffWrapper
 from ._draw import Drawer, make_drawer, stamp_origin
 from ._positions import defined_positions
 from ._shapes import kernel_aperture_fluxes, kernel_shapes
+
+if TYPE_CHECKING:
+    import piff
 
 _LOG = logging.getLogger(__name__)
 

@@ -25,13 +25,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import galsim
 import numpy as np
 import numpy.typing as npt
-import piff
 import yaml
 
 if TYPE_CHECKING:
+    import galsim
+    import piff
+
     from lsst.images import VisitImage
 
     from ..catalogs import StampSet
@@ -117,6 +118,8 @@ def make_coordinates(exposure: VisitImage, mode: str) -> Coordinates:
     ValueError
         Raised for an unknown mode, or if the image lacks what the mode needs.
     """
+    import galsim
+
     scale = pixel_scale(exposure)
     if mode == "pixel":
         return Coordinates(galsim.PixelScale(scale), None, ("x", "y"), scale)
@@ -161,6 +164,9 @@ def make_piff_stars(
     `list` [`piff.Star`]
         Stars without a fit.
     """
+    import galsim
+    import piff
+
     stars = []
     # Piff takes a list of objects.
     for i in range(len(stamps)):
