@@ -23,7 +23,7 @@ from astropy.io import fits
 from lsst.images import Box, VisitImage
 from lsst.images.psfs import GaussianPointSpreadFunction, PiffWrapper
 from lsst.images.serialization import ArchiveReadError
-from lsst.meas.finalize.afw import read_exposure
+from lsst.meas.finalize.afw import FitsFormatError, read_exposure
 from lsst.meas.finalize.afw._ast_text import transform_points
 from lsst.meas.finalize.afw._exposure import ExposureReader
 from lsst.meas.finalize.afw._persistables_psfs import EVERYWHERE
@@ -486,6 +486,17 @@ def test_lying_headers(
     """Check what headers announce before believing it."""
     with pytest.raises(ValueError, match=message):
         read_exposure(io.BytesIO(edit_card(calexp_bytes, hdu, key, value)))
+
+
+def test_long_tiles(calexp_bytes: bytes) -> None:
+    """Refuse tiles that might expand without end, before expanding them."""
+    with fits.open(io.BytesIO(calexp_bytes), disable_image_compression=True) as hdulist:
+        start = hdulist[1].fileinfo()["datLoc"]
+    data = bytearray(calexp_bytes)
+    # Number of bytes of the first row, of 560 pixels.
+    data[start : start + 4] = (10_000).to_bytes(4, "big")
+    with pytest.raises(FitsFormatError, match="tile of 2240 bytes of pixels is compressed to 10000 bytes"):
+        read_exposure(io.BytesIO(bytes(data)))
 
 
 def test_corrupted_pixels(calexp_bytes: bytes) -> None:

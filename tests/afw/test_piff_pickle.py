@@ -320,6 +320,8 @@ _CODE = "__import__('os').system('touch /tmp/meas_finalize_was_here')"
         ("model.scale", "0.2", "isn't a number"),
         ("model.interp._n", 10**8, "is 100000000"),
         ("model.interp", 3, "interpolated by a int"),
+        # GalSim would compute for ever.
+        ("model.interp._gsparams", galsim.GSParams(kvalue_accuracy=0.0), "'_kvalue_accuracy' .* is 0.0"),
         ("interp.q", np.zeros((625, 4)), "coefficients of shape"),
         ("interp.q", [1.0], "coefficients of shape"),
         ("interp._keys", ["x", "__class__.y"], "malformed keys"),

@@ -25,6 +25,7 @@ from astropy.io import fits
 from lsst.images import Box, Mask, MaskPlane, MaskSchema, get_legacy_visit_image_mask_planes
 
 from ._errors import FitsFormatError
+from ._fits_layout import header_cards, parse_layout
 from ._fits_table import _raw_file, hdu_label, read_header
 
 _LOG = logging.getLogger(__name__)
@@ -74,6 +75,26 @@ def _integer(header: fits.Header, key: str, where: str, low: int = 0, high: int 
     return value
 
 
+def _check_tiles(hdulist: fits.HDUList, number: int, header: fits.Header, tile_bytes: int) -> None:
+    """Check that no compressed tile is much longer than its pixels: GZIP
+    could expand it without end.
+    """
+    file, info, where = _raw_file(hdulist, number)
+    layout = parse_layout(header_cards(header, where), where)
+    file.seek(info["datLoc"])
+    rows = np.frombuffer(file.read(layout.n_rows * layout.row_bytes), dtype=np.uint8)
+    rows = rows.reshape(-1, layout.row_bytes)[: layout.n_rows]
+    for column in layout.columns:
+        if column.variable:
+            dtype = ">i8" if column.variable == "Q" else ">i4"
+            pairs = rows[:, column.offset : column.offset + column.width].copy().view(dtype)
+            longest = int(pairs[:, 0].max()) * column.item_size
+            if longest > 2 * tile_bytes + 1024:
+                raise FitsFormatError(
+                    f"{where}: a tile of {tile_bytes} bytes of pixels is compressed to {longest} bytes"
+                )
+
+
 def _check_size(hdulist: fits.HDUList, number: int) -> tuple[fits.Header, tuple[int, int]]:
     """Check that the file has the data its header announces, before anything
     is allocated; return header and shape.
@@ -95,17 +116,19 @@ def _check_size(hdulist: fits.HDUList, number: int) -> tuple[fits.Header, tuple[
     if compressed:
         stored = _integer(header, "NAXIS1", where, 0) * _integer(header, "NAXIS2", where, 0, 2**31)
         stored += _integer(header, "PCOUNT", where, 0, 2**40)
-        n_tiles = 1
+        n_tiles, tile_bytes = 1, max(abs(bitpix) // 8, 4)
         for axis, length in enumerate(reversed(shape), start=1):
             key = f"ZTILE{axis}"
             default = length if axis == 1 else 1
             tile = _integer(header, key, where, 1) if key in header else default
             n_tiles *= -(-length // tile)
+            tile_bytes *= min(length, tile)
         if n_bytes > _MAX_COMPRESSION * stored or n_tiles != header["NAXIS2"]:
             raise FitsFormatError(
                 f"{where}: {stored} bytes in {header['NAXIS2']} rows can't hold {n_bytes} bytes of pixels "
                 f"in {n_tiles} tiles"
             )
+        _check_tiles(hdulist, number, header, tile_bytes)
     else:
         stored = n_bytes
     if stored > available:

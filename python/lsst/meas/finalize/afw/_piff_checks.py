@@ -35,6 +35,7 @@ _INTERPOLANT = re.compile(
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _MAX_GRID = 1000
 _MAX_LANCZOS = 100
+_KVALUE_ACCURACY = (1e-8, 1e-2)
 _SCALARS = (bool, int, float, str, type(None), np.generic, bytes)
 
 
@@ -151,6 +152,8 @@ def _check_model(model: Any) -> None:
         _number(interpolant, "_n", 1, _MAX_LANCZOS)
     if not isinstance(interpolant.__dict__.get("_gsparams"), galsim.GSParams):
         raise ArchiveError("Pickled interpolant has no valid parameters.")
+    # GalSim tabulates a kernel as finely as this asks for.
+    _number(interpolant._gsparams, "_kvalue_accuracy", *_KVALUE_ACCURACY)
     text = repr(interpolant)
     if not _INTERPOLANT.fullmatch(text):
         raise ArchiveError(f"Pickled interpolant is {text[:100]!r}.")
