@@ -247,6 +247,15 @@ def test_missing_selector_column_is_named(make_task: MakeTask, tiny_inputs: Any)
         tiny_inputs.run(type(task)(config=config))
 
 
+@pytest.mark.parametrize(("name", "dataset"), [("exposure", "calexp"), ("src", "src")])
+def test_objects_of_other_types_are_named(
+    make_task: MakeTask, tiny_inputs: Any, name: str, dataset: str
+) -> None:
+    """Tell which dataset has a type, such as one of lsst.afw, that is unknown."""
+    with pytest.raises(TypeError, match=rf"{dataset} of visit 20260304011, detector 1 is a builtins\.dict"):
+        tiny_inputs.copy(**{name: {}}).run(make_task())
+
+
 def test_failing_measurement_keeps_the_psf(
     make_task: MakeTask, tiny_inputs: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

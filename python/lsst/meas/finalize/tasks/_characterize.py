@@ -204,8 +204,17 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
             Aperture corrections by flux name; `None` if not determined.
         measured : `SourceCatalog` or `None`
             Measured candidates; `None` if there is no candidate.
+
+        Raises
+        ------
+        TypeError
+            Raised if image or sources are of other types, such as those of
+            ``lsst.afw``.
+        ValueError
+            Raised if ids of sources are not unique.
         """
         where = f"visit {visit}, detector {detector}"
+        _check_types(exposure, src, where)
         bound = self._bind(src.schema)
         measured = self._select_stars(bound, src, isolated_source_table, where)
         if measured is None:
@@ -320,6 +329,22 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         measured["visit"] = visit
         measured["detector"] = detector
         return to_output_table(measured)
+
+
+def _check_types(exposure: object, src: object, where: str) -> None:
+    """Refuse objects of other packages before they cause obscure errors."""
+    from lsst.images import VisitImage
+
+    for what, value, expected in (
+        ("calexp", exposure, VisitImage),
+        ("src", src, SourceCatalog),
+    ):
+        if not isinstance(value, expected):
+            found = type(value)
+            raise TypeError(
+                f"The {what} of {where} is a {found.__module__}.{found.__qualname__}, "
+                f"not a {expected.__module__}.{expected.__qualname__}."
+            )
 
 
 _DAMAGES = (FitsFormatError, ArchiveError, FileIntegrityError)
