@@ -251,7 +251,7 @@ def test_missing_selector_column_is_named(make_task: MakeTask, tiny_inputs: Any)
 def test_objects_of_other_types_are_named(
     make_task: MakeTask, tiny_inputs: Any, name: str, dataset: str
 ) -> None:
-    """Tell which dataset has a type, such as one of lsst.afw, that is unknown."""
+    """Tell which dataset is of an unknown type, such as one of lsst.afw."""
     with pytest.raises(TypeError, match=rf"{dataset} of visit 20260304011, detector 1 is a builtins\.dict"):
         tiny_inputs.copy(**{name: {}}).run(make_task())
 
