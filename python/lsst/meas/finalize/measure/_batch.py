@@ -540,14 +540,35 @@ class MeasureBatch:
         rows : `numpy.ndarray`
             Indices of the other stars.
         """
-        failed = rows[~np.isfinite(shapes[rows]).all(axis=1)]
-        if not len(failed):
-            return rows
-        color = None if self.color is None else self.color[failed]
-        images = self.require_psf(name).draw_kernel_images(x[failed], y[failed], color=color)
-        invalid = failed[~np.isfinite(images).all(axis=(1, 2))]
+        invalid = rows[self.undrawable(rows, shapes[rows], x[rows], y[rows])]
         self.fail_psf(invalid, name)
         return np.setdiff1d(rows, invalid)
+
+    def undrawable(self, rows: IntArray, shapes: FloatArray, x: FloatArray, y: FloatArray) -> BoolArray:
+        """Tell at which stars the PSF cannot be drawn.
+
+        Parameters
+        ----------
+        rows : `numpy.ndarray`
+            Indices of the stars in question, int64 (n,).
+        shapes : `numpy.ndarray`
+            Moments of the PSF at their positions, (n, 3): where these are
+            finite, it can be drawn.
+        x, y : `numpy.ndarray`
+            These positions, (n,).
+
+        Returns
+        -------
+        undrawable : `numpy.ndarray`
+            bool (n,).
+        """
+        undrawable = ~np.isfinite(shapes).all(axis=1)
+        failed = np.flatnonzero(undrawable)
+        if len(failed):
+            color = None if self.color is None else self.color[rows[failed]]
+            images = self.require_psf("(PSF images)").draw_kernel_images(x[failed], y[failed], color=color)
+            undrawable[failed] = ~np.isfinite(images).all(axis=(1, 2))
+        return undrawable
 
     def get(self, name: str) -> Any:
         """Return a column of the catalogue, `None` if there is none."""

@@ -79,7 +79,10 @@ class ClassificationSizeExtendednessPlugin(SingleFramePlugin):
             deviation = (trace - psf_trace) / psf_trace**self.config.exponent
             value = 1.0 - np.exp(-0.5 * deviation**2)
         flag = batch.slot_flag("Shape")
-        bad = np.zeros(len(batch), dtype=np.bool_) if flag is None else flag.copy()
+        # Python's arithmetic fails on these, and so does upstream.
+        bad = psf_trace <= 0
+        if flag is not None:
+            bad |= flag
         batch.catalog[f"{self.name}_value"][:] = np.where(bad, np.nan, value)
         batch.fail(bad, self.name)
 

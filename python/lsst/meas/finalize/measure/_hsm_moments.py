@@ -237,7 +237,7 @@ class HsmSourceMomentsPlugin(HsmMomentsPlugin):
             return
         usable = measurable_boxes(batch, rows)
         batch.fail(rows[~usable], self.name)
-        rows = rows[usable]
+        rows = batch.drop_undrawable(rows[usable], batch.psf_shapes(), batch.x, batch.y, self.name)
         sigma = 2.5 * trace_radii(batch)
         for part in box_batches(batch.bboxes, rows):
             members = part.rows
@@ -279,6 +279,7 @@ class HsmPsfMomentsPlugin(HsmMomentsPlugin):
         if not len(rows):
             return
         images, guess_x, guess_y = self._draw(batch)
+        rows = self._drop_undrawn(batch, rows, images)
         self._measure_images(batch, rows, images[rows], guess_x[rows], guess_y[rows])
 
     def _draw(self, batch: MeasureBatch) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -289,6 +290,12 @@ class HsmPsfMomentsPlugin(HsmMomentsPlugin):
         images, _, _ = batch.psf_images("kernel")
         height, width = images.shape[1:]
         return images, np.full(len(images), float(width // 2)), np.full(len(images), float(height // 2))
+
+    def _drop_undrawn(self, batch: MeasureBatch, rows: IntArray, images: FloatArray) -> IntArray:
+        """Mark stars whose PSF cannot be drawn; return the others."""
+        drawn = np.isfinite(images[rows]).all(axis=(1, 2))
+        batch.fail_psf(rows[~drawn], self.name)
+        return rows[drawn]
 
     def _measure_images(
         self,
@@ -334,6 +341,7 @@ class HsmPsfMomentsDebiasedPlugin(HsmPsfMomentsPlugin):
         if not len(rows):
             return
         images, x0, y0 = batch.psf_images("star")
+        rows = self._drop_undrawn(batch, rows, images)
         height, width = images.shape[1:]
         boxes = np.stack([x0, y0, x0 + width - 1, y0 + height - 1], axis=-1)[rows]
         edge = rows[~inside_bounds(boxes, batch.image_box)]

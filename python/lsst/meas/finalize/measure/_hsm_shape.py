@@ -134,7 +134,7 @@ class HsmShapePlugin(SingleFramePlugin):
         if self.children is not None:
             usable &= ~(batch.catalog[self.children][rows] > 0)
         batch.fail(rows[~usable], self.name)
-        rows = rows[usable]
+        rows = batch.drop_undrawable(rows[usable], batch.psf_shapes(), batch.x, batch.y, self.name)
         if not len(rows):
             return
         psf_images, _, _ = batch.psf_images("star")

@@ -74,7 +74,9 @@ class LocalBackgroundPlugin(SingleFramePlugin):
             batch.set_flag(rows, f"{self.name}_flag_noPsf")
             batch.fail(rows, self.name)
             return
-        sigma = determinant_radius(batch.psf_shapes()).astype(np.float32)
+        shapes = batch.psf_shapes()
+        rows = batch.drop_undrawable(rows, shapes, batch.x, batch.y, self.name)
+        sigma = determinant_radius(shapes).astype(np.float32)
         inner, outer = (
             np.square((np.float32(r) * sigma).astype(np.float64))
             for r in (self.config.annulusInner, self.config.annulusOuter)

@@ -177,6 +177,9 @@ class SdssCentroidPlugin(SingleFramePlugin):
             return
         px, py = px[inside].astype(np.int64), py[inside].astype(np.int64)
         search = _Search(batch, psf, rows, px, py)
+        undrawn = ~np.isfinite(search.kernels).all(axis=(1, 2))
+        batch.fail_psf(rows[undrawn], self.name)
+        search.fail(undrawn)
         self._iterate(batch, search)
         self._check(batch, rows[~search.failed])
 

@@ -176,8 +176,8 @@ class SdssShapePlugin(SingleFramePlugin):
             return
         catalog = batch.catalog
         color = None if batch.color is None else batch.color[rows]
-        shapes = batch.psf.compute_shapes(
-            catalog[f"{self.name}_x"][rows], catalog[f"{self.name}_y"][rows], color=color
-        )
+        x, y = (catalog[f"{self.name}_{axis}"][rows] for axis in "xy")
+        shapes = batch.psf.compute_shapes(x, y, color=color)
+        batch.set_flag(rows[batch.undrawable(rows, shapes, x, y)], f"{self.name}_flag_psf")
         for k, m in enumerate(("xx", "yy", "xy")):
             catalog[f"{self.name}_psf_{m}"][rows] = shapes[:, k]

@@ -218,9 +218,12 @@ class DoubleShapeletPsfApproxPlugin(SingleFramePlugin):
     ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
         """Draw the PSF at each star's colour; tell where that is possible."""
         try:
-            return batch.psf_images("kernel")[0][rows], np.ones(len(rows), dtype=np.bool_)
+            images, drawn = batch.psf_images("kernel")[0][rows], np.ones(len(rows), dtype=np.bool_)
         except Exception:
-            return self._draw_singly(batch, rows)
+            images, drawn = self._draw_singly(batch, rows)
+        finite = np.isfinite(images).all(axis=(1, 2))
+        drawn[drawn] = finite
+        return images[finite], drawn
 
     def _draw_singly(
         self, batch: MeasureBatch, rows: npt.NDArray[np.int64]
