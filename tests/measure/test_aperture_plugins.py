@@ -263,23 +263,23 @@ def test_denoised_absolute() -> None:
 
 
 def test_size_extendedness(make_exposure: Any, run_plugins: Any) -> None:
-    """Compare sizes with the PSF's; flag only flagged shapes."""
+    """Compare sizes with the PSF's; flag flagged shapes and PSFs without size."""
     name = "base_ClassificationSizeExtendedness"
     columns = {
-        "shape_xx": np.array([4.0, 5.0, np.nan, 5.0]),
-        "shape_yy": np.array([5.0, 5.0, 4.0, 5.0]),
-        "shape_xy": np.zeros(4),
-        "shape_flag": np.array([False, False, False, True]),
-        "psf_xx": np.full(4, 4.5),
-        "psf_yy": np.full(4, 4.5),
+        "shape_xx": np.array([4.0, 5.0, np.nan, 5.0, 5.0, 5.0]),
+        "shape_yy": np.array([5.0, 5.0, 4.0, 5.0, 5.0, 5.0]),
+        "shape_xy": np.zeros(6),
+        "shape_flag": np.array([False, False, False, True, False, False]),
+        "psf_xx": np.array([4.5, 4.5, 4.5, 4.5, 0.0, -9.0]),
+        "psf_yy": np.array([4.5, 4.5, 4.5, 4.5, 0.0, 4.5]),
     }
     catalog = run_plugins(
-        [name], make_exposure(_reference()), np.full(4, 30.0), np.full(4, 30.0), np.repeat(BOX, 4, axis=0),
+        [name], make_exposure(_reference()), np.full(6, 30.0), np.full(6, 30.0), np.repeat(BOX, 6, axis=0),
         columns=columns, aliases={"slot_Shape": "shape", "slot_PsfShape": "psf"},
     )  # fmt: skip
-    expected = [0.0, 1.0 - np.exp(-0.5 / 9.0), np.nan, np.nan]
+    expected = [0.0, 1.0 - np.exp(-0.5 / 9.0), *[np.nan] * 4]
     np.testing.assert_allclose(catalog[f"{name}_value"], expected, atol=1e-15)
-    assert catalog[f"{name}_flag"].tolist() == [False, False, False, True]
+    assert catalog[f"{name}_flag"].tolist() == [False, False, False, True, True, True]
 
 
 def test_input_count(make_exposure: Any, run_plugins: Any) -> None:

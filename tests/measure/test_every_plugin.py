@@ -36,6 +36,7 @@ from lsst.meas.finalize.measure import (
     plugin_registry,
 )
 
+FAR = 1e6
 SPACING, COLUMNS, ROWS = 96, 4, 3
 COUNT, WIDTH, HEIGHT = COLUMNS * ROWS, SPACING * COLUMNS, SPACING * ROWS
 NAN_PIXEL, NO_VARIANCE, MASKED, EDGE, NEGATIVE, FLAGGED_SHAPE, NO_SHAPE, UNDRAWN, PEAK, LOST, *GOOD = range(
@@ -240,10 +241,11 @@ class WideningPsf:
     def _draw(self, x: np.ndarray, y: np.ndarray, fx: np.ndarray, fy: np.ndarray) -> np.ndarray:
         grid = np.arange(-12, 13)
         dx, dy = grid - fx[:, None, None], grid[:, None] - fy[:, None, None]
-        images = profile(dx, dy, (np.nan_to_num(x) - self.origin[0])[:, None, None])
+        place = np.where(np.abs(x) < FAR, x - self.origin[0], 0.0)
+        images = profile(dx, dy, place[:, None, None])
         images /= images.sum(axis=(1, 2), keepdims=True)
         distance = np.hypot(x[:, None] - self.undrawn[:, 0], y[:, None] - self.undrawn[:, 1])
-        images[(distance < 2).any(axis=1)] = np.nan
+        images[(distance < 2).any(axis=1) | (np.hypot(x, y) > FAR)] = np.nan
         return images
 
     def draw_kernel_images(self, x: np.ndarray, y: np.ndarray, color: Any = None) -> np.ndarray:
@@ -251,8 +253,9 @@ class WideningPsf:
         return self._draw(np.asarray(x, float), np.asarray(y, float), zero, zero)
 
     def draw_star_images(self, x: np.ndarray, y: np.ndarray, color: Any = None) -> Any:
-        i, j = (np.floor(np.nan_to_num(v) + 0.5).astype(np.int64) for v in (x, y))
-        return self._draw(x, y, np.nan_to_num(x) - i, np.nan_to_num(y) - j), i - 12, j - 12
+        near = [np.where(np.abs(v) < FAR, v, 0.0) for v in (x, y)]
+        i, j = (np.floor(v + 0.5).astype(np.int64) for v in near)
+        return self._draw(x, y, near[0] - i, near[1] - j), i - 12, j - 12
 
     def compute_shapes(self, x: np.ndarray, y: np.ndarray, color: Any = None) -> np.ndarray:
         moments = adaptive_moments(self.draw_kernel_images(x, y), 12, 12)
@@ -521,3 +524,52 @@ def test_missing_slot(make_exposure: Callable[..., Any], scene: Scene, plugin: s
     else:
         with pytest.raises(MeasurementFatalError, match=f"slot_{slot}_x"):
             run()
+
+
+PIXELS = [np.nan, np.inf, -np.inf, 1e38, -1e38, 0.0]
+VARIANCES = [np.nan, np.inf, -np.inf, 1e38, -1.0, 0.0, 1e-40]
+MOMENTS = [0.0, np.nan, np.inf, -1.0, 1e-8, 1e8, 50.0, 4.0]
+PLACES = [0.0, np.nan, np.inf, -np.inf, -1e9, 3e9, 1e300, -0.49, WIDTH - 0.6, WIDTH + 5.0]
+
+
+def corrupt(scene: Scene, rng: np.random.Generator, star: int) -> None:
+    """Make nonsense of a star's pixels, variance, moments or place."""
+    rows, columns = scene.stamp(star)
+    count = rng.integers(1, 4000)
+    j, i = rng.integers(rows.start, rows.stop, count), rng.integers(columns.start, columns.stop, count)
+    match rng.integers(6):
+        case 0:
+            scene.image[j, i] = rng.choice(PIXELS, count)
+        case 1:
+            scene.variance[j, i] = rng.choice(VARIANCES, count)
+        case 2:
+            scene.image[rows, columns] = rng.choice(PIXELS)
+        case 3:
+            scene.variance[rows, columns] = rng.choice(VARIANCES)
+        case 4:
+            for name in ("q_xx", "q_yy", "q_xy", "p_xx", "p_yy"):
+                scene.columns[name][star] = rng.choice(MOMENTS)
+            scene.columns["q_flag"][star] = rng.random() < 0.5
+        case _:
+            scene.columns["c_x"][star] = rng.choice(PLACES)
+            scene.columns["c_flag"][star] = rng.random() < 0.5
+
+
+@pytest.mark.parametrize("seed", [4, 7, 11, 33])
+def test_nonsense(
+    make_exposure: Callable[..., Any], scene: Scene, caplog: pytest.LogCaptureFixture, seed: int
+) -> None:
+    """Get through without a warning, and measure the others as without."""
+    rng = np.random.default_rng(seed)
+    noise = np.random.default_rng(8).normal(0, 4, (HEIGHT, WIDTH)).astype(np.float32)
+    bad = copy.deepcopy(scene)
+    spoilt = rng.permutation(COUNT)[:6]
+    for star in spoilt:
+        corrupt(bad, rng, star)
+    before, after = (measure(make_exposure, s, PLUGINS, noise=noise) for s in (scene, bad))
+    assert not caplog.records
+    good = np.setdiff1d(np.arange(COUNT), spoilt)
+    for name in before.schema.names:
+        if not name.endswith("_time"):
+            values = after[name][good], before[name][good]
+            np.testing.assert_allclose(*values, rtol=1e-12, atol=1e-11, err_msg=name)

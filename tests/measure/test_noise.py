@@ -288,6 +288,13 @@ def test_not_finite_pixels(make_exposure: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="No pixel has a finite variance"):
         NoiseReplacer(_config(noiseSource="variance_median"), dark, detected, np.array([1]))
     odd = make_exposure(_image(), metadata={"BGMEAN": "dark"})
+    negative = make_exposure(_image(), variance=np.full(_SHAPE, -2.0), metadata={"BGMEAN": [1.0, -4.0]})
+    for source, message in (
+        ("meta", r"BGMEAN is no variance: \[1.0, -4.0\]"),
+        ("variance_median", "is -2.0;"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            NoiseReplacer(_config(noiseSource=source), negative, detected, np.array([1]))
     with pytest.raises(ValueError, match="BGMEAN is not a number: 'dark'"):
         NoiseReplacer(_config(noiseSource="meta"), odd, detected, np.array([1]))
 

@@ -81,7 +81,7 @@ def denoised_absolute(
 
     data = image.astype(np.float64)
     var = variance.astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore", under="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", under="ignore", over="ignore"):
         norm = 0.5 * erfc(-data / np.sqrt(2.0 * var))
         mean = data + np.sqrt(0.5 * var / np.pi) * np.exp(-0.5 * data**2 / var) / norm
         mean = np.where(norm > 0.0, mean, 0.0)

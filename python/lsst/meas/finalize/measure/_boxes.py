@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from ..catalogs import StampSet
 
+_FAR = 2.0**53
 _MAX_BATCH_PIXELS = 4_000_000
 """Pixels cut out at a time, unless a single star has more."""
 
@@ -120,9 +121,14 @@ def ellipse_boxes(
         np.floor(x + half_x + 0.5),
         np.floor(y + half_y + 0.5),
     )
-    # Casting a float beyond int64 is undefined; no image is that large.
-    limit = 2.0**53
-    return np.clip(np.nan_to_num(np.stack(edges, axis=-1), nan=-limit), -limit, limit).astype(np.int64)
+    return _as_integers(np.nan_to_num(np.stack(edges, axis=-1), nan=-_FAR))
+
+
+def _as_integers(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Cast to int64, which is undefined for a float beyond its range; no
+    image is that large.
+    """
+    return np.clip(values, -_FAR, _FAR).astype(np.int64)
 
 
 def inside_bounds(
@@ -224,6 +230,6 @@ def pixel_regions(
     empty = ~(square >= 0.0) | (rows < boxes[:, 1, None]) | (rows > boxes[:, 3, None]) | ~(low <= high)
     return PixelRegions(
         y0,
-        np.where(empty, 0, low).astype(np.int64),
-        np.where(empty, -1, high).astype(np.int64),
+        _as_integers(np.where(empty, 0, low)),
+        _as_integers(np.where(empty, -1, high)),
     )

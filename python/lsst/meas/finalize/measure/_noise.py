@@ -241,9 +241,12 @@ class NoiseReplacer:
             variance = variance[np.isfinite(variance)]
             if not len(variance):
                 raise ValueError("No pixel has a finite variance; noise cannot be made of it.")
-            return offset, float(np.sqrt(np.median(variance))), none
+            median = float(np.median(variance))
+            if median < 0:
+                raise ValueError(f"The median of the variance is {median}; noise cannot be made of it.")
+            return offset, float(np.sqrt(median)), none
         if config.noiseSource == "meta" and background is not None:
-            return offset, float(np.sqrt(float(_as_number(background)))), none
+            return offset, float(np.sqrt(_as_variance(background))), none
         try:
             mean, std = clipped_mean_std(self._plane, overwrite=True)
         except ValueError:
@@ -420,9 +423,12 @@ class NoiseReplacer:
         stamps.mask, stamps.planes = mask, planes
 
 
-def _as_number(value: Any) -> float:
-    """Return a metadata value as a number."""
+def _as_variance(value: Any) -> float:
+    """Return the metadata entry BGMEAN, which is a variance, as a number."""
     try:
-        return float(value[-1] if isinstance(value, list | tuple) else value)
+        number = float(value[-1] if isinstance(value, list | tuple) else value)
     except (TypeError, ValueError) as err:
         raise ValueError(f"Metadata entry BGMEAN is not a number: {value!r}.") from err
+    if not number >= 0:
+        raise ValueError(f"Metadata entry BGMEAN is no variance: {value!r}.")
+    return number

@@ -164,12 +164,18 @@ class SingleFrameMeasurementTask(Task):
             replacer=replacer,
             color=color,
         )
-        self._run_plugins(batch, beginOrder, endOrder)
+        # Pixels and positions may be anything; what comes of it is a flag.
+        with np.errstate(all="ignore"):
+            self._measure(batch, beginOrder, endOrder)
+
+    def _measure(self, batch: MeasureBatch, begin: float | None, end: float | None) -> None:
+        """Run everything on stars among noise, then on the restored image."""
+        self._run_plugins(batch, begin, end)
         blendedness: object = self.plugins.get(_BLENDEDNESS)
         if isinstance(blendedness, _BlendednessHooks):
             blendedness.measure_child_pixels(batch)
         restored = batch.restored()
-        if endOrder is None:
+        if end is None:
             for plugin in self.undeblendedPlugins.values():
                 self._run_plugin(plugin, restored)
         if isinstance(blendedness, _BlendednessHooks):
