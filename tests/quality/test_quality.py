@@ -17,11 +17,13 @@ import pytest
 
 from lsst.meas.finalize.catalogs import ExposureRecord
 from lsst.meas.finalize.quality import (
+    demo,
     distortion,
     format_summary,
     measure_quality,
     plot_focal_plane,
     plot_residuals,
+    summarize_stars,
     trace_radius,
 )
 from lsst.meas.finalize.quality._metrics import pixel_scale
@@ -80,10 +82,11 @@ def test_metrics_of_known_residuals(stars: astropy.table.Table, with_truth: bool
     """Find the residuals that were put in, with and without truth."""
     truth = stars["source_id", "psf_xx", "psf_yy", "psf_xy"][::-1] if with_truth else None
     quality = measure_quality(ExposureRecord({"id": 2}), stars, truth)
-    assert (quality.n_candidates, quality.n_used, quality.n_reserved) == (40, 30, 10)
-    assert quality.size_residual == pytest.approx(0.01, rel=1e-9)
-    assert quality.size_scatter == pytest.approx(0.0, abs=1e-12)
-    assert quality.e1_residual == pytest.approx(0.0, abs=1e-12)
+    assert (quality.n_candidates, quality.used.n_stars, quality.reserved.n_stars) == (40, 30, 10)
+    for residuals in (quality.used, quality.reserved):
+        assert residuals.size == pytest.approx(0.01, rel=1e-9)
+        assert residuals.size_scatter == pytest.approx(0.0, abs=1e-12)
+        assert residuals.e1 == pytest.approx(0.0, abs=1e-12)
     # 40 stars determine a scatter to 11 %, its MAD to some 18 %.
     assert quality.ap_corr_scatter == pytest.approx(0.003, rel=0.5)
     assert np.isnan(quality.fwhm)
@@ -94,22 +97,22 @@ def test_stars_the_truth_lacks_do_not_count(stars: astropy.table.Table) -> None:
     truth = stars["source_id", "psf_xx", "psf_yy", "psf_xy"][:20]
     truth["psf_xx"] *= 2
     quality = measure_quality(ExposureRecord({"id": 2}), stars, truth)
-    assert quality.size_residual < -0.1
+    assert quality.reserved.size < -0.1
 
 
 def test_summary_has_a_line_per_detector(stars: astropy.table.Table) -> None:
     """Print one line of metrics per detector under a heading."""
     quality = measure_quality(ExposureRecord({"id": 2}), stars)
     lines = format_summary([quality, quality]).splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert len({len(line) for line in lines}) == 1
-    assert lines[1].split()[:4] == ["2", "40", "30", "10"]
+    assert [lines[2].split()[i] for i in (0, 1, 4, 10)] == ["2", "40", "10", "30"]
 
 
 def test_no_stars_give_nan_and_no_error(stars: astropy.table.Table, tmp_path: Path) -> None:
     """Judge and plot a detector without measured stars."""
     quality = measure_quality(ExposureRecord({"id": 2}), stars[:0])
-    assert np.isnan(quality.size_residual)
+    assert np.isnan(quality.reserved.size)
     plot_focal_plane(stars[:0], tmp_path / "a.png")
     plot_residuals(stars[:0], tmp_path / "b.png")
 
@@ -122,3 +125,111 @@ def test_plots_are_png_files(stars: astropy.table.Table, tmp_path: Path) -> None
         content = (tmp_path / f"{name}.png").read_bytes()
         assert content.startswith(b"\x89PNG")
         assert len(content) > 10_000
+
+
+def _spec_stars() -> astropy.table.Table:
+    """Make the stars of spec 07 §11."""
+    i = np.arange(8)
+    columns = {
+        "slot_Shape_xx": 4 + 0.02 * np.sin(i),
+        "slot_Shape_yy": 3.9 + 0.03 * np.cos(2 * i),
+        "slot_Shape_xy": 0.05 * np.sin(3 * i),
+        "slot_PsfShape_xx": 3.99 + 0.015 * np.sin(i),
+        "slot_PsfShape_yy": 3.91 + 0.028 * np.cos(2 * i),
+        "slot_PsfShape_xy": 0.048 * np.sin(3 * i),
+        "slot_Shape_flag": np.zeros(8, dtype=bool),
+        "slot_PsfFlux_flag": np.zeros(8, dtype=bool),
+        "slot_PsfFlux_instFlux": np.full(8, 100.0),
+        "slot_PsfFlux_instFluxErr": np.ones(8),
+        "calib_psf_used": np.ones(8, dtype=bool),
+        "calib_psf_reserved": np.zeros(8, dtype=bool),
+    }
+    return astropy.table.Table(columns)
+
+
+SPEC_VALUES = {
+    "psfStarDeltaE1Median": 2.317149983e-3,
+    "psfStarDeltaE1Scatter": 2.959842370e-4,
+    "psfStarDeltaE2Median": 3.534087455e-5,
+    "psfStarDeltaE2Scatter": 3.541710560e-4,
+    "psfStarDeltaSizeMedian": 2.903992045e-4,
+    "psfStarDeltaSizeScatter": 2.156033314e-4,
+    "psfStarScaledDeltaSizeScatter": 1.084077870e-4,
+    "starEMedian": 1.452096942e-2,
+    "starUnNormalizedEMedian": 1.142358046e-1,
+}
+
+
+@pytest.mark.parametrize("sample", ["used", "reserved"])
+def test_summary_statistics_of_the_spec(sample: str) -> None:
+    """Reproduce upstream's values; some stars in the table do not count."""
+    good = _spec_stars()
+    bad = good[:5].copy()
+    bad["slot_Shape_xx"] *= 2
+    bad["slot_PsfFlux_instFlux"] = [50.0, 1000.0, np.nan, 100.0, 100.0]
+    bad["slot_PsfFlux_flag"][3] = True
+    bad["slot_PsfShape_xy"][4] = np.nan
+    stars = astropy.table.vstack([good, bad])
+    stars["calib_psf_used"] = sample == "used"
+    stars["calib_psf_reserved"] = sample == "reserved"
+    summary = summarize_stars(stars, sample)
+    assert summary["nPsfStar"] == 13
+    for name, value in SPEC_VALUES.items():
+        assert summary[name] == pytest.approx(value, rel=1e-9), name
+    assert np.isnan(summary["starKurtosisMedian"])
+
+
+def test_higher_moments_are_combined() -> None:
+    """Evaluate the combinations of spec 07 §2."""
+    stars = _spec_stars()
+    moments = {"03": 1, "12": 2, "21": 3, "30": 5, "04": 7, "13": 11, "22": 13, "31": 17, "40": 19}
+    for order, value in moments.items():
+        stars[f"ext_shapeHSM_HigherOrderMomentsSource_{order}"] = np.full(8, float(value))
+    summary = summarize_stars(stars)
+    assert [summary[f"star{n}Median"] for n in ("Coma1", "Coma2", "Trefoil1", "Trefoil2")] == [7, 4, -1, 8]
+    assert [summary[f"star{n}Median"] for n in ("Kurtosis", "E41", "E42")] == [52, 12, 56]
+
+
+def test_pixel_scale_across_right_ascension_zero(stars: astropy.table.Table) -> None:
+    """Find the scale where right ascensions jump, and where some are NaN."""
+    stars["coord_ra"] = (stars["coord_ra"] - 1.0) % (2 * np.pi)
+    stars["coord_dec"][3] = np.nan
+    assert pixel_scale(stars) == pytest.approx(0.2, rel=1e-5)
+
+
+def test_nothing_measured_gives_nan_and_no_error(stars: astropy.table.Table, tmp_path: Path) -> None:
+    """Judge and plot stars of a detector whose PSF could not be determined."""
+    for name in stars.colnames:
+        if stars[name].dtype.kind == "f":
+            stars[name] = np.nan
+    for flag in ("used", "reserved"):
+        stars[f"calib_psf_{flag}"] = flag == "reserved"
+    stars["slot_Shape_flag"] = True
+    empty = stars[:0]["source_id", "psf_xx", "psf_yy", "psf_xy"]
+    for truth in (None, empty):
+        quality = measure_quality(ExposureRecord({"id": 2}), stars, truth)
+        assert (quality.n_candidates, quality.used.n_stars, quality.reserved.n_stars) == (40, 0, 40)
+        assert np.isnan([quality.fwhm, quality.ap_corr_scatter, quality.reserved.size]).all()
+        assert "nan" in format_summary([quality])
+    assert np.isnan(summarize_stars(stars, "reserved")["starEMedian"])
+    plot_focal_plane(stars, tmp_path / "a.png")
+    plot_residuals(stars, tmp_path / "b.png")
+
+
+def test_demo_leaves_repositories_of_others_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Refuse to replace a repository that the demonstration hasn't made."""
+    (tmp_path / "repo").mkdir()
+    (tmp_path / "repo" / "butler.yaml").touch()
+    assert demo.main([str(tmp_path)]) == 2
+    assert "wasn't made by this demonstration" in capsys.readouterr().err
+    assert (tmp_path / "repo" / "butler.yaml").exists()
+
+
+def test_demo_tells_of_bad_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Tell in one line of a bad number and of a folder that can't be made."""
+    with pytest.raises(SystemExit):
+        demo.main(["-j", "0"])
+    assert "invalid number of processes value: '0'" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert demo.main([str(tmp_path / "file")]) == 1
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1

@@ -17,13 +17,25 @@ from typing import TYPE_CHECKING
 import astropy.table
 import numpy as np
 
-from ._metrics import distortion, pixel_scale, psf_moments, star_moments, trace_radius, true_moments
+from ._metrics import (
+    determinant_radius,
+    distortion,
+    median,
+    pixel_scale,
+    psf_moments,
+    scatter,
+    star_moments,
+    trace_radius,
+    true_moments,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.quiver import Quiver
 
 _FWHM = np.sqrt(8 * np.log(2))
+_QUANTITIES = ("size (trace radius)", "distortion $e_1$", "distortion $e_2$")
 _SAMPLES = {"used": "tab:blue", "reserved": "tab:orange"}
 
 
@@ -50,35 +62,54 @@ def plot_focal_plane(stars: astropy.table.Table, path: Path, *, title: str = "")
     scale = np.full(len(stars), np.nan)
     for detector in np.unique(stars["detector"]):  # each has its own scale
         rows = np.asarray(stars["detector"] == detector)
-        scale[rows] = pixel_scale(stars[rows]) if rows.sum() > 2 else np.nan
-    fwhm = trace_radius(moments) * scale * _FWHM
+        scale[rows] = pixel_scale(stars[rows])
+    fwhm = determinant_radius(moments) * scale * _FWHM
     e1, e2 = distortion(moments).T
     size, angle = np.hypot(e1, e2), np.arctan2(e2, e1) / 2
     x, y = np.asarray(stars["base_FPPosition_x"]), np.asarray(stars["base_FPPosition_y"])
 
-    figure = _new_figure(11, 5)
-    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    figure = _new_figure(12, 5.4)
+    axes = figure.subplots(1, 2)
     points = axes[0].scatter(x, y, c=fwhm, s=25)
-    figure.colorbar(points, ax=axes[0], label="PSF FWHM (arcsec)")
-    if len(stars):  # quiver scales by a mean, which nothing has none of
+    figure.colorbar(points, ax=axes[0], label="FWHM (arcsec)", shrink=0.8)
+    axes[0].set_title("FWHM of the PSF model")
+    finite = np.isfinite(size) & np.isfinite(x) & np.isfinite(y)
+    if finite.any():  # quiver scales by a mean, which nothing has none of
+        dx, dy = size * np.cos(angle), size * np.sin(angle)
         sticks = axes[1].quiver(
-            x,
-            y,
-            size * np.cos(angle),
-            size * np.sin(angle),
-            size,
+            *(values[finite] for values in (x, y, dx, dy, size)),
             headwidth=0,
             headlength=0,
             headaxislength=0,
             pivot="middle",
         )
-        figure.colorbar(sticks, ax=axes[1], label="PSF ellipticity |e|")
+        figure.colorbar(sticks, ax=axes[1], label="distortion |e|", shrink=0.8)
+        _add_key(axes[1], float(np.median(size[finite])), sticks)
+    axes[1].set_title("Distortion of the PSF model", loc="left")
     for ax in axes:
-        ax.set_aspect("equal")
-        ax.set_xlabel("focal plane x (mm)")
-    axes[0].set_ylabel("focal plane y (mm)")
+        _label_focal_plane(ax, stars)
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
+
+
+def _add_key(ax: Axes, typical: float, sticks: Quiver) -> None:
+    """Draw a stick of a round length, near the typical one."""
+    length = float(f"{typical:.0e}")
+    ax.quiverkey(sticks, 0.88, 1.04, length, f"{length:g}", labelpos="E")
+
+
+def _label_focal_plane(ax: Axes, stars: astropy.table.Table) -> None:
+    """Label axes and detectors of a map of the focal plane."""
+    ax.set_aspect("equal")
+    ax.set_xlabel("focal plane x (mm)")
+    ax.set_ylabel("focal plane y (mm)")
+    x, y = np.asarray(stars["base_FPPosition_x"]), np.asarray(stars["base_FPPosition_y"])
+    for detector in np.unique(stars["detector"]):
+        rows = np.asarray(stars["detector"] == detector) & np.isfinite(x) & np.isfinite(y)
+        if rows.any():
+            # The stars' extent stands for the detector's, which isn't known.
+            x0, y0 = ((v[rows].min() + v[rows].max()) / 2 for v in (x, y))
+            ax.text(x0, y0, str(detector), size=16, color="0.4", alpha=0.7, ha="center", va="center")
 
 
 def plot_residuals(
@@ -101,16 +132,19 @@ def plot_residuals(
     reference = star_moments(stars) if truth is None else true_moments(stars, truth)
     de1, de2 = (distortion(model) - distortion(reference)).T
     residuals = {
-        "size: 1000 (T_model/T - 1)": 1000 * (trace_radius(model) / trace_radius(reference) - 1),
-        "1000 (e1_model - e1)": 1000 * de1,
-        "1000 (e2_model - e2)": 1000 * de2,
+        r"$10^3\,(T_\mathrm{model} / T - 1)$": 1000 * (trace_radius(model) / trace_radius(reference) - 1),
+        r"$10^3\,(e_{1,\mathrm{model}} - e_1)$": 1000 * de1,
+        r"$10^3\,(e_{2,\mathrm{model}} - e_2)$": 1000 * de2,
     }
-    figure = _new_figure(12, 8)
+    figure = _new_figure(14, 8.5)
     histograms, maps = figure.subplots(2, 3)
-    for ax, map_ax, (label, values) in zip(histograms, maps, residuals.items(), strict=True):
+    for ax, map_ax, name, (label, values) in zip(
+        histograms, maps, _QUANTITIES, residuals.items(), strict=True
+    ):
         finite = np.abs(values[np.isfinite(values)])
         limit = float(np.percentile(finite, 98)) * 1.2 if len(finite) else 1.0
         _plot_histograms(ax, stars, values, limit, label)
+        ax.set_title(name)
         points = map_ax.scatter(
             stars["base_FPPosition_x"],
             stars["base_FPPosition_y"],
@@ -120,12 +154,11 @@ def plot_residuals(
             vmin=-limit,
             vmax=limit,
         )
-        figure.colorbar(points, ax=map_ax, label=label, shrink=0.7)
-        map_ax.set_aspect("equal")
-        map_ax.set_xlabel("focal plane x (mm)")
-    histograms[0].set_ylabel("density")
-    maps[0].set_ylabel("focal plane y (mm)")
-    figure.suptitle(f"{title} — reference: {'the stars' if truth is None else 'truth'}")
+        figure.colorbar(points, ax=map_ax, label=label, shrink=0.8)
+        _label_focal_plane(map_ax, stars)
+    histograms[0].set_ylabel("fraction of stars per bin")
+    reference_name = "the stars' own moments" if truth is None else "the true PSF"
+    figure.suptitle(f"{title} — PSF model against {reference_name}".lstrip(" —"))
     figure.savefig(path, dpi=120)
 
 
@@ -135,16 +168,18 @@ def _plot_histograms(
     bins = np.linspace(-limit, limit, 31).tolist()
     for sample, color in _SAMPLES.items():
         chosen = values[np.asarray(stars[f"calib_psf_{sample}"])]
-        chosen = chosen[np.abs(chosen) < limit]
+        chosen = chosen[np.isfinite(chosen)]
         ax.hist(
-            chosen,
+            # What is beyond the axis counts in the outermost bins.
+            np.clip(chosen, bins[0], bins[-1]),
             bins,
             histtype="step",
             color=color,
-            density=len(chosen) > 0,
-            label=f"{sample} ({len(chosen)})",
+            weights=np.full(len(chosen), 1 / max(len(chosen), 1)),
+            label=f"{len(chosen)} {sample}: {median(chosen):.2f} ± {scatter(chosen):.2f}",
         )
     ax.axvline(0, color="0.7", lw=1)
     ax.set_xlabel(label)
     ax.locator_params(axis="x", nbins=5)
-    ax.legend(fontsize="small", loc="upper left")
+    ax.margins(y=0.3)  # for the legend
+    ax.legend(fontsize="small", loc="upper left", title="median ± scatter", title_fontsize="small")

@@ -21,34 +21,51 @@ from lsst.daf.butler import Butler, MissingDatasetTypeError
 from ._metrics import DetectorQuality, measure_quality
 from ._plots import plot_focal_plane, plot_residuals
 
+# Heading, attribute, format and factor.
 _COLUMNS = (
-    ("detector", "detector", "8d"),
-    ("candidates", "n_candidates", "10d"),
-    ("used", "n_used", "5d"),
-    ("reserved", "n_reserved", "8d"),
-    ("FWHM/arcsec", "fwhm", "11.4f"),
-    ("dT/T", "size_residual", "9.5f"),
-    ("scatter", "size_scatter", "9.5f"),
-    ("de1", "e1_residual", "9.5f"),
-    ("de2", "e2_residual", "9.5f"),
-    ("scatter", "e_scatter", "9.5f"),
-    ("apcorr scatter", "ap_corr_scatter", "14.5f"),
+    ("detector", "detector", "8d", 1),
+    ("stars", "n_candidates", "5d", 1),
+    ("FWHM/arcsec", "fwhm", "11.4f", 1),
+    ("apcorr sd", "ap_corr_scatter", "9.2f", 1000),
+)
+_SAMPLE_COLUMNS = (
+    ("stars", "n_stars", "5d", 1),
+    ("dT/T", "size", "6.2f", 1000),
+    ("sd", "size_scatter", "5.2f", 1000),
+    ("de1", "e1", "6.2f", 1000),
+    ("de2", "e2", "6.2f", 1000),
+    ("sd", "e_scatter", "5.2f", 1000),
 )
 
 
 def format_summary(qualities: Sequence[DetectorQuality]) -> str:
     """Return a table of metrics, a line per detector.
 
+    Residuals and scatters ("sd") are in units of 0.001.
+
     Parameters
     ----------
     qualities
         Metrics of the detectors.
     """
-    width = [int(spec.split(".")[0].rstrip("d")) for _, _, spec in _COLUMNS]
-    lines = ["  ".join(f"{head:>{w}}" for (head, _, _), w in zip(_COLUMNS, width, strict=True))]
+    rows = [_COLUMNS, *((_SAMPLE_COLUMNS,) * 2)]
+    headings = ["  ".join(f"{head:>{_width(spec)}}" for head, _, spec, _ in columns) for columns in rows]
+    titles = ("", "reserved stars, 0.001", "used stars, 0.001")
+    lines = ["   ".join(f"{title:^{len(head)}}" for title, head in zip(titles, headings, strict=True))]
+    lines.append("   ".join(headings))
     for quality in qualities:
-        lines.append("  ".join(f"{getattr(quality, name):{spec}}" for _, name, spec in _COLUMNS))
+        parts = zip((quality, quality.reserved, quality.used), rows, strict=True)
+        lines.append(
+            "   ".join(
+                "  ".join(f"{factor * getattr(source, name):{spec}}" for _, name, spec, factor in columns)
+                for source, columns in parts
+            )
+        )
     return "\n".join(lines)
+
+
+def _width(spec: str) -> int:
+    return int(spec.rstrip("df").split(".")[0])
 
 
 def report_visit(

@@ -17,6 +17,7 @@ from __future__ import annotations
 __all__ = ("main",)
 
 import argparse
+import shlex
 import shutil
 import subprocess
 import sys
@@ -30,11 +31,24 @@ INPUTS = "simulated/inputs"
 OUTPUT = "demo/finalized"
 
 
+_MARKER = "made-by-make-demo"  # tells that the repository may be replaced
+
+
 def _run(message: str, *command: str) -> None:
     """Run one of the commands that come with Python's environment."""
-    print(f"\n== {message}\n$ {' '.join(command)}", flush=True)
+    print(f"\n== {message}\n$ {shlex.join(command)}", flush=True)
     program = Path(sys.executable).parent / command[0]
     subprocess.run([str(program), *command[1:]], check=True)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+_positive.__name__ = "number of processes"  # for argparse's message
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,25 +64,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
     `int`
         Exit code.
     """
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("directory", nargs="?", default="demo", type=Path, help="where to work")
-    parser.add_argument("-j", "--jobs", default=2, type=int, help="number of processes")
+    parser = argparse.ArgumentParser(
+        prog="python -m lsst.meas.finalize.quality.demo",
+        description=__doc__.splitlines()[0] if __doc__ else None,
+    )
+    parser.add_argument(
+        "directory",
+        nargs="?",
+        default="demo",
+        type=Path,
+        help="where to put repository and plots (default: %(default)s); an earlier run's are replaced",
+    )
+    parser.add_argument(
+        "-j", "--jobs", default=2, type=_positive, help="number of processes (default: %(default)s)"
+    )
     args = parser.parse_args(arguments)
-    start = time.monotonic()
-    repo = args.directory / "repo"
-    if repo.exists():
-        shutil.rmtree(repo)
-    args.directory.mkdir(parents=True, exist_ok=True)
     try:
-        _run("Simulating a visit", "butler", "simulate-visit", str(repo), "--visit", str(VISIT))
-        _run(
-            "Finalizing it",
-            *("pipetask", "run", "-b", str(repo), "-p", PIPELINE, "-i", INPUTS, "-o", OUTPUT),
-            *("--register-dataset-types", "-j", str(args.jobs)),
-        )
+        return _demonstrate(args.directory, args.jobs)
     except subprocess.CalledProcessError as error:
+        print(f"\n{error.cmd[0]} failed with exit code {error.returncode}.", file=sys.stderr)
         return error.returncode
-    _judge(repo, args.directory)
+    except OSError as error:
+        print(f"\nThe demonstration failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted; start it again to begin anew.", file=sys.stderr)
+        return 130
+
+
+def _demonstrate(directory: Path, jobs: int) -> int:
+    start = time.monotonic()
+    repo = directory / "repo"
+    if repo.exists():
+        if not (repo / _MARKER).exists():
+            print(f"{repo} wasn't made by this demonstration; choose another folder.", file=sys.stderr)
+            return 2
+        shutil.rmtree(repo)
+    repo.mkdir(parents=True)
+    (repo / _MARKER).touch()
+    _run("Simulating a visit", "butler", "simulate-visit", str(repo), "--visit", str(VISIT))
+    _run(
+        "Finalizing it",
+        *("pipetask", "run", "-b", str(repo), "-p", PIPELINE, "-i", INPUTS, "-o", OUTPUT),
+        *("--register-dataset-types", "-j", str(jobs)),
+    )
+    _judge(repo, directory)
     print(f"\nDone in {time.monotonic() - start:.0f} s.")
     return 0
 
@@ -80,7 +120,7 @@ def _judge(repo: Path, directory: Path) -> None:
 
     with Butler.from_config(str(repo)) as butler:
         qualities, plots = report_visit(butler, VISIT, OUTPUT, directory / "plots")
-    print("\n== PSF models at reserved stars against the true PSF, and aperture corrections")
+    print("\n== PSF models against the true PSF, and aperture corrections")
     print(format_summary(qualities))
     print("\nPlots: " + ", ".join(map(str, plots)))
 
