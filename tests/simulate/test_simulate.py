@@ -9,6 +9,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -29,6 +32,10 @@ from lsst.meas.finalize.simulate._render import render
         ("size", 10, "size=10"),
         ("n_stars", -1, "negative"),
         ("visit", 5, "visit=5"),
+        ("visit", 20261399001, "begin with a date"),
+        ("visit", 21000101001, "between 1970 and 2099"),
+        ("fwhm", float("nan"), "positive numbers"),
+        ("sky", -1.0, "positive numbers"),
     ],
 )
 def test_bad_options_are_named(option: str, value: object, message: str) -> None:
@@ -129,6 +136,68 @@ def test_command_simulates_into_a_new_repository(tmp_path: object) -> None:
         calexp = butler.get("calexp", instrument="SynthCam", visit=20260101007, detector=0)
     assert calexp.band == "i"
     assert calexp.bbox.shape == (300, 300)
+
+
+SMALL = ("--detectors", "1", "--size", "200", "--stars", "5", "--galaxies", "0")
+
+
+def test_command_has_the_defaults_of_the_simulation() -> None:
+    """State the defaults that the simulation has."""
+    defaults = {parameter.name: parameter.default for parameter in simulate_visit.params}
+    for field in dataclasses.fields(VisitSimulation):
+        if field.name in defaults:
+            assert defaults.pop(field.name) == field.default
+    assert set(defaults) == {"repo", "output_run"}
+
+
+def test_command_puts_other_visits_beside_the_first(tmp_path: Path) -> None:
+    """Add a visit with other detectors; refuse the same one in one line."""
+    repo = str(tmp_path / "repo")
+    for arguments, message in (
+        (["--visit", "20260101007"], ""),
+        (["--visit", "20260101007"], "Run 'simulated/inputs' has visit 20260101007 already"),
+        (["--visit", "20260101007", "--band", "i", "--output-run", "b"], "differs from one of that number"),
+        (["--visit", "20260101008", "--size", "220", "--output-run", "b"], ""),
+    ):
+        result = CliRunner().invoke(simulate_visit, [repo, *SMALL, *arguments])
+        assert result.exit_code == bool(message), result.output
+        assert message in result.output
+        assert not message or result.output.count("Error") == 1
+    with Butler.from_config(repo) as butler:
+        assert len(butler.query_datasets("calexp", "*", find_first=False)) == 2
+
+
+@pytest.mark.parametrize(
+    ("repo", "arguments", "message"),
+    [("file", [], "not a directory"), ("repo", ["--output-run", " "], "output run is empty")],
+)
+def test_command_tells_of_bad_places(tmp_path: Path, repo: str, arguments: list, message: str) -> None:
+    """Tell in one line what can't be written to."""
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(simulate_visit, [str(tmp_path / repo), *SMALL, *arguments])
+    assert isinstance(result.exception, SystemExit)
+    assert message in result.output
+    assert not (tmp_path / "repo").exists()
+
+
+def test_boundary_of_tracts_runs_through_detectors(
+    simulated_butler: Butler, simulation: VisitSimulation
+) -> None:
+    """Have a detector with stars of both tracts."""
+    detectors = [
+        set(
+            simulated_butler.get(
+                "isolated_star_presources",
+                skymap="synth_tracts",
+                tract=tract,
+                instrument="SynthCam",
+                collections="simulated/inputs",
+            )["detector"].tolist()
+        )
+        for tract in simulation.tracts
+    ]
+    assert detectors[0] & detectors[1]
+    assert detectors[0] != detectors[1]
 
 
 def test_command_refuses_bad_visit(tmp_path: object) -> None:

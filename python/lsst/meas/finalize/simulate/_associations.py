@@ -49,7 +49,7 @@ def associate_stars(
         found.append(stars)
     stars = astropy.table.vstack(found, metadata_conflicts="silent")
     west, east = simulation.tracts
-    tract_of = np.where(stars["ra"] < simulation.boresight[0], west, east)
+    tract_of = np.where(stars["ra"] < simulation.tract_boundary, west, east)
     return {tract: _make_tract(simulation, rng, tract, stars[tract_of == tract]) for tract in (west, east)}
 
 

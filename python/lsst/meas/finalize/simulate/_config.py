@@ -11,9 +11,12 @@ from __future__ import annotations
 
 __all__ = ("VisitSimulation",)
 
+import datetime
+import math
 from dataclasses import dataclass
 
 _BANDS = "ugrizy"
+_YEARS = range(1970, 2100)  # those that a butler can store
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class VisitSimulation:
     boresight = (150.1, 2.2)
     """Right ascension and declination of the boresight in degrees."""
     tracts = (4, 7)
-    """Tracts of the sky map, west and east of the boresight."""
+    """Tracts of the sky map; stars belong to the western or the eastern."""
 
     def __post_init__(self) -> None:
         if self.band not in _BANDS:
@@ -83,13 +86,33 @@ class VisitSimulation:
             raise ValueError(f"size={self.size} is smaller than 200 pixels.")
         if min(self.n_stars, self.n_galaxies, self.n_blends, self.n_cosmic_rays, self.n_bad_columns) < 0:
             raise ValueError("Numbers of objects and defects must not be negative.")
+        if not all(math.isfinite(v) and v > 0 for v in (self.fwhm, self.sky, self.saturation)):
+            raise ValueError("fwhm, sky and saturation must be positive numbers.")
+        self._check_visit()
+
+    def _check_visit(self) -> None:
         if len(str(self.visit)) != 11:
             raise ValueError(f"visit={self.visit} does not have the 11 digits of YYYYMMDDnnn.")
+        try:
+            day = datetime.datetime.strptime(str(self.day_obs), "%Y%m%d")
+        except ValueError:
+            raise ValueError(f"visit={self.visit} does not begin with a date YYYYMMDD.") from None
+        if day.year not in _YEARS:
+            raise ValueError(f"visit={self.visit} is not between {_YEARS[0]} and {_YEARS[-1]}.")
 
     @property
     def day_obs(self) -> int:
         """Observing day, YYYYMMDD."""
         return self.visit // 1000
+
+    @property
+    def tract_boundary(self) -> float:
+        """Right ascension in degrees where the eastern tract begins.
+
+        It runs through a column of detectors, which have stars of both.
+        """
+        ra, dec = self.boresight
+        return ra + self.size / 3 * self.pixel_scale / 3600 / math.cos(math.radians(dec))
 
     def detector_offset(self, detector: int) -> tuple[float, float]:
         """Return the focal-plane position of a detector's centre in mm.

@@ -21,6 +21,7 @@ import astropy.units as u
 import numpy as np
 
 from lsst.daf.butler import Butler, DatasetType, Timespan
+from lsst.daf.butler.registry import ConflictingDefinitionError
 from lsst.images import VisitImage
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 
@@ -30,6 +31,7 @@ from ._config import VisitSimulation
 from ._visit import simulate_detector
 
 SKYMAP = "synth_tracts"
+_TRACT_HALF_SIZE = 1.5  # degrees, more than the largest camera's
 
 _DETECTOR_DATASETS = {
     "calexp": "VisitImage",
@@ -67,13 +69,25 @@ def put_simulated_visit(
     Raises
     ------
     lsst.daf.butler.registry.ConflictingDefinitionError
-        Raised if the run has this visit already.
+        Raised if the run has this visit already, or the repository another
+        visit of this number.
+    ValueError
+        Raised if ``run`` is empty.
     """
+    if not run.strip():
+        raise ValueError("The name of the output run is empty.")
     if not Butler.has_repo_config(repo):
         progress(f"Creating the butler repository {repo}")
         Butler.makeRepo(repo)
     with Butler.from_config(repo, writeable=True, run=run) as butler:
-        _register(butler, simulation)
+        try:
+            _register(butler, simulation)
+        except ConflictingDefinitionError as error:
+            raise ConflictingDefinitionError(
+                f"Visit {simulation.visit} differs from one of that number; give another visit. "
+                f"({str(error).partition(':')[0]}.)"
+            ) from error
+        _refuse_second_time(butler, simulation, run)
         truths = {}
         for detector in range(simulation.n_detectors):
             progress(f"Simulating detector {detector} ({detector + 1} of {simulation.n_detectors})")
@@ -87,6 +101,15 @@ def put_simulated_visit(
             truths[detector] = made.truth
         progress("Associating the isolated stars")
         _put_stars(butler, simulation, truths)
+
+
+def _refuse_second_time(butler: Butler, simulation: VisitSimulation, run: str) -> None:
+    data_id = {"instrument": "SynthCam", "visit": simulation.visit}
+    # Reading the run itself, so that one that failed half-way counts, too.
+    if butler.query_datasets("calexp", run, data_id=data_id, explain=False, find_first=False, limit=1):
+        raise ConflictingDefinitionError(
+            f"Run {run!r} has visit {simulation.visit} already; give another run or another visit."
+        )
 
 
 def _put_stars(
@@ -104,7 +127,9 @@ def _register(butler: Butler, simulation: VisitSimulation) -> None:
     instrument = SynthCam()
     instrument.register(butler.registry)
     registry = butler.registry
-    region = _polygon(_field_corners(simulation))
+    region = _polygon(_box_corners(simulation, _field_half_size(simulation)))
+    # The tracts are the same for all visits, and overlap.
+    tract_region = _polygon(_box_corners(simulation, _TRACT_HALF_SIZE))
     registry.syncDimensionData(
         "skymap",
         {
@@ -116,7 +141,7 @@ def _register(butler: Butler, simulation: VisitSimulation) -> None:
         },
     )
     for tract in simulation.tracts:
-        registry.syncDimensionData("tract", {"skymap": SKYMAP, "id": tract, "region": region})
+        registry.syncDimensionData("tract", {"skymap": SKYMAP, "id": tract, "region": tract_region})
     day = str(simulation.day_obs)
     noon = astropy.time.Time(f"{day[:4]}-{day[4:6]}-{day[6:]}T12:00:00", scale="tai")
     registry.syncDimensionData(
@@ -156,16 +181,20 @@ def _sync_detector_region(butler: Butler, data_id: dict[str, Any], calexp: Visit
     butler.registry.syncDimensionData("visit_detector_region", {**data_id, "region": region})
 
 
-def _field_corners(simulation: VisitSimulation) -> list[tuple[float, float]]:
-    """Corners of a box on the sky that holds all detectors, in degrees."""
-    ra, dec = simulation.boresight
+def _field_half_size(simulation: VisitSimulation) -> float:
+    """Half the size of a square that holds all detectors, in degrees."""
     half = max(
         abs(offset) + simulation.size * simulation.pixel_size
         for detector in range(simulation.n_detectors)
         for offset in simulation.detector_offset(detector)
     )
-    d_dec = half / simulation.pixel_size * simulation.pixel_scale / 3600
-    d_ra = d_dec / np.cos(np.deg2rad(dec))
+    return half / simulation.pixel_size * simulation.pixel_scale / 3600
+
+
+def _box_corners(simulation: VisitSimulation, half_size: float) -> list[tuple[float, float]]:
+    """Corners of a box around the boresight, in degrees."""
+    ra, dec = simulation.boresight
+    d_ra, d_dec = half_size / np.cos(np.deg2rad(dec)), half_size
     return [
         (ra - d_ra, dec - d_dec),
         (ra + d_ra, dec - d_dec),
