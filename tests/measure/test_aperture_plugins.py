@@ -263,7 +263,7 @@ def test_denoised_absolute() -> None:
 
 
 def test_size_extendedness(make_exposure: Any, run_plugins: Any) -> None:
-    """Compare sizes with the PSF's; flag flagged shapes and PSFs without size."""
+    """Compare sizes with the PSF's; flag shapes and PSFs that are bad."""
     name = "base_ClassificationSizeExtendedness"
     columns = {
         "shape_xx": np.array([4.0, 5.0, np.nan, 5.0, 5.0, 5.0]),
