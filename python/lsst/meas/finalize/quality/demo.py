@@ -103,6 +103,11 @@ def _demonstrate(directory: Path, jobs: int) -> int:
     repo.mkdir(parents=True)
     (repo / _MARKER).touch()
     _run("Simulating a visit", "butler", "simulate-visit", str(repo), "--visit", str(VISIT))
+    # Otherwise each of pipetask's processes compiles all of them.
+    _run(
+        "Compiling the measurement plugins, which takes a minute the first time",
+        *("python", "-m", "lsst.meas.finalize.precompile", "-j", str(min(jobs, 2))),
+    )
     _run(
         "Finalizing it",
         *("pipetask", "run", "-b", str(repo), "-p", PIPELINE, "-i", INPUTS, "-o", OUTPUT),
