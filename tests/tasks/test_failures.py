@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -18,16 +19,18 @@ import numpy as np
 import pytest
 
 from lsst.images.serialization import ArchiveReadError
-from lsst.pipe.base import NoWorkFound
-from lsst.pipe.tasks.finalizeCharacterization import FinalizeCharacterizationDetectorTask
+from lsst.meas.finalize.psf import PiffPsf
+from lsst.pipe.base import InMemoryDatasetHandle, NoWorkFound, UnprocessableDataError
+from lsst.pipe.tasks.finalizeCharacterization import (
+    ConsolidateFinalizeCharacterizationDetectorTask,
+    FinalizeCharacterizationDetectorTask,
+)
 
 type MakeTask = Callable[..., FinalizeCharacterizationDetectorTask]
 
 
 def with_sources(inputs: Any, change: Callable[[astropy.table.Table], astropy.table.Table]) -> dict[int, Any]:
     """Return isolated-source tables after a change."""
-    from lsst.pipe.base import InMemoryDatasetHandle
-
     return {
         tract: InMemoryDatasetHandle(change(table.get()), storageClass="ArrowAstropy")
         for tract, table in inputs.isolated_star_source_dict.items()
@@ -65,8 +68,6 @@ def test_no_isolated_source_of_the_visit_is_no_work(make_task: MakeTask, tiny_in
 
 def test_empty_star_tables_are_no_work(make_task: MakeTask, tiny_inputs: Any) -> None:
     """Raise NoWorkFound if no star was seen at all."""
-    from lsst.pipe.base import InMemoryDatasetHandle
-
     empty = {
         tract: InMemoryDatasetHandle(table.get()[:0], storageClass="ArrowAstropy")
         for tract, table in tiny_inputs.isolated_star_cat_dict.items()
@@ -161,7 +162,9 @@ def test_duplicate_source_ids_are_an_error(make_task: MakeTask, tiny_inputs: Any
     inputs = tiny_inputs.copy()
     good = np.flatnonzero(~inputs.src["base_PixelFlags_flag_edge"])
     inputs.src["id"][good] = inputs.src["id"][good[0]]
-    with pytest.raises(ValueError, match=r"Ids of the source catalogue of visit 20260304011, detector 1"):
+    with pytest.raises(
+        UnprocessableDataError, match=r"Ids of the source catalogue of visit 20260304011, detector 1"
+    ):
         inputs.run(make_task())
 
 
@@ -254,6 +257,35 @@ def test_objects_of_other_types_are_named(
     """Tell which dataset is of an unknown type, such as one of lsst.afw."""
     with pytest.raises(TypeError, match=rf"{dataset} of visit 20260304011, detector 1 is a builtins\.dict"):
         tiny_inputs.copy(**{name: {}}).run(make_task())
+
+
+def test_psf_without_size_is_not_used(
+    make_task: MakeTask, tiny_inputs: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Take no PSF whose moments have a negative determinant (spec 01 §1.5)."""
+    monkeypatch.setattr(PiffPsf, "compute_shapes", lambda *args, **kwargs: np.array([[1.0, 1.0, 2.0]]))
+    result = tiny_inputs.run(make_task())
+    assert result.psf_ap_corr_cat[0].psf is None
+    assert not result.output_table["calib_psf_used"].any()
+    assert "no finite size" in caplog.text
+
+
+def test_consolidation_leaves_its_inputs(make_task: MakeTask, tiny_inputs: Any) -> None:
+    """Merge the same catalogues twice, with the same result."""
+    result = tiny_inputs.run(make_task())
+    first, second = result.psf_ap_corr_cat, copy.deepcopy(result.psf_ap_corr_cat)
+    second.field_column("id")[:] = 2
+    task = ConsolidateFinalizeCharacterizationDetectorTask()
+    catalogs = {
+        detector: InMemoryDatasetHandle(catalog, storageClass="ExposureCatalog", copy=False)
+        for detector, catalog in ((1, first), (2, second))
+    }
+    table = InMemoryDatasetHandle(result.output_table, storageClass="ArrowAstropy")
+    tables = dict.fromkeys(catalogs, table)
+    for _ in range(2):
+        merged = task.run(psf_ap_corr_detector_dict=catalogs, src_detector_table_dict=tables)
+        assert merged.psf_ap_corr_cat["id"].tolist() == [1, 2]
+    assert len(first) == 1
 
 
 def test_failing_measurement_keeps_the_psf(

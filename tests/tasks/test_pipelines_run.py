@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from lsst.daf.butler import Butler
+from lsst.meas.finalize.afw import read_source_catalog, write_source_catalog
 from lsst.meas.finalize.psf import as_batch_psf
 from lsst.meas.finalize.simulate import VisitSimulation
 from lsst.pipe.base import Pipeline
@@ -88,20 +89,32 @@ def test_visit_task_equals_consolidated_detectors(
 
 @pytest.mark.parametrize(
     ("name", "damage"),
-    [("FinalizeCharacterization.yaml", "truncated"), ("FinalizeCharacterizationVisit.yaml", "overwritten")],
+    [
+        ("FinalizeCharacterization.yaml", "truncated"),
+        ("FinalizeCharacterization.yaml", "duplicate ids"),
+        ("FinalizeCharacterizationVisit.yaml", "overwritten"),
+        ("FinalizeCharacterizationVisit.yaml", "duplicate ids"),
+    ],
 )
 def test_damaged_detector_leaves_the_others(
     simulated_repo: Path, simulation: VisitSimulation, tmp_path: Path, name: str, damage: str
 ) -> None:
-    """Finalize and merge four detectors if a file of the fifth is damaged."""
+    """Finalize and merge four detectors if a source catalogue is damaged."""
     repo = tmp_path / "repo"
     shutil.copytree(simulated_repo, repo)
     data_id = {"instrument": "SynthCam", "visit": simulation.visit}
     with Butler.from_config(str(repo), collections="simulated/inputs") as butler:
         path = Path(butler.getURI("src", data_id, detector=2).ospath)
-    content = path.read_bytes()
-    half = len(content) // 2
-    path.write_bytes(content[:half] if damage == "truncated" else content[:3000] + bytes(len(content) - 3000))
+    if damage == "duplicate ids":
+        catalog = read_source_catalog(path)
+        catalog["id"][:] = np.sort(catalog["id"])[0]
+        write_source_catalog(catalog, path)
+    else:
+        content = path.read_bytes()
+        if damage == "truncated":
+            path.write_bytes(content[: len(content) // 2])
+        else:
+            path.write_bytes(content[:3000] + bytes(len(content) - 3000))
     butler = run_pipeline(repo, name, "test/damaged")
     catalog = butler.get("finalized_psf_ap_corr_catalog", data_id)
     assert catalog["id"].tolist() == [0, 1, 3, 4]

@@ -210,7 +210,7 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         TypeError
             Raised if image or sources are of other types, such as those of
             ``lsst.afw``.
-        ValueError
+        DamagedInputError
             Raised if ids of sources are not unique.
         """
         where = f"visit {visit}, detector {detector}"
@@ -261,7 +261,7 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         is_reserved = np.asarray(isolated_source_table["reserved"], dtype=bool)[::-1][last]
         ids = src["id"][selected]
         if len(np.unique(ids)) != len(ids):
-            raise ValueError(f"Ids of the source catalogue of {where} are not unique.")
+            raise DamagedInputError(f"Ids of the source catalogue of {where} are not unique.")
         is_isolated = np.isin(ids, isolated_ids)
         if not is_isolated.any():
             self.log.warning("No selected source is isolated for %s.", where)
@@ -302,7 +302,8 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
             return None
         x, y = fit.psf.average_position
         xx, yy, xy = fit.psf.compute_shapes(np.array([x]), np.array([y]))[0]
-        if not np.isfinite(xx * yy - xy**2):
+        # Its fourth root is the size.
+        if not 0 <= xx * yy - xy**2 < np.inf:
             self.log.warning("The PSF has no finite size at its average position for %s.", where)
             return None
         measured["calib_psf_used"] = np.isin(measured["id"], fitted.id[fit.used])
@@ -351,7 +352,7 @@ _DAMAGES = (FitsFormatError, ArchiveError, FileIntegrityError)
 
 
 class DamagedInputError(pipeBase.UnprocessableDataError):
-    """A file of this detector is damaged.
+    """What was stored for this detector is damaged.
 
     The quantum ends without outputs rather than in failure, so that the
     other detectors of the visit are consolidated.

@@ -18,11 +18,11 @@ import astropy.table
 
 import lsst.pipe.base as pipeBase
 
+from ..catalogs import ExposureCatalog
 from ._characterize import sorted_by
 from ._config import ConsolidateFinalizeCharacterizationDetectorConfig
 
 if TYPE_CHECKING:
-    from ..catalogs import ExposureCatalog
     from ._characterize import TableHandles
 
 
@@ -82,7 +82,11 @@ class ConsolidateFinalizeCharacterizationDetectorTask(pipeBase.PipelineTask):
                 f"{sorted(psf_ap_corr_detector_dict)} and {sorted(src_detector_table_dict)}."
             )
         detectors = sorted(psf_ap_corr_detector_dict)
-        catalog: ExposureCatalog = psf_ap_corr_detector_dict[detectors[0]].get()
+        first: ExposureCatalog = psf_ap_corr_detector_dict[detectors[0]].get()
+        # A handle may give an object that others use, too.
+        catalog = ExposureCatalog(first.schema.copy(), metadata=dict(first.metadata))
+        for record in first:
+            catalog.append(record)
         for detector in detectors[1:]:
             record = psf_ap_corr_detector_dict[detector].get().find(detector)
             if record is None:

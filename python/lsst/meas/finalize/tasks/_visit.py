@@ -115,11 +115,12 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
             try:
                 with damaged_input_is_no_work(self.log, f"visit {visit}, detector {detector}"):
                     exposure, src = calexp_dict[detector].get(), src_dict[detector].get()
-            except DamagedInputError:
+                psf, ap_corr_map, measured = self.compute_psf_and_ap_corr_map(
+                    visit, detector, exposure, src, isolated_sources, standard_stars
+                )
+            except DamagedInputError as error:
+                self.log.error("Leaving out detector %d: %s", detector, error)
                 continue
-            psf, ap_corr_map, measured = self.compute_psf_and_ap_corr_map(
-                visit, detector, exposure, src, isolated_sources, standard_stars
-            )
             if measured is not None:
                 tables.append(self._append_detector(catalog, visit, detector, psf, ap_corr_map, measured))
         if not tables:
