@@ -95,6 +95,34 @@ def test_fitters_agree(make_field: MakeField) -> None:
     np.testing.assert_allclose(images[1], images[0], rtol=0, atol=1e-8 * images[0].max())
 
 
+@pytest.mark.parametrize("name", ["galsim.Cubic", "galsim.Linear", "galsim.Quintic", "galsim.Lanczos(2)"])
+def test_other_interpolants(make_field: MakeField, name: str) -> None:
+    """Interpolants chosen by their bare names work, in both fitters."""
+    exposure, candidates = make_field()
+    results = [
+        _task(fitter=fitter, interpolant=name).determine_psf(exposure, candidates)
+        for fitter in ("piff", "structured")
+    ]
+    # Linear interpolation widens stars, so the fitted model is narrower.
+    if name != "galsim.Linear":
+        _check_truth(results[0])
+    images = [result.psf.draw_star_images(candidates.x, candidates.y)[0] for result in results]
+    np.testing.assert_allclose(images[1], images[0], rtol=0, atol=1e-8 * images[0].max())
+    np.testing.assert_array_equal(results[1].used, results[0].used)
+
+
+@pytest.mark.parametrize("name", ["galsim.Nearest", "galsim.Delta", "galsim.SincInterpolant", "Lanczos(0)"])
+def test_interpolants_piff_cannot_fit(make_field: MakeField, name: str) -> None:
+    """Interpolants without a usable kernel give Piff's error."""
+    exposure, candidates = make_field(2)
+    errors = []
+    for fitter in ("piff", "structured"):
+        with pytest.raises((RuntimeError, ValueError)) as raised:
+            _task(fitter=fitter, interpolant=name).determine_psf(exposure, candidates)
+        errors.append(str(raised.value))
+    assert errors[0] == errors[1]
+
+
 def test_same_as_piff_by_hand(make_field: MakeField) -> None:
     """A model built with Piff's own interface is the same."""
     exposure, candidates = make_field(3)
@@ -198,11 +226,32 @@ def test_yaml(make_field: MakeField) -> None:
     assert np.sqrt(shapes[0, 0]) == pytest.approx(1.85, rel=0.02)
 
 
-@pytest.mark.parametrize(("text", "message"), [("[1, 2]", "YAML mapping, not list"), ("{a: ", "not valid")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1, 2]", "YAML mapping, not list"),
+        ("{a: ", "not valid"),
+        ("interp: BasisPolynomial", "interp in piffPsfConfigYaml must be a mapping, not str"),
+        ("interp:", "interp in piffPsfConfigYaml must be a mapping, not NoneType"),
+        ("interp: {type: BasisPolynomial, order: two}", "interp.order in piffPsfConfigYaml .* 'two'"),
+        ("interp: {type: BasisPolynomial, order: []}", "interp.order in piffPsfConfigYaml"),
+        ("interp: {type: BasisPolynomial, order: -1}", "interp.order in piffPsfConfigYaml"),
+    ],
+)
 def test_bad_yaml(make_field: MakeField, text: str, message: str) -> None:
-    """Text that is no YAML mapping is refused."""
+    """Text that doesn't describe a model is refused."""
     exposure, candidates = make_field(2)
     with pytest.raises(ValueError, match=message):
+        _task(piffPsfConfigYaml=text).determine_psf(exposure, candidates)
+
+
+def test_yaml_loses_all_stars(make_field: MakeField) -> None:
+    """A model that needs no minimum of stars isn't made of none."""
+    exposure, candidates = make_field(2)
+    model = "{type: Gaussian, fastfit: True, include_pixel: False}"
+    outliers = "{type: Chisq, thresh: 1.e-3}"
+    text = f"{{model: {model}, interp: {{type: Mean}}, outliers: {outliers}, max_iter: 1}}"
+    with pytest.raises(PiffTooFewGoodStarsError, match="0 good stars, but at least 1"):
         _task(piffPsfConfigYaml=text).determine_psf(exposure, candidates)
 
 
@@ -280,6 +329,19 @@ def test_bad_pixels(make_field: MakeField) -> None:
     assert not result.used[2]
     assert len(result.psf.piff_psf.stars) == 15
     _check_truth(result)
+
+
+@pytest.mark.parametrize("centered", [False, True])
+def test_no_signal(make_field: MakeField, centered: bool) -> None:
+    """Without any signal both fitters fail alike."""
+    exposure, candidates = make_field(2)
+    exposure.image.array[:] = 0.0
+    errors = []
+    for fitter in ("piff", "structured"):
+        with pytest.raises((RuntimeError, ValueError)) as raised:
+            _task(fitter=fitter, piffPixelGridFitCenter=centered).determine_psf(exposure, candidates)
+        errors.append(repr(raised.value))
+    assert errors[0] == errors[1]
 
 
 def test_negative_flux(make_field: MakeField) -> None:

@@ -21,6 +21,8 @@ from lsst.meas.finalize.psf._interpolant import InterpolantTaps, banded, toeplit
 @pytest.mark.parametrize(
     "interpolant",
     [
+        galsim.Lanczos(1),
+        galsim.Lanczos(2),
         galsim.Lanczos(3),
         galsim.Lanczos(11),
         galsim.Lanczos(11, conserve_dc=False),
@@ -39,7 +41,9 @@ def test_taps_are_galsims_kernel(interpolant: galsim.Interpolant) -> None:
     np.testing.assert_allclose(taps(fraction), expected, rtol=0, atol=5e-15)
 
 
-@pytest.mark.parametrize("interpolant", [galsim.Nearest(), galsim.Delta(), galsim.SincInterpolant()])
+@pytest.mark.parametrize(
+    "interpolant", [galsim.Nearest(), galsim.Delta(), galsim.SincInterpolant(), galsim.Lanczos(0)]
+)
 def test_rough_kernels_are_refused(interpolant: galsim.Interpolant) -> None:
     """Kernels with jumps or without an end can't be represented."""
     assert not InterpolantTaps.supports(interpolant)

@@ -106,6 +106,25 @@ def test_left_to_piff(
     assert reason in caplog.text
 
 
+def test_stars_of_one_pixel(
+    make_star_list: Callable[..., list[piff.Star]],
+    change_star: Callable[..., list[piff.Star]],
+    make_config: Callable[..., dict[str, Any]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whether LAPACK calls their centring singular is up to rounding."""
+    stars = make_star_list(12)
+    # Other centres make other rounding errors.
+    for i in range(6):
+        stars = change_star(
+            stars, i, weight=lambda weight: np.where(np.arange(81).reshape(9, 9) == 40, 1.0, 0.0)
+        )
+        with caplog.at_level(logging.INFO, "lsst.meas.finalize"):
+            assert fit_structured(stars[i:], make_config(order=0), {0: _WCS}, None) is None
+        assert "depends on rounding errors" in caplog.text
+        caplog.clear()
+
+
 def _on_a_line(stars: list[piff.Star]) -> list[piff.Star]:
     """Give all stars one row, for the polynomial only."""
     moved = []

@@ -17,6 +17,7 @@ import piff
 import pytest
 
 from lsst.meas.finalize.psf.structured._outliers import reject_by_chisq
+from lsst.meas.finalize.psf.structured._stars import NotCoveredError
 
 
 def _stars(chisq: np.ndarray, dof: np.ndarray, flagged: np.ndarray, reserved: np.ndarray) -> list[piff.Star]:
@@ -56,3 +57,15 @@ def test_same_choice_as_piff(options: dict[str, Any], seed: int) -> None:
     stars, expected = outliers.removeOutliers(_stars(chisq, dof, flagged, reserved))
     assert removed == expected
     assert result.tolist() == [s.is_flagged for s in stars]
+
+
+def test_nobody_left() -> None:
+    """Leave it to Piff to fail if all stars have been rejected."""
+    with pytest.raises(NotCoveredError, match="no star is left"):
+        reject_by_chisq(
+            piff.ChisqOutliers(nsigma=4.0),
+            np.ones(3),
+            np.ones(3, dtype=int),
+            np.ones(3, dtype=bool),
+            np.zeros(3, dtype=bool),
+        )

@@ -266,8 +266,9 @@ class PiffPsfDeterminerTask(BasePsfDeterminerTask):
             piff_config, minimum = self._constant_model(piff_config, used), 1
             psf = self._run_fitter(stars, piff_config, coordinates)
             used = _count_used(psf)
-        if used < minimum:
-            raise PiffTooFewGoodStarsError(used, minimum, dimensions)
+        # A model without a minimum can lose all its stars, too.
+        if used < max(minimum, 1):
+            raise PiffTooFewGoodStarsError(used, max(minimum, 1), dimensions)
         return psf
 
     def _run_fitter(

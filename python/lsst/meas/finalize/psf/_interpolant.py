@@ -22,8 +22,8 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import galsim
 
-_DEGREE = 44
-"""Chebyshev degree; Lanczos(3) needs 40 to converge, wider kernels less."""
+_DEGREE = 60
+"""Chebyshev degree; Lanczos(1) needs 53 to converge, wider kernels less."""
 
 
 class InterpolantTaps:
@@ -71,6 +71,8 @@ class InterpolantTaps:
         """
         import galsim
 
+        if isinstance(interpolant, galsim.Lanczos) and interpolant.n < 1:
+            return False
         # These are analytic between integer abscissae.
         return isinstance(interpolant, galsim.Lanczos | galsim.Quintic | galsim.Cubic | galsim.Linear)
 

@@ -239,7 +239,8 @@ def make_piff_config(
     Raises
     ------
     ValueError
-        Raised if ``piffPsfConfigYaml`` isn't a YAML mapping.
+        Raised if ``piffPsfConfigYaml`` isn't a YAML mapping, or if its
+        ``interp`` isn't one or has an order that is no number.
     """
     text: str | None = config.piffPsfConfigYaml
     if text is not None:
@@ -249,6 +250,7 @@ def make_piff_config(
             raise ValueError(f"piffPsfConfigYaml is not valid YAML: {err}") from err
         if not isinstance(parsed, dict):
             raise ValueError(f"piffPsfConfigYaml must be a YAML mapping, not {type(parsed).__name__}.")
+        _check_interp(parsed.get("interp", {}))
         return parsed
     order = config.spatialOrder if band is None else config.spatialOrderPerBand.get(band, config.spatialOrder)
     orders, keys = [order, order], list(coordinates.keys)
@@ -261,7 +263,7 @@ def make_piff_config(
             "type": "PixelGrid",
             "scale": model_scale(coordinates.scale, config.samplingSize, config.modelSize, stamp_size),
             "size": config.modelSize,
-            "interp": config.interpolant,
+            "interp": _interpolant_expression(config.interpolant),
             "centered": config.piffPixelGridFitCenter,
         },
         "interp": {
@@ -279,9 +281,28 @@ def make_piff_config(
     }
 
 
+def _interpolant_expression(name: str) -> str:
+    """Return what Piff evaluates to an interpolant; a bare name would be a
+    class.
+    """
+    return name if name.endswith(")") else f"{name}()"
+
+
 def _max_remove(value: float) -> float | int:
     """Return a number of stars as the integer that Piff needs."""
     return int(value) if value >= 1.0 else value
+
+
+def _check_interp(interp: Any) -> None:
+    """Check what `minimum_stars` has to know of a user's configuration."""
+    if not isinstance(interp, dict):
+        raise ValueError(f"interp in piffPsfConfigYaml must be a mapping, not {type(interp).__name__}.")
+    order = interp.get("order", 0)
+    orders = order if isinstance(order, list) else [order]
+    if not orders or any(isinstance(o, bool) or not isinstance(o, int) or o < 0 for o in orders):
+        raise ValueError(
+            f"interp.order in piffPsfConfigYaml must be one or several non-negative integers, not {order!r}."
+        )
 
 
 def minimum_stars(piff_config: dict[str, Any]) -> tuple[int, int]:

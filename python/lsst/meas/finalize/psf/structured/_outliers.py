@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ._stars import NotCoveredError
+
 if TYPE_CHECKING:
     import piff
 
@@ -60,8 +62,15 @@ def reject_by_chisq(
         Stars rejected now or before [N].
     removed
         Number to count as removed now.
+
+    Raises
+    ------
+    NotCoveredError
+        Raised if all stars were rejected before.
     """
     used = ~flagged & ~reserved
+    if not used.any():
+        raise NotCoveredError("no star is left to look for outliers")
     factor = max(float(chisq[used].sum() / dof[used].sum()), 1.0)
     limit = _thresholds(outliers, dof) * factor
     over = ~(chisq <= limit)

@@ -182,7 +182,9 @@ def reflux(
     matrix[~recenter] = np.eye(3)
     vector[~recenter] = 0.0
     step, singular = _solve_each(matrix, vector)
-    unstable = ~singular & ~(_scaled_determinant(matrix) > _MIN_DETERMINANT)
+    # Only a matrix with a row of zeros is singular whatever the rounding.
+    void = (np.diagonal(matrix, axis1=1, axis2=2) == 0.0).any(axis=1)
+    unstable = ~void & ~(_scaled_determinant(matrix) > _MIN_DETERMINANT)
 
     resid -= (step[:, np.newaxis, :] @ gradient).reshape(resid.shape)
     model *= weight

@@ -149,8 +149,12 @@ class Preconditioner:
         Raises
         ------
         NotCoveredError
-            Raised if the stars don't constrain all nodes of the grid.
+            Raised if the stars don't constrain all nodes of the grid, or if
+            none has any weight.
         """
+        total = star_weight.sum()
+        if not (total > 0.0 and np.isfinite(total)):
+            raise NotCoveredError(f"the stars have a total weight of {total}")
         mean = design.mean_gram(star_weight)
         norm = np.abs(mean).sum(axis=0).max()
         factor, info = scipy.linalg.lapack.dpotrf(mean, lower=1, overwrite_a=1)
@@ -302,7 +306,7 @@ def solve_normal_equations(
     ------
     NotCoveredError
         Raised if the system is too ill-conditioned for its solution to be
-        independent of the method.
+        independent of the method, or if the stars have no signal.
     """
     terms, back = orthonormal_terms(equations.terms, star_weight)
     system = dataclasses.replace(equations, terms=terms)
@@ -315,6 +319,8 @@ def solve_normal_equations(
         _conjugate_gradients(system, random, inverse, target, system.design.max_steps // 2)
     scale = system.right_hand_side(data)
     target = _TOLERANCE**2 * float(np.vdot(scale, scale @ inverse))
+    if not (target > 0.0 and np.isfinite(target)):
+        raise NotCoveredError(f"the stars' pixels set no scale (power {target:.1e})")
     side = system.right_hand_side(residual)
     q = _conjugate_gradients(system, side, inverse, target, system.design.max_steps)
     return (back @ q).T
