@@ -183,6 +183,8 @@ def test_result_is_piff_s(
     assert psf is not None
     expected = psf.draw(300.0, 400.0).array
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(psf)).draw(300.0, 400.0).array, expected)
+    # Nothing of this package is needed to read it.
+    assert b"lsst" not in pickle.dumps(psf)
     psf.write(str(tmp_path / "psf.fits"))
     read = piff.read(str(tmp_path / "psf.fits"))
     np.testing.assert_allclose(read.draw(300.0, 400.0).array, expected, rtol=0, atol=1e-12)
