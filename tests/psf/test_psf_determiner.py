@@ -245,6 +245,18 @@ def test_bad_yaml(make_field: MakeField, text: str, message: str) -> None:
         _task(piffPsfConfigYaml=text).determine_psf(exposure, candidates)
 
 
+@pytest.mark.parametrize("kind", ["Sum", "Convolve"])
+def test_composite_yaml(make_field: MakeField, kind: str) -> None:
+    """Models of several components are fitted and drawn by Piff."""
+    exposure, candidates = make_field(3)
+    component = "{model: {type: Gaussian, include_pixel: False}, interp: {type: Mean}}"
+    text = f"{{type: {kind}, components: [{component}, {component}], max_iter: 2}}"
+    result = _task(piffPsfConfigYaml=text).determine_psf(exposure, candidates)
+    assert type(result.psf.piff_psf).__name__ == f"{kind}PSF"
+    shapes = result.psf.compute_shapes([150.0], [250.0])
+    assert np.sqrt(shapes[0, 0]) == pytest.approx(1.85, rel=0.05)
+
+
 def test_yaml_loses_all_stars(make_field: MakeField) -> None:
     """A model that needs no minimum of stars isn't made of none."""
     exposure, candidates = make_field(2)

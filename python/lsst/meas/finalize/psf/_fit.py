@@ -58,7 +58,8 @@ def fit_piff(
     wcs_map = {0: wcs}
     # Piff 1.7 moved the WCS out of fit().
     if hasattr(psf, "set_context"):
-        psf.set_context(wcs_map, pointing)
+        # Composite models have no default for the bandpass.
+        psf.set_context(wcs_map, pointing, None)
         psf.fit(list(stars), logger=logger)
     else:
         psf.fit(list(stars), wcs_map, pointing, logger=logger)
