@@ -46,6 +46,14 @@ def test_prior() -> None:
     log_prior_derivatives(kind, prior, x, g, h)
     assert np.all(g == 0)
     assert np.all(h == 0)
+    # Within the core, where curvature is largest.
+    x = np.array([0.0005, 0.0, -3.0, 1.0])
+    p = prior_probability(kind, prior, x) * norm
+    assert p == pytest.approx(0.316457553436079, rel=2e-7)
+    log_prior_derivatives(kind, prior, x, g, h)
+    hessian = -p * (h - np.outer(g, g))
+    np.testing.assert_allclose(-p * g[:3], [-0.47174706765, 0.0, 0.0], rtol=2e-7)
+    np.testing.assert_allclose(np.diag(hessian)[:2], [-754.0920692338, -943.4941353018], rtol=2e-7)
     x = np.array([0.2, -0.1, -0.5, 1.0])
     p = prior_probability(kind, prior, x) * norm
     assert p == pytest.approx(0.08092885209623954, rel=2e-7)
@@ -201,9 +209,12 @@ def _repeat_stack(tiny: Path, variant: str, detector: int) -> tuple[Any, SourceC
     return table, catalog, record.ap_corr_map
 
 
-@pytest.mark.parametrize(("variant", "detector"), [("default", 0), ("color", 1)])
+@pytest.mark.parametrize(("variant", "detector"), [("default", 0), ("color", 1), ("lsstcam", 0)])
 def test_stars_of_the_stack(tiny: Path, variant: str, detector: int) -> None:
-    """Stars agree with the stack's as far as float32 noise lets them."""
+    """Stars agree with the stack's as far as float32 noise lets them.
+
+    The PSF of "lsstcam" has places without moments, where the fits fail.
+    """
     table, catalog, ap_corr = _repeat_stack(tiny, variant, detector)
     columns = [name for name in table.column_names if name.startswith((_NAME, _SHAPELET))]
     columns = [name for name in columns if "apCorr" not in name and f"{_SHAPELET}_flag_badC" not in name]
@@ -226,7 +237,10 @@ def test_stars_of_the_stack(tiny: Path, variant: str, detector: int) -> None:
     for name in (_NAME, *(f"{_NAME}_{stage}" for stage in _STAGES)):
         correction = ap_corr[f"{name}_instFlux"](x=x, y=y)
         for suffix in ("instFlux", "instFluxErr"):
-            ratio = catalog[f"{name}_{suffix}"] * correction / table[f"{name}_{suffix}"].to_numpy()
+            ours, theirs = catalog[f"{name}_{suffix}"] * correction, table[f"{name}_{suffix}"].to_numpy()
+            done = ~catalog[f"{name}_flag"]
+            np.testing.assert_array_equal(np.isfinite(ours), np.isfinite(theirs))
+            ratio = (ours / theirs)[done]
             # Demanded are 2e-4 and 3e-3 (spec 05 §9); 4e-7, 1e-4 were seen.
             assert abs(np.median(ratio) - 1) < 2e-5, name
             assert np.std(ratio) < 5e-4, name

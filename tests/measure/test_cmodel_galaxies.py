@@ -191,6 +191,27 @@ def test_start_of_the_specification(
     assert not catalog[f"{_NAME}_initial_flag_trSmall"][0]
 
 
+def test_steps_of_the_specification(
+    make_exposure: Callable[..., Any], run_plugins: Callable[..., Any]
+) -> None:
+    """The first two steps are those of float64, to float32 noise."""
+    start = np.array([0.1918764404706, -0.2543848914523, -1.1405647722983])
+    first = start + [0.000531826, 0.025800776, -0.004803579]
+    second = [0.1949059146, -0.2363125886, -1.1444554922]
+    for count, place, objective in ((1, first, 2.229354547), (2, second, 2.222080434)):
+
+        def configure(config: Any, count: int = count) -> None:
+            _configure(config)
+            config.plugins[_NAME].initial.optimizer.maxOuterIterations = count
+
+        catalog = _measure(run_plugins, _scene(make_exposure), configure=configure)
+        reached = [catalog[f"{_NAME}_initial_nonlinear_{k}"][0] for k in range(3)]
+        np.testing.assert_allclose(reached, place, atol=5e-5)
+        assert catalog[f"{_NAME}_initial_objective"][0] == pytest.approx(objective, rel=1e-4)
+        assert catalog[f"{_NAME}_initial_nIter"][0] == count + 1
+        assert catalog[f"{_NAME}_initial_flag_maxIter"][0]
+
+
 def test_de_vaucouleurs_galaxy(make_exposure: Callable[..., Any], run_plugins: Callable[..., Any]) -> None:
     """A galaxy like the other profile is attributed to it."""
     catalog = _measure(run_plugins, _scene(make_exposure, profile=("luv", 8)))
@@ -305,6 +326,9 @@ def test_bad_input(
         assert np.isnan(catalog[f"{_NAME}_exp_instFlux"][1])
         assert np.isnan(catalog[f"{_NAME}_exp_fixed_0"][1])
         assert catalog[f"{_NAME}_exp_nIter"][1] == 0
+        # Quirk: so has the stack where no final region was chosen.
+        region = [catalog[f"{_NAME}_region_final_ellipse_{k}"][1] for k in ("xx", "yy", "xy")]
+        assert region == [1.0, 1.0, 0.0]
     else:
         # The unit of flux and masked pixels matter little to good data.
         assert catalog[f"{_NAME}_instFlux"][1] == pytest.approx(5000, rel=5e-3)

@@ -29,6 +29,7 @@ from lsst.meas.finalize.psf import as_batch_psf
 from lsst.meas.finalize.tasks import FinalizeCharacterizationDetectorConfig
 
 KRON, CONVOLVED = "ext_photometryKron_KronFlux", "ext_convolved_ConvolvedFlux"
+MODELFIT = ("modelfit_DoubleShapeletPsfApprox", "modelfit_CModel")
 
 
 def _config() -> SingleFrameMeasurementConfig:
@@ -107,13 +108,17 @@ def test_metadata(tiny: Path) -> None:
     schema = Schema.source_minimal()
     schema.add_field("c_x", "D")
     schema.set_alias("slot_Centroid", "c")
-    SingleFrameMeasurementTask(schema, config=_config())
+    config = _config()
+    config.plugins.names |= MODELFIT
+    SingleFrameMeasurementTask(schema, config=config)
     docs = _descriptions(text)
-    own = [f for f in schema if f.name.startswith((KRON, CONVOLVED))]
+    own = [f for f in schema if f.name.startswith((KRON, CONVOLVED, *MODELFIT))]
+    assert len(own) == 199
+    units = {"pixel": "pix", "pixel^2": "pix2", "count": "ct", "second": "s", "": None}
     for field in own:
         unit, doc = docs[field.name]
         assert field.doc == doc, field.name
-        assert {"pixel": "pix", "count": "ct", "": None}[field.unit] == unit, field.name
+        assert units[field.unit] == unit, field.name
     order = [name for name in docs if name in {f.name for f in own}]
     assert order == [f.name for f in own]
 
@@ -145,14 +150,14 @@ def _descriptions(text: str) -> dict[str, tuple[str | None, str]]:
 @pytest.mark.parametrize("tree", ["plugins", "undeblended"])
 def test_config_tree(tiny: Path, tree: str) -> None:
     """Have upstream's options, with the task's defaults."""
-    pattern = re.compile(rf"config\.measurement\.{tree}\['({KRON}|{CONVOLVED})'\]\..*")
+    pattern = re.compile(rf"config\.measurement\.{tree}\['({'|'.join((KRON, CONVOLVED, *MODELFIT))})'\]\..*")
     text = (tiny / "expected" / "default" / "config.py").read_text()
     expected = {line for line in text.splitlines() if pattern.fullmatch(line)}
     stream = io.StringIO()
     config = FinalizeCharacterizationDetectorConfig()
     config.saveToStream(stream)
     ours = {line for line in stream.getvalue().splitlines() if pattern.fullmatch(line)}
-    assert len(expected) > 20
+    assert len(expected) > 180
     assert ours == expected
 
 

@@ -169,6 +169,11 @@ class CModelPlugin(SingleFramePlugin):
         self._check(batch)
         for prefix in (self.name, self.initial.name, self.exp.name, self.dev.name):
             batch.catalog[f"{prefix}_flag"][:] = True
+        # Quirk: regions that are never chosen are unit circles, not NaN.
+        everyone = np.arange(len(batch))
+        for which in ("initial", "final"):
+            ellipse = np.tile([1.0, 1.0, 0.0], (len(batch), 1))
+            write_ellipse(batch.catalog, f"{self.name}_region_{which}_ellipse", everyone, ellipse)
         stars = self._read(batch)
         if not len(stars.rows):
             return
