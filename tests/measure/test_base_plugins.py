@@ -18,8 +18,8 @@ import pytest
 
 from lsst.meas.finalize.catalogs import SourceCatalog
 from lsst.meas.finalize.measure import MeasurementFatalError
-from lsst.meas.finalize.measure._lanczos import recenter_images
 from lsst.meas.finalize.measure._sdss_moments import adaptive_moments
+from lsst.meas.finalize.measure.pixels._lanczos import recenter_images
 
 _BOX = np.array([[20, 20, 40, 40]])
 _SHAPE = {"q_xx": np.array([4.0]), "q_yy": np.array([5.29]), "q_xy": np.array([0.0])}

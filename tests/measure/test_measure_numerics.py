@@ -24,13 +24,13 @@ from lsst.meas.finalize.measure._ellipses import (
     transform_covariance,
     transform_quadrupole,
 )
-from lsst.meas.finalize.measure._lanczos import (
+from lsst.meas.finalize.measure.pixels._lanczos import (
     lanczos_weights,
     offset_images,
     recenter_images,
     split_shift,
 )
-from lsst.meas.finalize.measure._stats import clipped_mean_std, clipped_mean_std_rows
+from lsst.meas.finalize.measure.pixels._stats import clipped_mean_std, clipped_mean_std_rows
 
 # Spec 03 §9.
 _WEIGHTS = [

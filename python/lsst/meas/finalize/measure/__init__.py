@@ -14,7 +14,6 @@ per plugin.
 from ._aperture import *
 from ._batch import *
 from ._blendedness import *
-from ._boxes import *
 from ._classification import *
 from ._cmodel import *
 from ._cmodel_config import *
@@ -47,6 +46,15 @@ from ._sdss_shape import *
 from ._shapelet_psf import *
 from ._shapelets import *
 from ._sinc import *
-from ._stats import *
 from ._task import *
 from ._variance import *
+from .pixels import (
+    CutOut,
+    PixelRegions,
+    box_batches,
+    clipped_mean_std,
+    clipped_mean_std_rows,
+    ellipse_boxes,
+    inside_bounds,
+    pixel_regions,
+)

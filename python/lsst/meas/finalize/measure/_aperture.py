@@ -34,9 +34,7 @@ from lsst.pex.config import Config, Field, ListField
 
 from ..catalogs import Schema
 from ._batch import MeasureBatch
-from ._boxes import inside_bounds
 from ._ellipses import determinant_radius
-from ._lanczos import lanczos_weights
 from ._naive import naive_flux
 from ._plugin import (
     FLUX_ORDER,
@@ -47,6 +45,7 @@ from ._plugin import (
     register,
 )
 from ._sinc import ApertureFlux, Axes, sinc_flux, sinc_fluxes, single_windows
+from .pixels import inside_bounds, lanczos_weights
 
 type IntArray = npt.NDArray[np.int64]
 

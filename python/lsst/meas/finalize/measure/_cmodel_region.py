@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ._batch import MeasureBatch
-from ._boxes import box_batches, ellipse_boxes, pixel_regions
 from ._cmodel_config import CModelRegionConfig
+from .pixels import box_batches, ellipse_boxes, pixel_regions
 
 type FloatArray = npt.NDArray[np.float64]
 type BoolArray = npt.NDArray[np.bool_]

@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from ..catalogs import StampSet
 from ._batch import MeasureBatch
-from ._boxes import CutOut
 from ._sinc import ApertureFlux, Axes, sinc_fluxes
+from .pixels import CutOut
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]

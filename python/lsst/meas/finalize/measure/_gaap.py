@@ -25,7 +25,6 @@ import numpy.typing as npt
 from ..apcorr._registry import add_ap_corr_name
 from ..catalogs import Schema
 from ._batch import MeasureBatch
-from ._boxes import BoxBatch
 from ._gaap_config import GaapFluxConfig, gaap_result_name
 from ._gaap_matching import GaussianizePsfTask
 from ._gaap_photometry import (
@@ -37,6 +36,7 @@ from ._gaap_photometry import (
     weighted_fluxes,
 )
 from ._plugin import FLUX_ORDER, SingleFramePlugin, add_flux_fields, register
+from .pixels import BoxBatch
 
 type FloatArray = npt.NDArray[np.float64]
 type BoolArray = npt.NDArray[np.bool_]

@@ -29,7 +29,6 @@ from lsst.pex.config import Field, FieldValidationError, ListField
 
 from ..catalogs import Schema
 from ._batch import MeasureBatch
-from ._boxes import box_batches, inside_bounds
 from ._hsm import standardized_moments
 from ._plugin import (
     FLUX_ORDER,
@@ -39,6 +38,7 @@ from ._plugin import (
     alias_centroid_flag,
     register,
 )
+from .pixels import box_batches, inside_bounds
 
 
 class HigherOrderMomentsConfig(SingleFramePluginConfig):

@@ -33,7 +33,6 @@ from lsst.pex.config import ChoiceField, Field, FieldValidationError, ListField
 
 from ..catalogs import Schema, cut_stamps
 from ._batch import MeasureBatch
-from ._boxes import box_batches, inside_bounds
 from ._hsm import HsmMoments, hsm_moments
 from ._plugin import (
     FLUX_ORDER,
@@ -45,6 +44,7 @@ from ._plugin import (
     register,
 )
 from ._ziggurat import seed_state, ziggurat_tables
+from .pixels import box_batches, inside_bounds
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]

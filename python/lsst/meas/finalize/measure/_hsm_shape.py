@@ -33,7 +33,6 @@ from lsst.pex.config import Field, ListField
 
 from ..catalogs import Schema, StampSet
 from ._batch import MeasureBatch
-from ._boxes import box_batches
 from ._hsm_moments import HSM_FLAGS, measurable_boxes, trace_radii
 from ._plugin import (
     SHAPE_ORDER,
@@ -42,6 +41,7 @@ from ._plugin import (
     alias_centroid_flag,
     register,
 )
+from .pixels import box_batches
 
 if TYPE_CHECKING:
     import galsim

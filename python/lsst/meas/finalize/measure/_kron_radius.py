@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from ..catalogs import Footprints
 from ._batch import MeasureBatch
-from ._boxes import box_batches, ellipse_boxes, inside_bounds, pixel_regions
 from ._convolve import Blurring
 from ._sinc import quadrupole_diagonal
+from .pixels import box_batches, ellipse_boxes, inside_bounds, pixel_regions
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]

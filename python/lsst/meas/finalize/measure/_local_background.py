@@ -23,7 +23,6 @@ from lsst.pex.config import Field, ListField
 
 from ..catalogs import Schema
 from ._batch import MeasureBatch
-from ._boxes import BoxBatch, box_batches, ellipse_boxes, pixel_regions
 from ._ellipses import determinant_radius
 from ._plugin import (
     FLUX_ORDER,
@@ -33,7 +32,7 @@ from ._plugin import (
     alias_centroid_flag,
     register,
 )
-from ._stats import clipped_mean_std_rows
+from .pixels import BoxBatch, box_batches, clipped_mean_std_rows, ellipse_boxes, pixel_regions
 
 
 class LocalBackgroundConfig(SingleFramePluginConfig):

@@ -16,8 +16,8 @@ __all__ = ("aperture_flux", "naive_flux")
 import numpy as np
 import numpy.typing as npt
 
-from ._boxes import CutOut, box_batches, ellipse_boxes, inside_bounds, pixel_regions
 from ._sinc import ApertureFlux, quadrupole_diagonal, sinc_flux
+from .pixels import CutOut, box_batches, ellipse_boxes, inside_bounds, pixel_regions
 
 _BOX_MARGIN = 16
 

@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..catalogs import BoxCutter, Footprints, SourceCatalog, StampSet
-from ._stats import clipped_mean_std
 from ._ziggurat import seed_state, ziggurat_tables
+from .pixels import clipped_mean_std
 
 if TYPE_CHECKING:
     from lsst.images import VisitImage

@@ -33,8 +33,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ._boxes import CutOut, ellipse_boxes, inside_bounds
-from ._lanczos import lanczos_weights, split_shift
+from .pixels import CutOut, ellipse_boxes, inside_bounds, lanczos_weights, split_shift
 
 _MAX_HALF_SIZE = 1024
 """Largest coefficient grid: apertures up to a semi-axis of 512 pixels."""

@@ -23,7 +23,6 @@ from lsst.pex.config import Field, ListField
 
 from ..catalogs import Schema
 from ._batch import MeasureBatch
-from ._boxes import box_batches, ellipse_boxes, pixel_regions
 from ._plugin import (
     FLUX_ORDER,
     SingleFramePlugin,
@@ -31,6 +30,7 @@ from ._plugin import (
     alias_centroid_flag,
     register,
 )
+from .pixels import box_batches, ellipse_boxes, pixel_regions
 
 
 class VarianceConfig(SingleFramePluginConfig):

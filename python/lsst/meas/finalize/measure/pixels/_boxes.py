@@ -27,7 +27,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..catalogs import StampSet
+from ...catalogs import StampSet
 
 _FAR = 2.0**53
 _MAX_BATCH_PIXELS = 4_000_000

@@ -1,0 +1,18 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Pixels of many stars: boxes and regions, sub-pixel shifts, clipped statistics.
+
+Shared by all families; uses the framework's types only.
+"""
+
+from ._boxes import *
+from ._boxes import BoxBatch
+from ._lanczos import *
+from ._stats import *
