@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsst.meas.finalize.measure._ellipses import (
+from lsst.meas.finalize.measure.geometry._ellipses import (
     axes_from_quadrupole,
     determinant_radius,
     distortion,

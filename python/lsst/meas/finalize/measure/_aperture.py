@@ -34,7 +34,6 @@ from lsst.pex.config import Config, Field, ListField
 
 from ..catalogs import Schema
 from ._batch import MeasureBatch
-from ._ellipses import determinant_radius
 from ._naive import naive_flux
 from ._plugin import (
     FLUX_ORDER,
@@ -45,6 +44,7 @@ from ._plugin import (
     register,
 )
 from ._sinc import ApertureFlux, Axes, sinc_flux, sinc_fluxes, single_windows
+from .geometry import determinant_radius
 from .pixels import inside_bounds, lanczos_weights
 
 type IntArray = npt.NDArray[np.int64]

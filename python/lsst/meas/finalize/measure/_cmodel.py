@@ -31,7 +31,6 @@ from ._cmodel_region import (
     starting_moments,
 )
 from ._cmodel_stage import CModelInputs, CModelStage, add_ellipse_fields, psf_columns, write_ellipse
-from ._ellipses import transform_quadrupole
 from ._local_calib import photometric_calibration
 from ._plugin import (
     APCORR_ORDER,
@@ -41,7 +40,7 @@ from ._plugin import (
     register,
 )
 from ._shapelets import shapelet_moments
-from ._tangent import tangent_jacobians
+from .geometry import tangent_jacobians, transform_quadrupole
 
 type FloatArray = npt.NDArray[np.float64]
 type BoolArray = npt.NDArray[np.bool_]

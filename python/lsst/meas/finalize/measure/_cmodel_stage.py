@@ -24,8 +24,8 @@ from ..catalogs import Schema, SourceCatalog
 from ._cmodel_config import CModelStageConfig
 from ._cmodel_prior import pack_prior
 from ._cmodel_region import FitPixels
-from ._ellipses import transform_quadrupole
 from ._shapelets import FLUX_FACTOR, radial_mixture, shapelet_size
+from .geometry import transform_quadrupole
 
 type FloatArray = npt.NDArray[np.float64]
 type BoolArray = npt.NDArray[np.bool_]

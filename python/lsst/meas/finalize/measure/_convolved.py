@@ -26,7 +26,6 @@ from ..catalogs import Schema
 from ._aperture import Circles, CircularApertures, store_aperture
 from ._batch import MeasureBatch
 from ._convolve import Blurring, blurred_sinc_fluxes
-from ._ellipses import axes_from_quadrupole, determinant_radius
 from ._naive import naive_flux
 from ._plugin import (
     FLUX_ORDER,
@@ -38,6 +37,7 @@ from ._plugin import (
     register,
 )
 from ._sinc import ApertureFlux, Axes
+from .geometry import axes_from_quadrupole, determinant_radius
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from ._tangent import gnomonic_offsets, sky_positions
+from .geometry import gnomonic_offsets, sky_positions
 
 type FloatArray = npt.NDArray[np.float64]
 type BoolArray = npt.NDArray[np.bool_]

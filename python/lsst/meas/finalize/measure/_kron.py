@@ -23,7 +23,6 @@ from lsst.pex.config import Field
 
 from ..catalogs import Schema
 from ._batch import MeasureBatch
-from ._ellipses import axes_from_quadrupole, determinant_radius
 from ._kron_radius import Ellipses, footprint_radii, measure_radii
 from ._naive import aperture_flux
 from ._plugin import (
@@ -34,6 +33,7 @@ from ._plugin import (
     alias_centroid_flag,
     register,
 )
+from .geometry import axes_from_quadrupole, determinant_radius
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]

@@ -23,7 +23,6 @@ from lsst.pex.config import Field, ListField
 
 from ..catalogs import Schema
 from ._batch import MeasureBatch
-from ._ellipses import determinant_radius
 from ._plugin import (
     FLUX_ORDER,
     SingleFramePlugin,
@@ -32,6 +31,7 @@ from ._plugin import (
     alias_centroid_flag,
     register,
 )
+from .geometry import determinant_radius
 from .pixels import BoxBatch, box_batches, clipped_mean_std_rows, ellipse_boxes, pixel_regions
 
 

@@ -25,7 +25,7 @@ from lsst.images import VisitImage
 from ..catalogs import Schema
 from ._batch import MeasureBatch
 from ._plugin import FLUX_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
-from ._tangent import tangent_jacobians
+from .geometry import tangent_jacobians
 
 
 @register("base_LocalPhotoCalib")

@@ -36,7 +36,7 @@ from ._plugin import (
     SingleFramePluginConfig,
     register,
 )
-from ._tangent import gnomonic_offsets, sky_positions, tangent_jacobians
+from .geometry import gnomonic_offsets, sky_positions, tangent_jacobians
 
 _ARCSEC = np.pi / (180 * 3600)
 

@@ -23,10 +23,10 @@ from lsst.pex.config import Field
 
 from ..catalogs import Schema
 from ._batch import MeasureBatch
-from ._ellipses import determinant_radius
 from ._plugin import CENTROID_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
 from ._position import add_centroid_fields
 from ._sdss_peak import PeakFits, fit_peaks
+from .geometry import determinant_radius
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]
