@@ -17,7 +17,7 @@ import pytest
 
 from lsst.meas.finalize.catalogs import Footprints, StampSet, cut_stamps
 from lsst.meas.finalize.measure import DetectedFootprints, NoiseReplacer, NoiseReplacerConfig
-from lsst.meas.finalize.measure._ziggurat import TAIL, seed_state, ziggurat_tables
+from lsst.meas.finalize.measure.noise._ziggurat import TAIL, seed_state, ziggurat_tables
 
 # Spec 03 §2.5, seed 1.
 _DEVIATES = [
@@ -32,7 +32,7 @@ _SHAPE = (40, 50)
 
 
 def _draw(seed: int, n: int) -> np.ndarray:
-    from lsst.meas.finalize.measure._noise_kernels import draw_normal
+    from lsst.meas.finalize.measure.noise.replacement_numba import draw_normal
 
     out = np.empty(n)
     draw_normal(seed_state(seed), *ziggurat_tables(), out)
@@ -151,7 +151,7 @@ def test_generator_distribution() -> None:
 
 def test_words_are_those_of_numpy() -> None:
     """Generate the 32-bit words of MT19937."""
-    from lsst.meas.finalize.measure._noise_kernels import _word
+    from lsst.meas.finalize.measure.noise.replacement_numba import _word
 
     state = seed_state(202603040110)
     expected = np.random.RandomState(202603040110 & 0xFFFFFFFF)

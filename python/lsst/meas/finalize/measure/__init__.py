@@ -34,7 +34,6 @@ from ._kron import *
 from ._local_background import *
 from ._local_calib import *
 from ._naive import *
-from ._noise import *
 from ._optimizer_config import *
 from ._pixel_flags import *
 from ._plugin import *
@@ -48,6 +47,7 @@ from ._shapelets import *
 from ._sinc import *
 from ._task import *
 from ._variance import *
+from .noise import DetectedFootprints, NoiseReplacer, find_rows, get_footprints_from_catalog
 from .pixels import (
     CutOut,
     PixelRegions,

@@ -25,7 +25,7 @@ from ..catalogs import Footprints, SourceCatalog, StampSet, cut_stamps, mask_pla
 from ._plugin import MeasurementFatalError
 
 if TYPE_CHECKING:
-    from ._noise import NoiseReplacer
+    from .noise import NoiseReplacer
 
 type FloatArray = npt.NDArray[np.float64]
 type BoolArray = npt.NDArray[np.bool_]

@@ -43,7 +43,7 @@ from ._plugin import (
     alias_centroid_flag,
     register,
 )
-from ._ziggurat import seed_state, ziggurat_tables
+from .noise import seed_state, ziggurat_tables
 from .pixels import box_batches, inside_bounds
 
 type FloatArray = npt.NDArray[np.float64]
@@ -366,7 +366,7 @@ class HsmPsfMomentsDebiasedPlugin(HsmPsfMomentsPlugin):
 
     def _noise(self, batch: MeasureBatch, rows: IntArray, variance: npt.NDArray[np.float32]) -> FloatArray:
         """Draw each star's noise from its own seed, like ``variance``."""
-        from ._noise_kernels import draw_normal
+        from .noise.replacement_numba import draw_normal
 
         height, width = variance.shape[1:]
         seeds = batch.catalog["id"][rows] + self.config.seedOffset

@@ -25,8 +25,8 @@ from lsst.pipe.base import Task
 from ..catalogs import Footprints, Schema, SourceCatalog
 from ._batch import BatchPsf, MeasureBatch, get_psf
 from ._config import SingleFrameMeasurementConfig
-from ._noise import DetectedFootprints, NoiseReplacer, find_rows, get_footprints_from_catalog
 from ._plugin import CENTROID_ORDER, MeasurementFatalError, SingleFramePlugin, plugin_registry
+from .noise import DetectedFootprints, NoiseReplacer, find_rows, get_footprints_from_catalog
 
 _BLENDEDNESS = "base_Blendedness"
 

@@ -26,14 +26,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..catalogs import BoxCutter, Footprints, SourceCatalog, StampSet
+from ...catalogs import BoxCutter, Footprints, SourceCatalog, StampSet
+from ..pixels import clipped_mean_std
 from ._ziggurat import seed_state, ziggurat_tables
-from .pixels import clipped_mean_std
 
 if TYPE_CHECKING:
     from lsst.images import VisitImage
 
-    from ._config import NoiseReplacerConfig
+    from .._config import NoiseReplacerConfig
 
 type IntArray = npt.NDArray[np.int64]
 
@@ -256,7 +256,7 @@ class NoiseReplacer:
 
     def _fill(self, config: NoiseReplacerConfig, exposure_id: int | None) -> None:
         """Write noise over all sources."""
-        from ._noise_kernels import fill_noise
+        from .replacement_numba import fill_noise
 
         mean, std, variance = self._noise_parameters(config)
         multiplier = int(config.noiseSeedMultiplier)
@@ -306,7 +306,7 @@ class NoiseReplacer:
         count: IntArray | None = None,
     ) -> None:
         """Write footprints, in order, into stamps."""
-        from ._noise_kernels import paste_all
+        from .replacement_numba import paste_all
 
         n = len(images)
         paste_all(
@@ -358,7 +358,7 @@ class NoiseReplacer:
         self, images: np.ndarray, stamps: StampSet, rows: IntArray, start: IntArray, values: np.ndarray
     ) -> None:
         """Write each star's own footprint into its stamp."""
-        from ._noise_kernels import paste_own
+        from .replacement_numba import paste_own
 
         paste_own(
             images,
