@@ -18,7 +18,7 @@ import pytest
 
 from lsst.meas.finalize.catalogs import SourceCatalog
 from lsst.meas.finalize.measure import MeasurementFatalError
-from lsst.meas.finalize.measure._sdss_moments import adaptive_moments
+from lsst.meas.finalize.measure.moments._gaussian import adaptive_moments
 from lsst.meas.finalize.measure.pixels._lanczos import recenter_images
 
 _BOX = np.array([[20, 20, 40, 40]])

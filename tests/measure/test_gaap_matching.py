@@ -28,7 +28,7 @@ from lsst.meas.finalize.measure._gaap_photometry import (
     unusable_apertures,
     weighted_fluxes,
 )
-from lsst.meas.finalize.measure._sdss_moments import fixed_moments_flux
+from lsst.meas.finalize.measure.moments._gaussian import fixed_moments_flux
 
 
 def _profile(kind: str, size: int = 25) -> np.ndarray:

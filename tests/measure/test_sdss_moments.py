@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lsst.meas.finalize.measure._sdss_moments import adaptive_moments, fixed_moments_flux
+from lsst.meas.finalize.measure.moments._gaussian import adaptive_moments, fixed_moments_flux
 
 
 def _star(size: int = 61) -> np.ndarray:

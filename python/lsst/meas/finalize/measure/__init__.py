@@ -40,13 +40,13 @@ from ._plugin import *
 from ._position import *
 from ._psf_flux import *
 from ._sdss_centroid import *
-from ._sdss_moments import *
 from ._sdss_shape import *
 from ._shapelet_psf import *
 from ._shapelets import *
 from ._sinc import *
 from ._task import *
 from ._variance import *
+from .moments import AdaptiveMoments, adaptive_moments, fixed_moments_flux, valid_boxes
 from .noise import DetectedFootprints, NoiseReplacer, find_rows, get_footprints_from_catalog
 from .pixels import (
     CutOut,

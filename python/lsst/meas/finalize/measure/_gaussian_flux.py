@@ -20,7 +20,6 @@ from lsst.pex.config import Field
 
 from ..catalogs import Schema
 from ._batch import MeasureBatch
-from ._moment_windows import gaussian_fluxes
 from ._plugin import (
     FLUX_ORDER,
     SingleFramePlugin,
@@ -30,6 +29,7 @@ from ._plugin import (
     alias_shape_flag,
     register,
 )
+from .moments import gaussian_fluxes
 
 
 class GaussianFluxConfig(SingleFramePluginConfig):

@@ -23,7 +23,6 @@ from lsst.pex.config import Field
 
 from ..catalogs import Schema
 from ._batch import MeasureBatch
-from ._moment_windows import growing_windows
 from ._plugin import (
     SHAPE_ORDER,
     SingleFramePlugin,
@@ -32,7 +31,7 @@ from ._plugin import (
     alias_centroid_flag,
     register,
 )
-from ._sdss_moments import AdaptiveMoments, adaptive_moments
+from .moments import AdaptiveMoments, adaptive_moments, growing_windows
 
 _DOC = "elliptical Gaussian adaptive moments"
 

@@ -16,8 +16,8 @@ __all__ = ("kernel_aperture_fluxes", "kernel_shapes")
 import numpy as np
 import numpy.typing as npt
 
-from ..measure._sdss_moments import adaptive_moments
 from ..measure._sinc import sinc_coefficients
+from ..measure.moments import adaptive_moments
 
 
 def kernel_shapes(images: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

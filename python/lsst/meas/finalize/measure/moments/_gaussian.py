@@ -255,7 +255,7 @@ def adaptive_moments(
     moments : `AdaptiveMoments`
         Results and flags.
     """
-    from ._sdss_kernels import adaptive_kernel
+    from .gaussian_numba import adaptive_kernel
 
     stack = _as_stack(images)
     n = len(stack)
@@ -358,7 +358,7 @@ def fixed_moments_flux(
     outgrown : `numpy.ndarray`
         True where a stamp is too small (only if not ``whole``).
     """
-    from ._sdss_kernels import FAILED, OUTGROWN, fixed_kernel
+    from .gaussian_numba import FAILED, OUTGROWN, fixed_kernel
 
     stack = _as_stack(images)
     n = len(stack)

@@ -19,9 +19,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..catalogs import StampSet
-from ._batch import MeasureBatch
-from ._sdss_moments import fixed_moments_flux
+from ...catalogs import StampSet
+from .._batch import MeasureBatch
+from ._gaussian import fixed_moments_flux
 
 type FloatArray = npt.NDArray[np.float64]
 type BoolArray = npt.NDArray[np.bool_]
