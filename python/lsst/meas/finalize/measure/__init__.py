@@ -11,13 +11,11 @@
 per plugin.
 """
 
-from ._aperture import *
 from ._batch import *
 from ._blendedness import *
 from ._classification import *
 from ._cmodel import *
 from ._cmodel_config import *
-from ._compensated import *
 from ._config import *
 from ._convolved import *
 from ._gaap import *
@@ -33,7 +31,6 @@ from ._input_count import *
 from ._kron import *
 from ._local_background import *
 from ._local_calib import *
-from ._naive import *
 from ._optimizer_config import *
 from ._pixel_flags import *
 from ._plugin import *
@@ -43,9 +40,30 @@ from ._sdss_centroid import *
 from ._sdss_shape import *
 from ._shapelet_psf import *
 from ._shapelets import *
-from ._sinc import *
 from ._task import *
 from ._variance import *
+from .apertures import (
+    ApertureFlux,
+    CircularApertureFluxConfig,
+    CircularApertureFluxPlugin,
+    CircularApertures,
+    CompensatedGaussianFluxConfig,
+    CompensatedGaussianFluxPlugin,
+    CompensatedTophatFluxConfig,
+    CompensatedTophatFluxPlugin,
+    PeakLikelihoodFluxConfig,
+    PeakLikelihoodFluxPlugin,
+    ScaledApertureFluxConfig,
+    ScaledApertureFluxPlugin,
+    aperture_flux,
+    kernel_order,
+    naive_flux,
+    quadrupole_diagonal,
+    sinc_coefficients,
+    sinc_flux,
+    sinc_half_size,
+    store_aperture,
+)
 from .moments import AdaptiveMoments, adaptive_moments, fixed_moments_flux, valid_boxes
 from .noise import DetectedFootprints, NoiseReplacer, find_rows, get_footprints_from_catalog
 from .pixels import (

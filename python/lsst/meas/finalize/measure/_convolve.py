@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from ..catalogs import StampSet
 from ._batch import MeasureBatch
-from ._sinc import ApertureFlux, Axes, sinc_fluxes
+from .apertures import ApertureFlux, Axes, sinc_fluxes
 from .pixels import CutOut
 
 type FloatArray = npt.NDArray[np.float64]

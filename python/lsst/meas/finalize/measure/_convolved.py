@@ -23,10 +23,8 @@ from lsst.pex.config import ConfigField, Field, ListField
 
 from ..apcorr._registry import add_ap_corr_name
 from ..catalogs import Schema
-from ._aperture import Circles, CircularApertures, store_aperture
 from ._batch import MeasureBatch
 from ._convolve import Blurring, blurred_sinc_fluxes
-from ._naive import naive_flux
 from ._plugin import (
     FLUX_ORDER,
     FluxFields,
@@ -36,7 +34,7 @@ from ._plugin import (
     alias_centroid_flag,
     register,
 )
-from ._sinc import ApertureFlux, Axes
+from .apertures import ApertureFlux, Axes, Circles, CircularApertures, naive_flux, store_aperture
 from .geometry import axes_from_quadrupole, determinant_radius
 
 type FloatArray = npt.NDArray[np.float64]

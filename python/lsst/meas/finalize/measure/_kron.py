@@ -24,7 +24,6 @@ from lsst.pex.config import Field
 from ..catalogs import Schema
 from ._batch import MeasureBatch
 from ._kron_radius import Ellipses, footprint_radii, measure_radii
-from ._naive import aperture_flux
 from ._plugin import (
     FLUX_ORDER,
     SingleFramePlugin,
@@ -33,6 +32,7 @@ from ._plugin import (
     alias_centroid_flag,
     register,
 )
+from .apertures import aperture_flux
 from .geometry import axes_from_quadrupole, determinant_radius
 
 type FloatArray = npt.NDArray[np.float64]

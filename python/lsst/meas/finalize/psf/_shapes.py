@@ -16,7 +16,7 @@ __all__ = ("kernel_aperture_fluxes", "kernel_shapes")
 import numpy as np
 import numpy.typing as npt
 
-from ..measure._sinc import sinc_coefficients
+from ..measure.apertures import sinc_coefficients
 from ..measure.moments import adaptive_moments
 
 

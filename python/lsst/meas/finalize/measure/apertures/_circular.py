@@ -32,10 +32,9 @@ import numpy.typing as npt
 
 from lsst.pex.config import Config, Field, ListField
 
-from ..catalogs import Schema
-from ._batch import MeasureBatch
-from ._naive import naive_flux
-from ._plugin import (
+from ...catalogs import Schema
+from .._batch import MeasureBatch
+from .._plugin import (
     FLUX_ORDER,
     SingleFramePlugin,
     SingleFramePluginConfig,
@@ -43,9 +42,10 @@ from ._plugin import (
     alias_centroid_flag,
     register,
 )
+from ..geometry import determinant_radius
+from ..pixels import inside_bounds, lanczos_weights
+from ._naive import naive_flux
 from ._sinc import ApertureFlux, Axes, sinc_flux, sinc_fluxes, single_windows
-from .geometry import determinant_radius
-from .pixels import inside_bounds, lanczos_weights
 
 type IntArray = npt.NDArray[np.int64]
 

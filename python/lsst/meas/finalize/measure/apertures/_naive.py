@@ -16,8 +16,8 @@ __all__ = ("aperture_flux", "naive_flux")
 import numpy as np
 import numpy.typing as npt
 
+from ..pixels import CutOut, box_batches, ellipse_boxes, inside_bounds, pixel_regions
 from ._sinc import ApertureFlux, quadrupole_diagonal, sinc_flux
-from .pixels import CutOut, box_batches, ellipse_boxes, inside_bounds, pixel_regions
 
 _BOX_MARGIN = 16
 
@@ -61,7 +61,7 @@ def naive_flux(
     -----
     Spec 03 §3.8.2.
     """
-    from . import _sinc_numba
+    from . import _sums_numba as _sinc_numba
 
     count = len(x)
     rows = np.arange(count) if rows is None else np.asarray(rows, dtype=np.int64)

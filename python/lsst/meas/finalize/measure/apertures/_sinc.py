@@ -33,7 +33,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .pixels import CutOut, ellipse_boxes, inside_bounds, lanczos_weights, split_shift
+from ..pixels import CutOut, ellipse_boxes, inside_bounds, lanczos_weights, split_shift
 
 _MAX_HALF_SIZE = 1024
 """Largest coefficient grid: apertures up to a semi-axis of 512 pixels."""
@@ -325,7 +325,7 @@ class _SincPhotometry:
 
     def measure(self, rows: IntArray, half: int) -> None:
         """Measure stars whose largest coefficients share one size."""
-        from ._sinc_numba import sinc_sums
+        from ._sums_numba import sinc_sums
 
         # Upstream hands the centre over as float32, in PARENT coordinates.
         centre = self.x[rows].astype(np.float32), self.y[rows].astype(np.float32)

@@ -26,12 +26,12 @@ import numpy.typing as npt
 
 from lsst.pex.config import Field, FieldValidationError, ListField
 
-from ..catalogs import AFW_MASK_PLANES, Schema, StampSet
-from ._batch import MeasureBatch
+from ...catalogs import AFW_MASK_PLANES, Schema, StampSet
+from .._batch import MeasureBatch
+from .._plugin import FLUX_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
+from ..pixels import inside_bounds
 from ._naive import aperture_flux
-from ._plugin import FLUX_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
 from ._sinc import ApertureFlux
-from .pixels import inside_bounds
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]
