@@ -22,7 +22,7 @@ import scipy.signal
 from lsst.meas.finalize.apcorr import get_ap_corr_names
 from lsst.meas.finalize.catalogs import Footprints, Schema, SourceCatalog
 from lsst.meas.finalize.measure import MeasureBatch, plugin_registry
-from lsst.meas.finalize.measure._convolve import Blurring
+from lsst.meas.finalize.measure.convolution._blur import Blurring
 
 CONVOLVED = "ext_convolved_ConvolvedFlux"
 CIRCLE = "base_CircularApertureFlux"

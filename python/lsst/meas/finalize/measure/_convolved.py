@@ -24,7 +24,6 @@ from lsst.pex.config import ConfigField, Field, ListField
 from ..apcorr._registry import add_ap_corr_name
 from ..catalogs import Schema
 from ._batch import MeasureBatch
-from ._convolve import Blurring, blurred_sinc_fluxes
 from ._plugin import (
     FLUX_ORDER,
     FluxFields,
@@ -35,6 +34,7 @@ from ._plugin import (
     register,
 )
 from .apertures import ApertureFlux, Axes, Circles, CircularApertures, naive_flux, store_aperture
+from .convolution import Blurring, blurred_sinc_fluxes
 from .geometry import axes_from_quadrupole, determinant_radius
 
 type FloatArray = npt.NDArray[np.float64]

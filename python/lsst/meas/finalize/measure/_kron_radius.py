@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from ..catalogs import Footprints
 from ._batch import MeasureBatch
-from ._convolve import Blurring
 from .apertures import quadrupole_diagonal
+from .convolution import Blurring
 from .pixels import box_batches, ellipse_boxes, inside_bounds, pixel_regions
 
 type FloatArray = npt.NDArray[np.float64]

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..catalogs import StampSet
-from ._batch import MeasureBatch
-from .apertures import ApertureFlux, Axes, sinc_fluxes
-from .pixels import CutOut
+from ...catalogs import StampSet
+from .._batch import MeasureBatch
+from ..apertures import ApertureFlux, Axes, sinc_fluxes
+from ..pixels import CutOut
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]
@@ -103,7 +103,7 @@ class Blurring:
         -----
         Variances are propagated, covariances are not (spec 06 §2.5).
         """
-        from ._convolve_numba import blur_windows
+        from ._blur_numba import blur_windows
 
         half = self.half[rows, planes]
         margin = max(int(half.max(initial=0)), 0)
