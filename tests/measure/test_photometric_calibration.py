@@ -18,7 +18,7 @@ import pytest
 
 from lsst.images import Box
 from lsst.images.fields import ChebyshevField
-from lsst.meas.finalize.measure._local_calib import photometric_calibration
+from lsst.meas.finalize.measure.base._local_calib import photometric_calibration
 
 X = np.array([0.0, 5.0])
 SCALING = ChebyshevField(Box.from_shape((10, 10)), np.array([[2.5]]), unit=u.uJy / u.electron)

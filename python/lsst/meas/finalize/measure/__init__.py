@@ -12,8 +12,6 @@ per plugin.
 """
 
 from ._batch import *
-from ._blendedness import *
-from ._classification import *
 from ._cmodel import *
 from ._cmodel_config import *
 from ._config import *
@@ -22,26 +20,18 @@ from ._gaap import *
 from ._gaap_config import *
 from ._gaap_matching import *
 from ._gaap_matching_config import *
-from ._gaussian_flux import *
 from ._hsm import *
 from ._hsm_higher_moments import *
 from ._hsm_moments import *
 from ._hsm_shape import *
-from ._input_count import *
 from ._kron import *
-from ._local_background import *
-from ._local_calib import *
 from ._optimizer_config import *
-from ._pixel_flags import *
 from ._plugin import *
-from ._position import *
-from ._psf_flux import *
 from ._sdss_centroid import *
 from ._sdss_shape import *
 from ._shapelet_psf import *
 from ._shapelets import *
 from ._task import *
-from ._variance import *
 from .apertures import (
     ApertureFlux,
     CircularApertureFluxConfig,
@@ -63,6 +53,37 @@ from .apertures import (
     sinc_flux,
     sinc_half_size,
     store_aperture,
+)
+from .base import (
+    BlendednessConfig,
+    BlendednessPlugin,
+    ClassificationExtendednessConfig,
+    ClassificationExtendednessPlugin,
+    ClassificationSizeExtendednessConfig,
+    ClassificationSizeExtendednessPlugin,
+    FootprintAreaPlugin,
+    FPPositionPlugin,
+    GaussianFluxConfig,
+    GaussianFluxPlugin,
+    InputCountPlugin,
+    JacobianConfig,
+    JacobianPlugin,
+    LocalBackgroundConfig,
+    LocalBackgroundPlugin,
+    LocalPhotoCalibPlugin,
+    LocalWcsPlugin,
+    PeakCentroidPlugin,
+    PixelFlagsConfig,
+    PixelFlagsPlugin,
+    PsfFluxConfig,
+    PsfFluxPlugin,
+    SkyCoordPlugin,
+    VarianceConfig,
+    VariancePlugin,
+    add_centroid_fields,
+    denoised_absolute,
+    fit_psf_fluxes,
+    photometric_calibration,
 )
 from .moments import AdaptiveMoments, adaptive_moments, fixed_moments_flux, valid_boxes
 from .noise import DetectedFootprints, NoiseReplacer, find_rows, get_footprints_from_catalog

@@ -31,7 +31,6 @@ from ._cmodel_region import (
     starting_moments,
 )
 from ._cmodel_stage import CModelInputs, CModelStage, add_ellipse_fields, psf_columns, write_ellipse
-from ._local_calib import photometric_calibration
 from ._plugin import (
     APCORR_ORDER,
     MeasurementFatalError,
@@ -40,6 +39,7 @@ from ._plugin import (
     register,
 )
 from ._shapelets import shapelet_moments
+from .base import photometric_calibration
 from .geometry import tangent_jacobians, transform_quadrupole
 
 type FloatArray = npt.NDArray[np.float64]

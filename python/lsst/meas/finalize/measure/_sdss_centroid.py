@@ -24,8 +24,8 @@ from lsst.pex.config import Field
 from ..catalogs import Schema
 from ._batch import MeasureBatch
 from ._plugin import CENTROID_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
-from ._position import add_centroid_fields
 from ._sdss_peak import PeakFits, fit_peaks
+from .base import add_centroid_fields
 from .geometry import determinant_radius
 
 type FloatArray = npt.NDArray[np.float64]

@@ -27,16 +27,16 @@ import numpy as np
 
 from lsst.pex.config import Field
 
-from ..catalogs import Schema
-from ._batch import MeasureBatch
-from ._plugin import (
+from ...catalogs import Schema
+from .._batch import MeasureBatch
+from .._plugin import (
     CENTROID_ORDER,
     SHAPE_ORDER,
     SingleFramePlugin,
     SingleFramePluginConfig,
     register,
 )
-from .geometry import gnomonic_offsets, sky_positions, tangent_jacobians
+from ..geometry import gnomonic_offsets, sky_positions, tangent_jacobians
 
 _ARCSEC = np.pi / (180 * 3600)
 

@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from lsst.pex.config import ListField
 
-from ..catalogs import Schema, cut_stamps
-from ._batch import MeasureBatch
-from ._plugin import FLUX_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
+from ...catalogs import Schema, cut_stamps
+from .._batch import MeasureBatch
+from .._plugin import FLUX_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
 
 type IntArray = npt.NDArray[np.int64]
 

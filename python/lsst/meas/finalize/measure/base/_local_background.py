@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from lsst.pex.config import Field, ListField
 
-from ..catalogs import Schema
-from ._batch import MeasureBatch
-from ._plugin import (
+from ...catalogs import Schema
+from .._batch import MeasureBatch
+from .._plugin import (
     FLUX_ORDER,
     SingleFramePlugin,
     SingleFramePluginConfig,
@@ -31,8 +31,8 @@ from ._plugin import (
     alias_centroid_flag,
     register,
 )
-from .geometry import determinant_radius
-from .pixels import BoxBatch, box_batches, clipped_mean_std_rows, ellipse_boxes, pixel_regions
+from ..geometry import determinant_radius
+from ..pixels import BoxBatch, box_batches, clipped_mean_std_rows, ellipse_boxes, pixel_regions
 
 
 class LocalBackgroundConfig(SingleFramePluginConfig):

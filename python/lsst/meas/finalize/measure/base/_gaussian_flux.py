@@ -18,9 +18,9 @@ from typing import Any, ClassVar
 
 from lsst.pex.config import Field
 
-from ..catalogs import Schema
-from ._batch import MeasureBatch
-from ._plugin import (
+from ...catalogs import Schema
+from .._batch import MeasureBatch
+from .._plugin import (
     FLUX_ORDER,
     SingleFramePlugin,
     SingleFramePluginConfig,
@@ -29,7 +29,7 @@ from ._plugin import (
     alias_shape_flag,
     register,
 )
-from .moments import gaussian_fluxes
+from ..moments import gaussian_fluxes
 
 
 class GaussianFluxConfig(SingleFramePluginConfig):

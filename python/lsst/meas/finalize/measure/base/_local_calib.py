@@ -22,10 +22,10 @@ import numpy.typing as npt
 
 from lsst.images import VisitImage
 
-from ..catalogs import Schema
-from ._batch import MeasureBatch
-from ._plugin import FLUX_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
-from .geometry import tangent_jacobians
+from ...catalogs import Schema
+from .._batch import MeasureBatch
+from .._plugin import FLUX_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
+from ..geometry import tangent_jacobians
 
 
 @register("base_LocalPhotoCalib")

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from ..catalogs import Schema
-from ._batch import MeasureBatch
-from ._plugin import SHAPE_ORDER, SingleFramePlugin, SingleFramePluginConfig, alias_centroid_flag, register
+from ...catalogs import Schema
+from .._batch import MeasureBatch
+from .._plugin import SHAPE_ORDER, SingleFramePlugin, SingleFramePluginConfig, alias_centroid_flag, register
 
 
 @register("base_InputCount")

@@ -26,9 +26,9 @@ import numpy as np
 
 from lsst.pex.config import Field
 
-from ..catalogs import Schema
-from ._batch import MeasureBatch
-from ._plugin import (
+from ...catalogs import Schema
+from .._batch import MeasureBatch
+from .._plugin import (
     FLUX_ORDER,
     CatalogCalculationPlugin,
     MeasurementFatalError,

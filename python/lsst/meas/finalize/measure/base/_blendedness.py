@@ -21,10 +21,10 @@ import numpy.typing as npt
 
 from lsst.pex.config import Field
 
-from ..catalogs import Schema, StampSet
-from ._batch import MeasureBatch
-from ._plugin import SHAPE_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
-from .pixels import box_batches, ellipse_boxes, pixel_regions
+from ...catalogs import Schema, StampSet
+from .._batch import MeasureBatch
+from .._plugin import SHAPE_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
+from ..pixels import box_batches, ellipse_boxes, pixel_regions
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]
