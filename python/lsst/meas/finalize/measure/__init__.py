@@ -15,7 +15,6 @@ from ._batch import *
 from ._cmodel import *
 from ._cmodel_config import *
 from ._config import *
-from ._convolved import *
 from ._gaap import *
 from ._gaap_config import *
 from ._gaap_matching import *
@@ -85,6 +84,7 @@ from .base import (
     fit_psf_fluxes,
     photometric_calibration,
 )
+from .convolved import ConvolvedApertureConfig, ConvolvedFluxConfig, ConvolvedFluxPlugin
 from .moments import AdaptiveMoments, adaptive_moments, fixed_moments_flux, valid_boxes
 from .noise import DetectedFootprints, NoiseReplacer, find_rows, get_footprints_from_catalog
 from .pixels import (

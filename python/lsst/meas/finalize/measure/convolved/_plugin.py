@@ -21,10 +21,10 @@ import numpy.typing as npt
 
 from lsst.pex.config import ConfigField, Field, ListField
 
-from ..apcorr._registry import add_ap_corr_name
-from ..catalogs import Schema
-from ._batch import MeasureBatch
-from ._plugin import (
+from ...apcorr._registry import add_ap_corr_name
+from ...catalogs import Schema
+from .._batch import MeasureBatch
+from .._plugin import (
     FLUX_ORDER,
     FluxFields,
     SingleFramePlugin,
@@ -33,9 +33,9 @@ from ._plugin import (
     alias_centroid_flag,
     register,
 )
-from .apertures import ApertureFlux, Axes, Circles, CircularApertures, naive_flux, store_aperture
-from .convolution import Blurring, blurred_sinc_fluxes
-from .geometry import axes_from_quadrupole, determinant_radius
+from ..apertures import ApertureFlux, Axes, Circles, CircularApertures, naive_flux, store_aperture
+from ..convolution import Blurring, blurred_sinc_fluxes
+from ..geometry import axes_from_quadrupole, determinant_radius
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]
