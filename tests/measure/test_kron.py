@@ -19,7 +19,7 @@ import pytest
 from lsst.meas.finalize.apcorr import get_ap_corr_names
 from lsst.meas.finalize.catalogs import Footprints, Schema
 from lsst.meas.finalize.measure import MeasurementFatalError, plugin_registry
-from lsst.meas.finalize.measure._kron_radius import footprint_radii
+from lsst.meas.finalize.measure.kron._radius import footprint_radii
 
 KRON = "ext_photometryKron_KronFlux"
 SLOT = {"slot_Shape": "shape"}

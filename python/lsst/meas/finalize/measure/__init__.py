@@ -23,7 +23,6 @@ from ._hsm import *
 from ._hsm_higher_moments import *
 from ._hsm_moments import *
 from ._hsm_shape import *
-from ._kron import *
 from ._optimizer_config import *
 from ._plugin import *
 from ._sdss_centroid import *
@@ -85,6 +84,7 @@ from .base import (
     photometric_calibration,
 )
 from .convolved import ConvolvedApertureConfig, ConvolvedFluxConfig, ConvolvedFluxPlugin
+from .kron import KronFluxConfig, KronFluxPlugin
 from .moments import AdaptiveMoments, adaptive_moments, fixed_moments_flux, valid_boxes
 from .noise import DetectedFootprints, NoiseReplacer, find_rows, get_footprints_from_catalog
 from .pixels import (

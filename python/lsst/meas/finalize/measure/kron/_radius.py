@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..catalogs import Footprints
-from ._batch import MeasureBatch
-from .apertures import quadrupole_diagonal
-from .convolution import Blurring
-from .pixels import box_batches, ellipse_boxes, inside_bounds, pixel_regions
+from ...catalogs import Footprints
+from .._batch import MeasureBatch
+from ..apertures import quadrupole_diagonal
+from ..convolution import Blurring
+from ..pixels import box_batches, ellipse_boxes, inside_bounds, pixel_regions
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]
@@ -157,7 +157,7 @@ def _radius_sums(
 
     Returns the sums and whose pixels are all on the image, (N,) each.
     """
-    from ._kron_numba import radius_sums
+    from ._radius_numba import radius_sums
 
     count = len(batch)
     total, moment = np.full(count, np.nan), np.full(count, np.nan)

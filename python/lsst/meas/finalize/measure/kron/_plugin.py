@@ -21,10 +21,9 @@ import numpy.typing as npt
 
 from lsst.pex.config import Field
 
-from ..catalogs import Schema
-from ._batch import MeasureBatch
-from ._kron_radius import Ellipses, footprint_radii, measure_radii
-from ._plugin import (
+from ...catalogs import Schema
+from .._batch import MeasureBatch
+from .._plugin import (
     FLUX_ORDER,
     SingleFramePlugin,
     SingleFramePluginConfig,
@@ -32,8 +31,9 @@ from ._plugin import (
     alias_centroid_flag,
     register,
 )
-from .apertures import aperture_flux
-from .geometry import axes_from_quadrupole, determinant_radius
+from ..apertures import aperture_flux
+from ..geometry import axes_from_quadrupole, determinant_radius
+from ._radius import Ellipses, footprint_radii, measure_radii
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]
