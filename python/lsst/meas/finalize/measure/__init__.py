@@ -25,8 +25,6 @@ from ._hsm_moments import *
 from ._hsm_shape import *
 from ._optimizer_config import *
 from ._plugin import *
-from ._sdss_centroid import *
-from ._sdss_shape import *
 from ._shapelet_psf import *
 from ._shapelets import *
 from ._task import *
@@ -97,3 +95,4 @@ from .pixels import (
     inside_bounds,
     pixel_regions,
 )
+from .sdss import SdssCentroidConfig, SdssCentroidPlugin, SdssShapeConfig, SdssShapePlugin

@@ -21,12 +21,12 @@ import numpy.typing as npt
 
 from lsst.pex.config import Field
 
-from ..catalogs import Schema
-from ._batch import MeasureBatch
-from ._plugin import CENTROID_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
-from ._sdss_peak import PeakFits, fit_peaks
-from .base import add_centroid_fields
-from .geometry import determinant_radius
+from ...catalogs import Schema
+from .._batch import MeasureBatch
+from .._plugin import CENTROID_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
+from ..base import add_centroid_fields
+from ..geometry import determinant_radius
+from ._peak import PeakFits, fit_peaks
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]

@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from lsst.pex.config import Field
 
-from ..catalogs import Schema
-from ._batch import MeasureBatch
-from ._plugin import (
+from ...catalogs import Schema
+from .._batch import MeasureBatch
+from .._plugin import (
     SHAPE_ORDER,
     SingleFramePlugin,
     SingleFramePluginConfig,
@@ -31,7 +31,7 @@ from ._plugin import (
     alias_centroid_flag,
     register,
 )
-from .moments import AdaptiveMoments, adaptive_moments, growing_windows
+from ..moments import AdaptiveMoments, adaptive_moments, growing_windows
 
 _DOC = "elliptical Gaussian adaptive moments"
 
