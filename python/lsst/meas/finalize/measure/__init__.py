@@ -19,10 +19,6 @@ from ._gaap import *
 from ._gaap_config import *
 from ._gaap_matching import *
 from ._gaap_matching_config import *
-from ._hsm import *
-from ._hsm_higher_moments import *
-from ._hsm_moments import *
-from ._hsm_shape import *
 from ._optimizer_config import *
 from ._plugin import *
 from ._shapelet_psf import *
@@ -82,6 +78,35 @@ from .base import (
     photometric_calibration,
 )
 from .convolved import ConvolvedApertureConfig, ConvolvedFluxConfig, ConvolvedFluxPlugin
+from .hsm import (
+    HigherOrderMomentsConfig,
+    HigherOrderMomentsPsfConfig,
+    HigherOrderMomentsPsfPlugin,
+    HigherOrderMomentsSourceConfig,
+    HigherOrderMomentsSourcePlugin,
+    HsmMoments,
+    HsmMomentsConfig,
+    HsmPsfMomentsConfig,
+    HsmPsfMomentsDebiasedConfig,
+    HsmPsfMomentsDebiasedPlugin,
+    HsmPsfMomentsPlugin,
+    HsmShapeBjConfig,
+    HsmShapeBjPlugin,
+    HsmShapeConfig,
+    HsmShapeKsbConfig,
+    HsmShapeKsbPlugin,
+    HsmShapeLinearConfig,
+    HsmShapeLinearPlugin,
+    HsmShapeRegaussConfig,
+    HsmShapeRegaussPlugin,
+    HsmSourceMomentsConfig,
+    HsmSourceMomentsPlugin,
+    HsmSourceMomentsRoundConfig,
+    HsmSourceMomentsRoundPlugin,
+    HsmStatus,
+    hsm_moments,
+    standardized_moments,
+)
 from .kron import KronFluxConfig, KronFluxPlugin
 from .moments import AdaptiveMoments, adaptive_moments, fixed_moments_flux, valid_boxes
 from .noise import DetectedFootprints, NoiseReplacer, find_rows, get_footprints_from_catalog

@@ -168,7 +168,7 @@ def hsm_moments(
     -----
     Spec 04 §7; Bernstein & Jarvis (2002), Hirata & Seljak (2003).
     """
-    from . import _hsm_numba
+    from . import _adaptive_numba as _hsm_numba
 
     images = _as_pixels(images)
     count = len(images)
@@ -235,7 +235,7 @@ def standardized_moments(
     -----
     Spec 04 §8.
     """
-    from . import _hsm_numba
+    from . import _adaptive_numba as _hsm_numba
 
     pixels = _as_pixels(images)
     good = _as_good(good, images.shape)

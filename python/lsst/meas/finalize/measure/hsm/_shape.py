@@ -31,17 +31,17 @@ import numpy.typing as npt
 
 from lsst.pex.config import Field, ListField
 
-from ..catalogs import Schema, StampSet
-from ._batch import MeasureBatch
-from ._hsm_moments import HSM_FLAGS, measurable_boxes, trace_radii
-from ._plugin import (
+from ...catalogs import Schema, StampSet
+from .._batch import MeasureBatch
+from .._plugin import (
     SHAPE_ORDER,
     SingleFramePlugin,
     SingleFramePluginConfig,
     alias_centroid_flag,
     register,
 )
-from .pixels import box_batches
+from ..pixels import box_batches
+from ._moments import HSM_FLAGS, measurable_boxes, trace_radii
 
 if TYPE_CHECKING:
     import galsim

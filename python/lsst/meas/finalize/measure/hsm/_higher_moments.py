@@ -27,10 +27,9 @@ import numpy.typing as npt
 
 from lsst.pex.config import Field, FieldValidationError, ListField
 
-from ..catalogs import Schema
-from ._batch import MeasureBatch
-from ._hsm import standardized_moments
-from ._plugin import (
+from ...catalogs import Schema
+from .._batch import MeasureBatch
+from .._plugin import (
     FLUX_ORDER,
     MeasurementFatalError,
     SingleFramePlugin,
@@ -38,7 +37,8 @@ from ._plugin import (
     alias_centroid_flag,
     register,
 )
-from .pixels import box_batches, inside_bounds
+from ..pixels import box_batches, inside_bounds
+from ._adaptive import standardized_moments
 
 
 class HigherOrderMomentsConfig(SingleFramePluginConfig):

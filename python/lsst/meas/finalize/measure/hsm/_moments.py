@@ -31,10 +31,9 @@ import numpy.typing as npt
 
 from lsst.pex.config import ChoiceField, Field, FieldValidationError, ListField
 
-from ..catalogs import Schema, cut_stamps
-from ._batch import MeasureBatch
-from ._hsm import HsmMoments, hsm_moments
-from ._plugin import (
+from ...catalogs import Schema, cut_stamps
+from .._batch import MeasureBatch
+from .._plugin import (
     FLUX_ORDER,
     SHAPE_ORDER,
     MeasurementFatalError,
@@ -43,8 +42,9 @@ from ._plugin import (
     alias_centroid_flag,
     register,
 )
-from .noise import seed_state, ziggurat_tables
-from .pixels import box_batches, inside_bounds
+from ..noise import seed_state, ziggurat_tables
+from ..pixels import box_batches, inside_bounds
+from ._adaptive import HsmMoments, hsm_moments
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]
@@ -366,7 +366,7 @@ class HsmPsfMomentsDebiasedPlugin(HsmPsfMomentsPlugin):
 
     def _noise(self, batch: MeasureBatch, rows: IntArray, variance: npt.NDArray[np.float32]) -> FloatArray:
         """Draw each star's noise from its own seed, like ``variance``."""
-        from .noise.replacement_numba import draw_normal
+        from ..noise.replacement_numba import draw_normal
 
         height, width = variance.shape[1:]
         seeds = batch.catalog["id"][rows] + self.config.seedOffset
