@@ -21,13 +21,13 @@ from lsst.meas.finalize.measure import (
     check_matching_options,
     fit_matching_kernels,
 )
-from lsst.meas.finalize.measure._gaap_numba import gaussian_sums
-from lsst.meas.finalize.measure._gaap_photometry import (
+from lsst.meas.finalize.measure.gaap._photometry import (
     autocorrelations,
     convolve_stamps,
     unusable_apertures,
     weighted_fluxes,
 )
+from lsst.meas.finalize.measure.gaap._sums_numba import gaussian_sums
 from lsst.meas.finalize.measure.moments._gaussian import fixed_moments_flux
 
 
@@ -193,7 +193,7 @@ def test_convolution_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
     kernels = np.repeat(_fit("Moffat", 2.2)[None], 2, axis=0)
     sizes = np.array([[60, 205], [41, 190]])
     whole = convolve_stamps(images, sizes, kernels, "auto")
-    monkeypatch.setattr("lsst.meas.finalize.measure._gaap_photometry._MAX_BAND_PIXELS", 1)
+    monkeypatch.setattr("lsst.meas.finalize.measure.gaap._photometry._MAX_BAND_PIXELS", 1)
     bands = convolve_stamps(images, sizes, kernels, "auto")
     np.testing.assert_allclose(bands, whole, rtol=1e-6, atol=1e-10)
 

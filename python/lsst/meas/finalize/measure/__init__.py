@@ -15,10 +15,6 @@ from ._batch import *
 from ._cmodel import *
 from ._cmodel_config import *
 from ._config import *
-from ._gaap import *
-from ._gaap_config import *
-from ._gaap_matching import *
-from ._gaap_matching_config import *
 from ._optimizer_config import *
 from ._plugin import *
 from ._shapelet_psf import *
@@ -78,6 +74,18 @@ from .base import (
     photometric_calibration,
 )
 from .convolved import ConvolvedApertureConfig, ConvolvedFluxConfig, ConvolvedFluxPlugin
+from .gaap import (
+    GaapFluxConfig,
+    GaapFluxPlugin,
+    GaussianizePsfConfig,
+    GaussianizePsfTask,
+    MatchingBackgroundConfig,
+    MatchingKernelConfig,
+    MatchingWarperConfig,
+    check_matching_options,
+    fit_matching_kernels,
+    gaap_result_name,
+)
 from .hsm import (
     HigherOrderMomentsConfig,
     HigherOrderMomentsPsfConfig,

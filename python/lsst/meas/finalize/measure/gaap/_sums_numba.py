@@ -19,7 +19,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from .moments.gaussian_numba import FAILED, _invert, _needs_subpixel, _region, _weighted_sums
+from ..moments.gaussian_numba import FAILED, _invert, _needs_subpixel, _region, _weighted_sums
 
 _F = np.float32
 _D = np.float64  # unlike float(), widens a float32 in compiled code

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from .geometry import gnomonic_offsets, sky_positions
+from ..geometry import gnomonic_offsets, sky_positions
 
 type FloatArray = npt.NDArray[np.float64]
 type BoolArray = npt.NDArray[np.bool_]
@@ -154,7 +154,7 @@ def weighted_fluxes(
     failed : `numpy.ndarray`
         True for singular weights.
     """
-    from ._gaap_numba import FAILED, gaussian_sums
+    from ._sums_numba import FAILED, gaussian_sums
 
     total, status = np.empty(len(images)), np.empty(len(images), dtype=np.int64)
     gaussian_sums(

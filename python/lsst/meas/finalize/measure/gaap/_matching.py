@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from lsst.pipe.base import Task
 
-from ._gaap_matching_config import GaussianizePsfConfig, check_matching_options
+from ._matching_config import GaussianizePsfConfig, check_matching_options
 
 type FloatArray = npt.NDArray[np.float64]
 

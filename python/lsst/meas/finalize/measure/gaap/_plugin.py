@@ -22,12 +22,14 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ..apcorr._registry import add_ap_corr_name
-from ..catalogs import Schema
-from ._batch import MeasureBatch
-from ._gaap_config import GaapFluxConfig, gaap_result_name
-from ._gaap_matching import GaussianizePsfTask
-from ._gaap_photometry import (
+from ...apcorr._registry import add_ap_corr_name
+from ...catalogs import Schema
+from .._batch import MeasureBatch
+from .._plugin import FLUX_ORDER, SingleFramePlugin, add_flux_fields, register
+from ..pixels import BoxBatch
+from ._config import GaapFluxConfig, gaap_result_name
+from ._matching import GaussianizePsfTask
+from ._photometry import (
     LocalGeometry,
     autocorrelations,
     convolve_stamps,
@@ -35,8 +37,6 @@ from ._gaap_photometry import (
     unusable_apertures,
     weighted_fluxes,
 )
-from ._plugin import FLUX_ORDER, SingleFramePlugin, add_flux_fields, register
-from .pixels import BoxBatch
 
 type FloatArray = npt.NDArray[np.float64]
 type BoolArray = npt.NDArray[np.bool_]

@@ -18,8 +18,8 @@ from typing import Any
 
 from lsst.pex.config import ConfigurableField, Field, FieldValidationError, ListField
 
-from ._gaap_matching import GaussianizePsfTask
-from ._plugin import SingleFramePluginConfig
+from .._plugin import SingleFramePluginConfig
+from ._matching import GaussianizePsfTask
 
 _NAME = "ext_gaap_GaapFlux"
 

@@ -1,0 +1,18 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Gaussian-aperture-and-PSF photometry.
+
+Uses `geometry`, `moments` and `pixels`.
+"""
+
+from ._config import *
+from ._matching import *
+from ._matching_config import *
+from ._plugin import *
