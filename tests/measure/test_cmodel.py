@@ -25,9 +25,9 @@ from lsst.meas.finalize.measure import (
     CModelConfig,
     SingleFrameMeasurementTask,
 )
-from lsst.meas.finalize.measure._cmodel_prior import pack_prior
-from lsst.meas.finalize.measure._cmodel_prior_numba import log_prior_derivatives, prior_probability
-from lsst.meas.finalize.measure._cmodel_region import final_regions, initial_regions, starting_moments
+from lsst.meas.finalize.measure.cmodel._prior import pack_prior
+from lsst.meas.finalize.measure.cmodel._prior_numba import log_prior_derivatives, prior_probability
+from lsst.meas.finalize.measure.cmodel._region import final_regions, initial_regions, starting_moments
 from lsst.meas.finalize.psf import as_batch_psf
 
 _NAME = "modelfit_CModel"

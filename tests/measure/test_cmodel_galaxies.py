@@ -20,8 +20,8 @@ import pytest
 
 from lsst.meas.finalize.catalogs import SourceCatalog
 from lsst.meas.finalize.measure import MeasurementFatalError, radial_mixture, shapelet_moments
-from lsst.meas.finalize.measure._cmodel_model_numba import model_column
-from lsst.meas.finalize.measure._shapelets import FLUX_FACTOR
+from lsst.meas.finalize.measure.cmodel._model_numba import model_column
+from lsst.meas.finalize.measure.cmodel._shapelets import FLUX_FACTOR
 
 _NAME = "modelfit_CModel"
 _STAGES = ("initial", "exp", "dev")

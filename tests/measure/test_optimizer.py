@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsst.meas.finalize.measure import OptimizerConfig
-from lsst.meas.finalize.measure._optimizer_numba import (
+from lsst.meas.finalize.measure.cmodel._optimizer_numba import (
     assemble,
     grow_or_shrink,
     solve_trust_region,

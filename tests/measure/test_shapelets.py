@@ -15,9 +15,9 @@ import galsim
 import numpy as np
 import pytest
 
-from lsst.meas.finalize.measure._cmodel_model_numba import ellipse_to_pixels, model_column
-from lsst.meas.finalize.measure._cmodel_region import parameters_from_quadrupole
-from lsst.meas.finalize.measure._shapelets import (
+from lsst.meas.finalize.measure.cmodel._model_numba import ellipse_to_pixels, model_column
+from lsst.meas.finalize.measure.cmodel._region import parameters_from_quadrupole
+from lsst.meas.finalize.measure.cmodel._shapelets import (
     FLUX_FACTOR,
     convolve_with_gaussian,
     radial_mixture,

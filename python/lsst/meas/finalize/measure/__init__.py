@@ -12,13 +12,8 @@ per plugin.
 """
 
 from ._batch import *
-from ._cmodel import *
-from ._cmodel_config import *
 from ._config import *
-from ._optimizer_config import *
 from ._plugin import *
-from ._shapelet_psf import *
-from ._shapelets import *
 from ._task import *
 from .apertures import (
     ApertureFlux,
@@ -72,6 +67,27 @@ from .base import (
     denoised_absolute,
     fit_psf_fluxes,
     photometric_calibration,
+)
+from .cmodel import (
+    FLUX_FACTOR,
+    MAX_ORDER,
+    CModelConfig,
+    CModelPlugin,
+    CModelRegionConfig,
+    CModelStageConfig,
+    DoubleShapeletFit,
+    DoubleShapeletPsfApproxConfig,
+    DoubleShapeletPsfApproxPlugin,
+    OptimizerConfig,
+    RadialMixture,
+    SemiEmpiricalPriorConfig,
+    SoftenedLinearPriorConfig,
+    convolve_with_gaussian,
+    fit_double_shapelet,
+    radial_mixture,
+    shapelet_basis,
+    shapelet_moments,
+    shapelet_size,
 )
 from .convolved import ConvolvedApertureConfig, ConvolvedFluxConfig, ConvolvedFluxPlugin
 from .gaap import (

@@ -24,8 +24,8 @@ import numpy.typing as npt
 from numba import njit
 
 from . import _optimizer_numba as opt
-from ._cmodel_model_numba import ellipse_to_pixels, model_column
-from ._cmodel_prior_numba import log_prior_derivatives, prior_probability
+from ._model_numba import ellipse_to_pixels, model_column
+from ._prior_numba import log_prior_derivatives, prior_probability
 
 type Array = npt.NDArray[np.float64]
 type Array32 = npt.NDArray[np.float32]

@@ -18,7 +18,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from ._cmodel_config import CModelStageConfig, SemiEmpiricalPriorConfig, SoftenedLinearPriorConfig
+from ._config import CModelStageConfig, SemiEmpiricalPriorConfig, SoftenedLinearPriorConfig
 
 NO_PRIOR = 0
 EMPIRICAL = 1

@@ -26,9 +26,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ._batch import MeasureBatch
-from ._cmodel_config import CModelRegionConfig
-from .pixels import box_batches, ellipse_boxes, pixel_regions
+from .._batch import MeasureBatch
+from ..pixels import box_batches, ellipse_boxes, pixel_regions
+from ._config import CModelRegionConfig
 
 type FloatArray = npt.NDArray[np.float64]
 type BoolArray = npt.NDArray[np.bool_]

@@ -19,10 +19,19 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..catalogs import Schema, SourceCatalog
-from ._batch import MeasureBatch
-from ._cmodel_config import CModelConfig
-from ._cmodel_region import (
+from ...catalogs import Schema, SourceCatalog
+from .._batch import MeasureBatch
+from .._plugin import (
+    APCORR_ORDER,
+    MeasurementFatalError,
+    SingleFramePlugin,
+    SingleFramePluginConfig,
+    register,
+)
+from ..base import photometric_calibration
+from ..geometry import tangent_jacobians, transform_quadrupole
+from ._config import CModelConfig
+from ._region import (
     FitPixels,
     final_regions,
     fit_pixels,
@@ -30,17 +39,8 @@ from ._cmodel_region import (
     parameters_from_quadrupole,
     starting_moments,
 )
-from ._cmodel_stage import CModelInputs, CModelStage, add_ellipse_fields, psf_columns, write_ellipse
-from ._plugin import (
-    APCORR_ORDER,
-    MeasurementFatalError,
-    SingleFramePlugin,
-    SingleFramePluginConfig,
-    register,
-)
 from ._shapelets import shapelet_moments
-from .base import photometric_calibration
-from .geometry import tangent_jacobians, transform_quadrupole
+from ._stage import CModelInputs, CModelStage, add_ellipse_fields, psf_columns, write_ellipse
 
 type FloatArray = npt.NDArray[np.float64]
 type BoolArray = npt.NDArray[np.bool_]
@@ -286,7 +286,7 @@ class CModelPlugin(SingleFramePlugin):
 
     def _start(self, batch: MeasureBatch, stars: _Stars, flux: FloatArray) -> tuple[CModelInputs, FloatArray]:
         """Set up the fit system (spec 05 §6.5) and where to start (§6.7)."""
-        from . import _cmodel_numba
+        from . import _fit_numba as _cmodel_numba
 
         # From pixels to arcseconds, x towards decreasing right ascension.
         to_fit = tangent_jacobians(batch.exposure.sky_projection, stars.x, stars.y) / _ARCSEC
@@ -352,7 +352,7 @@ class CModelPlugin(SingleFramePlugin):
         dev: FloatArray,
     ) -> None:
         """Combine the profiles linearly and write the result (§6.11)."""
-        from . import _cmodel_numba
+        from . import _fit_numba as _cmodel_numba
 
         if not len(inputs.rows):
             return

@@ -19,13 +19,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..apcorr._registry import add_ap_corr_name
-from ..catalogs import Schema, SourceCatalog
-from ._cmodel_config import CModelStageConfig
-from ._cmodel_prior import pack_prior
-from ._cmodel_region import FitPixels
+from ...apcorr._registry import add_ap_corr_name
+from ...catalogs import Schema, SourceCatalog
+from ..geometry import transform_quadrupole
+from ._config import CModelStageConfig
+from ._prior import pack_prior
+from ._region import FitPixels
 from ._shapelets import FLUX_FACTOR, radial_mixture, shapelet_size
-from .geometry import transform_quadrupole
 
 type FloatArray = npt.NDArray[np.float64]
 type BoolArray = npt.NDArray[np.bool_]
@@ -214,7 +214,7 @@ class CModelStage:
         good : `numpy.ndarray`
             Where the fit succeeded, bool (n,).
         """
-        from . import _cmodel_numba
+        from . import _fit_numba as _cmodel_numba
 
         results = np.full((len(parameters), 4), np.nan)
         codes = np.zeros((len(parameters), 3), dtype=np.int64)

@@ -27,10 +27,10 @@ import numpy.typing as npt
 
 from lsst.pex.config import ConfigField, Field, RangeField
 
-from ..catalogs import Schema
-from ._batch import MeasureBatch
+from ...catalogs import Schema
+from .._batch import MeasureBatch
+from .._plugin import SHAPE_ORDER, SingleFramePlugin, SingleFramePluginConfig, alias_centroid_flag, register
 from ._optimizer_config import OptimizerConfig
-from ._plugin import SHAPE_ORDER, SingleFramePlugin, SingleFramePluginConfig, alias_centroid_flag, register
 from ._shapelets import MAX_ORDER, shapelet_size
 
 type FloatArray = npt.NDArray[np.float64]

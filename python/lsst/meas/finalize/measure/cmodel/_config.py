@@ -21,8 +21,8 @@ __all__ = (
 
 from lsst.pex.config import ChoiceField, Config, ConfigField, Field, ListField
 
+from .._plugin import SingleFramePluginConfig
 from ._optimizer_config import OptimizerConfig
-from ._plugin import SingleFramePluginConfig
 
 
 class SemiEmpiricalPriorConfig(Config):
