@@ -22,8 +22,8 @@ from lsst.images import Box
 from lsst.images.fields import ChebyshevField, ProductField
 from lsst.meas.finalize.afw import ArchiveError, MalformedArchiveError, UnsupportedPersistableError
 from lsst.meas.finalize.afw._archive import ArchiveReader, ArchiveWriter, ObjectRecord, reads, writes
-from lsst.meas.finalize.afw._fits_table import read_table
-from lsst.meas.finalize.afw._fits_writer import PRIMARY_HDU
+from lsst.meas.finalize.afw.fits._table import read_table
+from lsst.meas.finalize.afw.fits._writer import PRIMARY_HDU
 from lsst.meas.finalize.catalogs import Field, Schema
 
 _BOX = Box.factory[0:10, 0:20]

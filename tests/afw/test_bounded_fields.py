@@ -23,7 +23,7 @@ from lsst.images.fields import BaseField, ChebyshevField, ProductField
 from lsst.meas.finalize.afw import ArchiveError, MalformedArchiveError
 from lsst.meas.finalize.afw._archive import ArchiveReader, ArchiveWriter
 from lsst.meas.finalize.afw._bounded_fields import _BOX_FIELDS
-from lsst.meas.finalize.afw._fits_writer import PRIMARY_HDU
+from lsst.meas.finalize.afw.fits._writer import PRIMARY_HDU
 from lsst.meas.finalize.catalogs import Field, Schema
 
 

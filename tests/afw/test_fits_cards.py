@@ -18,8 +18,8 @@ from astropy.io import fits
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from lsst.meas.finalize.afw._fits_cards import format_block, format_cards
-from lsst.meas.finalize.afw._fits_layout import header_cards
+from lsst.meas.finalize.afw.fits._cards import format_block, format_cards
+from lsst.meas.finalize.afw.fits._layout import header_cards
 
 _TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300)
 _VALUES = st.one_of(

@@ -22,9 +22,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lsst.meas.finalize.afw import FitsFormatError, read_source_catalog, write_source_catalog
-from lsst.meas.finalize.afw._fits_schema import table_metadata, table_schema
-from lsst.meas.finalize.afw._fits_table import FitsTable, TableView, read_table
-from lsst.meas.finalize.afw._fits_writer import PRIMARY_HDU, encode_table, write_file
+from lsst.meas.finalize.afw.fits._schema import table_metadata, table_schema
+from lsst.meas.finalize.afw.fits._table import FitsTable, TableView, read_table
+from lsst.meas.finalize.afw.fits._writer import PRIMARY_HDU, encode_table, write_file
 from lsst.meas.finalize.catalogs import Field, Schema, SourceCatalog
 
 _SCALARS = ("B", "U", "I", "L", "F", "D", "Angle", "Flag")

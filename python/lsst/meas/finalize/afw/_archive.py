@@ -33,8 +33,8 @@ from astropy.io import fits
 
 from ._archive_writer import ArchiveWriter, ObjectRecord
 from ._errors import ArchiveError, FitsFormatError, MalformedArchiveError, UnsupportedPersistableError
-from ._fits_table import FitsTable, TableView, hdu_label, read_table
 from ._registry import reads, resolve_reader, writes
+from .fits import FitsTable, TableView, hdu_label, read_table
 
 _MAX_DEPTH = 200
 _MAX_ID = 2**31 - 1

@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from ..catalogs import Field, Schema
 from ._errors import ArchiveError, UnsupportedPersistableError
-from ._fits_writer import encode_table
 from ._registry import WriterEntry, resolve_writer
+from .fits import encode_table
 
 TABLE_VERSION = ("AFW_TABLE_VERSION", 3, "")
 

@@ -30,7 +30,7 @@ from ._registry import reads, writes
 if TYPE_CHECKING:
     from ._archive import ArchiveReader
     from ._archive_writer import ObjectRecord
-    from ._fits_table import TableView
+    from .fits import TableView
 
 _BOX_FIELDS = (
     Field("bbox_min_x", "I", "bounding box (minimum)", "pixel"),

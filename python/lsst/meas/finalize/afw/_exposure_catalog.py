@@ -28,23 +28,26 @@ from ..catalogs import ExposureCatalog, Field, Schema
 from ._archive import ArchiveReader
 from ._archive_writer import TABLE_VERSION, ArchiveWriter
 from ._errors import MalformedArchiveError, UnsupportedPersistableError
-from ._fits_open import open_fits_in_memory
-from ._fits_schema import (
-    archive_ids,
-    check_minimal,
-    check_record_type,
-    contains_fields,
-    metadata_cards,
-    table_metadata,
-    table_schema,
-)
-from ._fits_table import FitsTable, read_table
-from ._fits_writer import PRIMARY_HDU, encode_table, write_file
 from ._persistables_camera import DetectorRecord
 from ._persistables_simple import PhotoCalib
 from ._persistables_transforms import SkyWcs
 from ._persistables_transmission import TransmissionCurve
 from ._persistables_visit_info import VisitInfo
+from .fits import (
+    PRIMARY_HDU,
+    FitsTable,
+    archive_ids,
+    check_minimal,
+    check_record_type,
+    contains_fields,
+    encode_table,
+    metadata_cards,
+    open_fits_in_memory,
+    read_table,
+    table_metadata,
+    table_schema,
+    write_file,
+)
 
 if TYPE_CHECKING:
     from astropy.io import fits

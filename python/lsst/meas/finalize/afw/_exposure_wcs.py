@@ -24,7 +24,7 @@ from astropy.io import fits
 from lsst.images import Box, DetectorFrame, SkyProjection
 
 from ._errors import FitsFormatError
-from ._fits_table import hdu_label
+from .fits import hdu_label
 
 
 def header_projection(

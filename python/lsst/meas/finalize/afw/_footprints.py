@@ -23,12 +23,12 @@ import numpy.typing as npt
 
 from ..catalogs import Field, Footprints, Schema
 from ._errors import MalformedArchiveError
-from ._fits_schema import table_schema
+from .fits import table_schema
 
 if TYPE_CHECKING:
     from ._archive import ArchiveReader
     from ._archive_writer import ArchiveWriter
-    from ._fits_table import FitsTable
+    from .fits import FitsTable
 
 _LOG = logging.getLogger(__name__)
 

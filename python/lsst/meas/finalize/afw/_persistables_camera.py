@@ -40,7 +40,7 @@ from ._stored_tables import StoredTables, write_stored
 
 if TYPE_CHECKING:
     from ._archive import ArchiveReader
-    from ._fits_table import TableView
+    from .fits import TableView
 
 _TYPES = (DetectorType.SCIENCE, DetectorType.FOCUS, DetectorType.GUIDER, DetectorType.WAVEFRONT)
 _CORNERS = (ReadoutCorner.LL, ReadoutCorner.LR, ReadoutCorner.UR, ReadoutCorner.UL)

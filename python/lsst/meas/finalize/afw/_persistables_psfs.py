@@ -33,7 +33,7 @@ from ._stored_tables import StoredTables, write_stored
 if TYPE_CHECKING:
     from ._archive import ArchiveReader
     from ._archive_writer import ObjectRecord
-    from ._fits_table import TableView
+    from .fits import TableView
 
 EVERYWHERE = Box.factory[-(2**24) : 2**24, -(2**24) : 2**24]
 """Bounds of a PSF that comes without any."""

@@ -35,7 +35,7 @@ from ._registry import reads, writes
 if TYPE_CHECKING:
     from ._archive import ArchiveReader
     from ._archive_writer import ObjectRecord
-    from ._fits_table import TableView
+    from .fits import TableView
 
 _LOG = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from ._registry import reads, writes
 if TYPE_CHECKING:
     from ._archive import ArchiveReader
     from ._archive_writer import ObjectRecord
-    from ._fits_table import TableView
+    from .fits import TableView
 
 _SKY_WCS_SCHEMA = Schema((Field("wcs", "ArrayB", "wcs string representation"),))
 _SKY_WCS_APPROX_SCHEMA = Schema(

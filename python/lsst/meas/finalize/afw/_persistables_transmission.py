@@ -36,7 +36,7 @@ from ._registry import reads, writes
 if TYPE_CHECKING:
     from ._archive import ArchiveReader
     from ._archive_writer import ObjectRecord
-    from ._fits_table import TableView
+    from .fits import TableView
 
 _MAX_CURVES = 1000
 _FloatArray = npt.NDArray[np.float64]

@@ -31,7 +31,7 @@ from ._stored_tables import StoredTables
 if TYPE_CHECKING:
     from ._archive import ArchiveReader
     from ._archive_writer import ObjectRecord
-    from ._fits_table import TableView
+    from .fits import TableView
 
 _MAX_VERSION = 5
 _INVALID_TIME = np.iinfo(np.int64).min

@@ -38,7 +38,7 @@ from ._registry import reads
 
 if TYPE_CHECKING:
     from ._archive import ArchiveReader
-    from ._fits_table import TableView
+    from .fits import TableView
 
 _FloatArray = npt.NDArray[np.float64]
 _MAX_ORDER = 50

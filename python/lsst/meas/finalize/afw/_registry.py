@@ -29,7 +29,7 @@ from ._errors import UnsupportedPersistableError
 if TYPE_CHECKING:
     from ._archive import ArchiveReader
     from ._archive_writer import ObjectRecord
-    from ._fits_table import TableView
+    from .fits import TableView
 
     Reader = Callable[[ArchiveReader, list[TableView], str], Any]
     Writer = Callable[[ObjectRecord, Any], None]

@@ -20,19 +20,21 @@ from ..catalogs import Field, Schema, SourceCatalog
 from ._archive import ArchiveReader
 from ._archive_writer import TABLE_VERSION, ArchiveWriter
 from ._errors import FitsFormatError
-from ._fits_open import open_fits
-from ._fits_schema import (
+from ._footprints import read_footprints, write_footprints
+from .fits import (
+    PRIMARY_HDU,
     archive_ids,
     check_minimal,
     check_record_type,
     contains_fields,
+    encode_table,
     metadata_cards,
+    open_fits,
+    read_table,
     table_metadata,
     table_schema,
+    write_file,
 )
-from ._fits_table import read_table
-from ._fits_writer import PRIMARY_HDU, encode_table, write_file
-from ._footprints import read_footprints, write_footprints
 
 _FOOTPRINT = Field("footprint", "I", "archive ID for Footprint")
 _OLD_FOOTPRINTS = ("SPANCOL", "PEAKCOL", "HVYPIXCO", "HVYMSKCO", "HVYVARCO")

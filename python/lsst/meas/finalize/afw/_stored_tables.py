@@ -23,15 +23,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._errors import UnsupportedPersistableError
-from ._fits_schema import table_schema
 from ._registry import writes
+from .fits import table_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ._archive import ArchiveReader
     from ._archive_writer import ObjectRecord
-    from ._fits_table import TableView
+    from .fits import TableView
 
 
 _NESTED_REFERENCES = ("components", "kernelfunction", "spatialfunctions")

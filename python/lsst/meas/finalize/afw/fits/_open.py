@@ -26,7 +26,7 @@ from typing import BinaryIO
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
-from ._errors import FitsFormatError
+from .._errors import FitsFormatError
 
 _BLOCK = 2880
 _END = b"END".ljust(80)

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from astropy.io import fits
 
-from ._errors import FitsFormatError
-from ._fits_layout import Column, FlagBit, TableLayout, header_cards, parse_layout
+from .._errors import FitsFormatError
+from ._layout import Column, FlagBit, TableLayout, header_cards, parse_layout
 
 _DTYPES = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
 

@@ -32,10 +32,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..catalogs import Field, Schema
-from ._errors import FitsFormatError, MalformedArchiveError
-from ._fits_layout import Column, FlagBit
-from ._fits_table import FitsTable
+from ...catalogs import Field, Schema
+from .._errors import FitsFormatError, MalformedArchiveError
+from ._layout import Column, FlagBit
+from ._table import FitsTable
 
 _LOG = logging.getLogger(__name__)
 

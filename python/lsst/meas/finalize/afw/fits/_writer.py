@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..catalogs import Field, Schema
-from ._fits_cards import format_block
+from ...catalogs import Field, Schema
+from ._cards import format_block
 
 _LETTERS = {"B": "B", "U": "I", "I": "J", "L": "K", "F": "E", "D": "D", "Angle": "D"}
 _DTYPES = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from ._errors import FitsFormatError
+from .._errors import FitsFormatError
 
 _ITEM_SIZES = {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "E": 4, "K": 8, "D": 8, "C": 8, "M": 16}
 _TFORM = re.compile(r"(\d{0,18})([PQ]?)([LXBIJKAEDCM])")
