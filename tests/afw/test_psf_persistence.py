@@ -23,7 +23,6 @@ from astropy.io import fits
 from lsst.images import Box
 from lsst.images.psfs import GaussianPointSpreadFunction
 from lsst.meas.finalize.afw import ArchiveError, MalformedArchiveError, UnsupportedPersistableError
-from lsst.meas.finalize.afw._archive import ArchiveReader, ArchiveWriter
 from lsst.meas.finalize.afw._psf_kernels import (
     AnalyticKernel,
     Chebyshev1Function2,
@@ -42,7 +41,8 @@ from lsst.meas.finalize.afw._psfs import (
     KernelPsf,
     SingleGaussianPsf,
 )
-from lsst.meas.finalize.afw._registry import writes
+from lsst.meas.finalize.afw.archive._reader import ArchiveReader, ArchiveWriter
+from lsst.meas.finalize.afw.archive._registry import writes
 from lsst.meas.finalize.catalogs import Field, Schema
 
 _BOX = Box.factory[0:100, 0:200]

@@ -25,11 +25,10 @@ from lsst.images.fields import BaseField, ChebyshevField, ProductField
 
 from ..catalogs import Field, Schema
 from ._errors import ArchiveError, MalformedArchiveError
-from ._registry import reads, writes
+from .archive import reads, writes
 
 if TYPE_CHECKING:
-    from ._archive import ArchiveReader
-    from ._archive_writer import ObjectRecord
+    from .archive import ArchiveReader, ObjectRecord
     from .fits import TableView
 
 _BOX_FIELDS = (

@@ -46,7 +46,6 @@ from lsst.images.fits import FitsOpaqueMetadata
 from lsst.images.psfs import PointSpreadFunction
 from lsst.images.serialization import ArchiveReadError
 
-from ._archive import ArchiveReader
 from ._errors import ArchiveError, FitsFormatError, UnsupportedPersistableError
 from ._exposure_header import filter_from_header, make_obs_info, photo_calib_from_header, read_unit
 from ._exposure_pixels import make_mask, plane_box, read_clean_header, read_mask_planes, read_plane
@@ -56,6 +55,7 @@ from ._persistables_psfs import set_psf_bounds
 from ._persistables_simple import FilterLabel, PhotoCalib
 from ._persistables_transforms import SkyWcs
 from ._persistables_visit_info import read_visit_info_cards
+from .archive import ArchiveReader
 from .fits import check_structure, hdu_label
 
 _LOG = logging.getLogger(__name__)

@@ -25,14 +25,13 @@ from lsst.images import Polygon
 from lsst.images.psfs import PointSpreadFunction
 
 from ..catalogs import ExposureCatalog, Field, Schema
-from ._archive import ArchiveReader
-from ._archive_writer import TABLE_VERSION, ArchiveWriter
 from ._errors import MalformedArchiveError, UnsupportedPersistableError
 from ._persistables_camera import DetectorRecord
 from ._persistables_simple import PhotoCalib
 from ._persistables_transforms import SkyWcs
 from ._persistables_transmission import TransmissionCurve
 from ._persistables_visit_info import VisitInfo
+from .archive import TABLE_VERSION, ArchiveReader, ArchiveWriter
 from .fits import (
     PRIMARY_HDU,
     FitsTable,

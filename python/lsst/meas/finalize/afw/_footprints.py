@@ -26,8 +26,7 @@ from ._errors import MalformedArchiveError
 from .fits import table_schema
 
 if TYPE_CHECKING:
-    from ._archive import ArchiveReader
-    from ._archive_writer import ArchiveWriter
+    from .archive import ArchiveReader, ArchiveWriter
     from .fits import FitsTable
 
 _LOG = logging.getLogger(__name__)

@@ -35,11 +35,10 @@ from lsst.images.cameras import (
 
 from ._errors import MalformedArchiveError, UnsupportedPersistableError
 from ._persistables_transforms import TransformMap
-from ._registry import reads, writes
-from ._stored_tables import StoredTables, write_stored
+from .archive import StoredTables, reads, write_stored, writes
 
 if TYPE_CHECKING:
-    from ._archive import ArchiveReader
+    from .archive import ArchiveReader
     from .fits import TableView
 
 _TYPES = (DetectorType.SCIENCE, DetectorType.FOCUS, DetectorType.GUIDER, DetectorType.WAVEFRONT)

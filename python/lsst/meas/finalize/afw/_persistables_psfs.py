@@ -27,12 +27,10 @@ from ._piff_pickle import dumps_piff, loads_piff
 from ._psf_kernels import Kernel, read_point
 from ._psfex import PsfexPsf
 from ._psfs import DoubleGaussianPsf, GaussianPsf, KernelPsf, SingleGaussianPsf
-from ._registry import reads, writes
-from ._stored_tables import StoredTables, write_stored
+from .archive import StoredTables, reads, write_stored, writes
 
 if TYPE_CHECKING:
-    from ._archive import ArchiveReader
-    from ._archive_writer import ObjectRecord
+    from .archive import ArchiveReader, ObjectRecord
     from .fits import TableView
 
 EVERYWHERE = Box.factory[-(2**24) : 2**24, -(2**24) : 2**24]

@@ -30,11 +30,10 @@ from lsst.images.fields import BaseField, ChebyshevField
 from ..catalogs import Field, Schema
 from ._bounded_fields import chebyshev_schema
 from ._errors import ArchiveError, MalformedArchiveError, UnsupportedPersistableError
-from ._registry import reads, writes
+from .archive import reads, writes
 
 if TYPE_CHECKING:
-    from ._archive import ArchiveReader
-    from ._archive_writer import ObjectRecord
+    from .archive import ArchiveReader, ObjectRecord
     from .fits import TableView
 
 _LOG = logging.getLogger(__name__)

@@ -28,11 +28,10 @@ from lsst.images import DetectorFrame, SkyFrame, SkyProjection, Transform
 from ..catalogs import Field, Schema
 from ._ast_text import parse_ast, transform_points
 from ._errors import MalformedArchiveError
-from ._registry import reads, writes
+from .archive import reads, writes
 
 if TYPE_CHECKING:
-    from ._archive import ArchiveReader
-    from ._archive_writer import ObjectRecord
+    from .archive import ArchiveReader, ObjectRecord
     from .fits import TableView
 
 _SKY_WCS_SCHEMA = Schema((Field("wcs", "ArrayB", "wcs string representation"),))

@@ -31,11 +31,10 @@ from ..catalogs import Field, Schema
 from ._ast_text import transform_points
 from ._errors import MalformedArchiveError
 from ._persistables_transforms import AfwTransform
-from ._registry import reads, writes
+from .archive import reads, writes
 
 if TYPE_CHECKING:
-    from ._archive import ArchiveReader
-    from ._archive_writer import ObjectRecord
+    from .archive import ArchiveReader, ObjectRecord
     from .fits import TableView
 
 _MAX_CURVES = 1000

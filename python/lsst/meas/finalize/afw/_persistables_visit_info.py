@@ -25,12 +25,10 @@ from astropy.time import Time
 
 from ..catalogs import Field, Schema
 from ._errors import UnsupportedPersistableError
-from ._registry import reads, writes
-from ._stored_tables import StoredTables
+from .archive import StoredTables, reads, writes
 
 if TYPE_CHECKING:
-    from ._archive import ArchiveReader
-    from ._archive_writer import ObjectRecord
+    from .archive import ArchiveReader, ObjectRecord
     from .fits import TableView
 
 _MAX_VERSION = 5

@@ -34,10 +34,10 @@ import numpy.typing as npt
 
 from ._errors import ArchiveError, MalformedArchiveError, UnsupportedPersistableError
 from ._psfs import check_dimensions
-from ._registry import reads
+from .archive import reads
 
 if TYPE_CHECKING:
-    from ._archive import ArchiveReader
+    from .archive import ArchiveReader
     from .fits import TableView
 
 _FloatArray = npt.NDArray[np.float64]

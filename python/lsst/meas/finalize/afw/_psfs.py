@@ -29,7 +29,7 @@ from ._psf_resampling import recentre_kernel_images
 
 if TYPE_CHECKING:
     from ._psf_kernels import Kernel
-    from ._stored_tables import StoredTables
+    from .archive import StoredTables
 
 _MAX_SIDE = 4095
 

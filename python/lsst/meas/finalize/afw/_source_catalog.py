@@ -17,10 +17,9 @@ import os
 from typing import Any
 
 from ..catalogs import Field, Schema, SourceCatalog
-from ._archive import ArchiveReader
-from ._archive_writer import TABLE_VERSION, ArchiveWriter
 from ._errors import FitsFormatError
 from ._footprints import read_footprints, write_footprints
+from .archive import TABLE_VERSION, ArchiveReader, ArchiveWriter
 from .fits import (
     PRIMARY_HDU,
     archive_ids,

@@ -31,10 +31,10 @@ import numpy as np
 import numpy.typing as npt
 from astropy.io import fits
 
-from ._archive_writer import ArchiveWriter, ObjectRecord
-from ._errors import ArchiveError, FitsFormatError, MalformedArchiveError, UnsupportedPersistableError
+from .._errors import ArchiveError, FitsFormatError, MalformedArchiveError, UnsupportedPersistableError
+from ..fits import FitsTable, TableView, hdu_label, read_table
 from ._registry import reads, resolve_reader, writes
-from .fits import FitsTable, TableView, hdu_label, read_table
+from ._writer import ArchiveWriter, ObjectRecord
 
 _MAX_DEPTH = 200
 _MAX_ID = 2**31 - 1

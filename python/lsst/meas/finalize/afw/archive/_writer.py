@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..catalogs import Field, Schema
-from ._errors import ArchiveError, UnsupportedPersistableError
+from ...catalogs import Field, Schema
+from .._errors import ArchiveError, UnsupportedPersistableError
+from ..fits import encode_table
 from ._registry import WriterEntry, resolve_writer
-from .fits import encode_table
 
 TABLE_VERSION = ("AFW_TABLE_VERSION", 3, "")
 

@@ -24,12 +24,12 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._errors import UnsupportedPersistableError
+from .._errors import UnsupportedPersistableError
 
 if TYPE_CHECKING:
-    from ._archive import ArchiveReader
-    from ._archive_writer import ObjectRecord
-    from .fits import TableView
+    from ..fits import TableView
+    from ._reader import ArchiveReader
+    from ._writer import ObjectRecord
 
     Reader = Callable[[ArchiveReader, list[TableView], str], Any]
     Writer = Callable[[ObjectRecord, Any], None]

@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._errors import UnsupportedPersistableError
+from .._errors import UnsupportedPersistableError
+from ..fits import table_schema
 from ._registry import writes
-from .fits import table_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ._archive import ArchiveReader
-    from ._archive_writer import ObjectRecord
-    from .fits import TableView
+    from ..fits import TableView
+    from ._reader import ArchiveReader
+    from ._writer import ObjectRecord
 
 
 _NESTED_REFERENCES = ("components", "kernelfunction", "spatialfunctions")
