@@ -53,10 +53,10 @@ from ._exposure_wcs import header_projection
 from ._persistables_camera import DetectorRecord
 from ._persistables_psfs import set_psf_bounds
 from ._persistables_simple import FilterLabel, PhotoCalib
-from ._persistables_transforms import SkyWcs
 from ._persistables_visit_info import read_visit_info_cards
 from .archive import ArchiveReader
 from .fits import check_structure, hdu_label
+from .wcs import SkyWcs
 
 _LOG = logging.getLogger(__name__)
 

@@ -28,7 +28,6 @@ from ..catalogs import ExposureCatalog, Field, Schema
 from ._errors import MalformedArchiveError, UnsupportedPersistableError
 from ._persistables_camera import DetectorRecord
 from ._persistables_simple import PhotoCalib
-from ._persistables_transforms import SkyWcs
 from ._persistables_transmission import TransmissionCurve
 from ._persistables_visit_info import VisitInfo
 from .archive import TABLE_VERSION, ArchiveReader, ArchiveWriter
@@ -47,6 +46,7 @@ from .fits import (
     table_schema,
     write_file,
 )
+from .wcs import SkyWcs
 
 if TYPE_CHECKING:
     from astropy.io import fits

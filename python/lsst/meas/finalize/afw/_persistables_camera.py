@@ -34,8 +34,8 @@ from lsst.images.cameras import (
 )
 
 from ._errors import MalformedArchiveError, UnsupportedPersistableError
-from ._persistables_transforms import TransformMap
 from .archive import StoredTables, reads, write_stored, writes
+from .wcs import TransformMap
 
 if TYPE_CHECKING:
     from .archive import ArchiveReader

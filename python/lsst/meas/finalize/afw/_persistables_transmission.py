@@ -28,10 +28,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..catalogs import Field, Schema
-from ._ast_text import transform_points
 from ._errors import MalformedArchiveError
-from ._persistables_transforms import AfwTransform
 from .archive import reads, writes
+from .wcs import AfwTransform, transform_points
 
 if TYPE_CHECKING:
     from .archive import ArchiveReader, ObjectRecord

@@ -23,7 +23,7 @@ import math
 import re
 from collections.abc import Callable
 
-from ._errors import FitsFormatError
+from .._errors import FitsFormatError
 
 _LINE = re.compile(r"(?:(Begin|End|IsA) +(\w+)|(\w+) *=(?: *(\S.*?))?) *")
 _MAX_DEPTH = 100

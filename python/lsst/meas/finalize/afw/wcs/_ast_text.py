@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from lsst.images._transforms import _ast
 
+from .._errors import FitsFormatError
 from ._ast_check import check_ast_text
-from ._errors import FitsFormatError
 
 _BAD = 1e300
 """AST's bad value is minus the largest double."""

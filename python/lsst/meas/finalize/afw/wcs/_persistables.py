@@ -25,14 +25,14 @@ import numpy.typing as npt
 
 from lsst.images import DetectorFrame, SkyFrame, SkyProjection, Transform
 
-from ..catalogs import Field, Schema
+from ...catalogs import Field, Schema
+from .._errors import MalformedArchiveError
+from ..archive import reads, writes
 from ._ast_text import parse_ast, transform_points
-from ._errors import MalformedArchiveError
-from .archive import reads, writes
 
 if TYPE_CHECKING:
-    from .archive import ArchiveReader, ObjectRecord
-    from .fits import TableView
+    from ..archive import ArchiveReader, ObjectRecord
+    from ..fits import TableView
 
 _SKY_WCS_SCHEMA = Schema((Field("wcs", "ArrayB", "wcs string representation"),))
 _SKY_WCS_APPROX_SCHEMA = Schema(
