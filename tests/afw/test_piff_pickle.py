@@ -29,8 +29,8 @@ from hypothesis import strategies as st
 
 from lsst.images import VisitImage
 from lsst.meas.finalize.afw import ArchiveError, UnsupportedPersistableError, read_exposure
-from lsst.meas.finalize.afw._piff_pickle import PiffPickleError, dumps_piff, loads_piff
-from lsst.meas.finalize.afw._piff_wcs import (
+from lsst.meas.finalize.afw.piff._pickle import PiffPickleError, dumps_piff, loads_piff
+from lsst.meas.finalize.afw.piff._wcs import (
     CelestialWcsWrapper,
     UVWcsWrapper,
     celestial_wrapper,

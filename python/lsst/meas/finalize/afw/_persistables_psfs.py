@@ -23,11 +23,11 @@ from lsst.images.psfs import GaussianPointSpreadFunction, PiffWrapper, PointSpre
 
 from ..catalogs import Field, Schema
 from ._errors import MalformedArchiveError
-from ._piff_pickle import dumps_piff, loads_piff
 from ._psf_kernels import Kernel, read_point
 from ._psfex import PsfexPsf
 from ._psfs import DoubleGaussianPsf, GaussianPsf, KernelPsf, SingleGaussianPsf
 from .archive import StoredTables, reads, write_stored, writes
+from .piff import dumps_piff, loads_piff
 
 if TYPE_CHECKING:
     from .archive import ArchiveReader, ObjectRecord

@@ -123,7 +123,7 @@ def make_coordinates(exposure: VisitImage, mode: str) -> Coordinates:
     scale = pixel_scale(exposure)
     if mode == "pixel":
         return Coordinates(galsim.PixelScale(scale), None, ("x", "y"), scale)
-    from ..afw._piff_wcs import celestial_wrapper, sky_origin, uv_wrapper
+    from ..afw.piff import celestial_wrapper, sky_origin, uv_wrapper
 
     if mode == "field":
         return Coordinates(uv_wrapper(exposure), None, ("u", "v"), scale)

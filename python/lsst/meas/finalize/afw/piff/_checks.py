@@ -24,9 +24,9 @@ import piff.basis_interp
 import piff.outliers
 import piff.pixelgrid
 
-from ._errors import ArchiveError, UnsupportedPersistableError
-from ._piff_globals import _STATE_CLASSES
-from ._piff_wcs import AstMapping, CelestialWcsWrapper, StackTransform, UVWcsWrapper
+from .._errors import ArchiveError, UnsupportedPersistableError
+from ._globals import _STATE_CLASSES
+from ._wcs import AstMapping, CelestialWcsWrapper, StackTransform, UVWcsWrapper
 
 _INTERPOLANT = re.compile(
     r"galsim\.(Lanczos\(\d+, (True|False), |(Quintic|Cubic|Linear|Nearest)\()"

@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING, Any
 import galsim
 import numpy as np
 
-from ._errors import FitsFormatError
-from .wcs import dump_ast, jacobian, parse_ast, transform_points
+from .._errors import FitsFormatError
+from ..wcs import dump_ast, jacobian, parse_ast, transform_points
 
 if TYPE_CHECKING:
     from lsst.images import VisitImage

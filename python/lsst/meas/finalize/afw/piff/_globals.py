@@ -30,8 +30,8 @@ import piff.pixelgrid
 import piff.simplepsf
 import piff.star
 
-from ._errors import ArchiveError, UnsupportedPersistableError
-from ._piff_wcs import (
+from .._errors import ArchiveError, UnsupportedPersistableError
+from ._wcs import (
     AstObjectMaker,
     CelestialWcsWrapper,
     StackGlobal,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 __all__ = ("check_opcodes",)
 
-from ._errors import ArchiveError
+from .._errors import ArchiveError
 
 _FIXED = {
     # protocol, end, mark

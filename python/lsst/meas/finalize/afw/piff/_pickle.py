@@ -20,8 +20,8 @@ import io
 import pickle
 from typing import TYPE_CHECKING, Any
 
-from ._errors import ArchiveError, UnsupportedPersistableError
-from ._piff_opcodes import check_opcodes
+from .._errors import ArchiveError, UnsupportedPersistableError
+from ._opcodes import check_opcodes
 
 if TYPE_CHECKING:
     import piff
@@ -70,7 +70,8 @@ def loads_piff(data: bytes) -> tuple[int, int, piff.SimplePSF]:
     attributes of listed classes; all attributes are checked afterwards,
     because Piff evaluates some strings (``interp``) when it rebuilds a PSF.
     """
-    from . import _piff_checks, _piff_globals
+    from . import _checks as _piff_checks
+    from . import _globals as _piff_globals
 
     try:
         check_opcodes(data)
@@ -134,7 +135,7 @@ def dumps_piff(width: int, height: int, psf: piff.SimplePSF) -> bytes:
     stripped = copy.copy(psf)
     stripped.stars = [_strip_star(star) for star in getattr(psf, "stars", ())]
     content = (float(width), float(height), stripped)
-    from . import _piff_globals
+    from . import _globals as _piff_globals
 
     if any(_piff_globals.is_stand_in(wcs) for wcs in (psf.wcs or {}).values()):
         return _piff_globals.dumps_with_stack_names(content, _PROTOCOL)
