@@ -25,7 +25,7 @@ from lsst.images.psfs import GaussianPointSpreadFunction, PiffWrapper
 from lsst.images.serialization import ArchiveReadError
 from lsst.meas.finalize.afw import FitsFormatError, read_exposure
 from lsst.meas.finalize.afw._exposure import ExposureReader
-from lsst.meas.finalize.afw._persistables_psfs import EVERYWHERE
+from lsst.meas.finalize.afw.psfs._persistables import EVERYWHERE
 from lsst.meas.finalize.afw.wcs._ast_text import transform_points
 
 EditCard = Callable[[bytes, int, str, str], bytes]

@@ -23,7 +23,9 @@ from astropy.io import fits
 from lsst.images import Box
 from lsst.images.psfs import GaussianPointSpreadFunction
 from lsst.meas.finalize.afw import ArchiveError, MalformedArchiveError, UnsupportedPersistableError
-from lsst.meas.finalize.afw._psf_kernels import (
+from lsst.meas.finalize.afw.archive._reader import ArchiveReader, ArchiveWriter
+from lsst.meas.finalize.afw.archive._registry import writes
+from lsst.meas.finalize.afw.psfs._kernels import (
     AnalyticKernel,
     Chebyshev1Function2,
     DoubleGaussianFunction2,
@@ -32,17 +34,15 @@ from lsst.meas.finalize.afw._psf_kernels import (
     LinearCombinationKernel,
     PolynomialFunction2,
 )
-from lsst.meas.finalize.afw._psf_resampling import recentre_kernel_images
-from lsst.meas.finalize.afw._psfex import PsfexPsf, monomials, resampling_matrices
-from lsst.meas.finalize.afw._psfs import (
+from lsst.meas.finalize.afw.psfs._psfex import PsfexPsf, monomials, resampling_matrices
+from lsst.meas.finalize.afw.psfs._psfs import (
     DoubleGaussianPsf,
     GaussianPsf,
     KernelImagePsf,
     KernelPsf,
     SingleGaussianPsf,
 )
-from lsst.meas.finalize.afw.archive._reader import ArchiveReader, ArchiveWriter
-from lsst.meas.finalize.afw.archive._registry import writes
+from lsst.meas.finalize.afw.psfs._resampling import recentre_kernel_images
 from lsst.meas.finalize.catalogs import Field, Schema
 
 _BOX = Box.factory[0:100, 0:200]

@@ -20,7 +20,7 @@ import pytest
 
 from lsst.images import Box
 from lsst.images.psfs import GaussianPointSpreadFunction, PiffWrapper
-from lsst.meas.finalize.afw._psfs import DoubleGaussianPsf
+from lsst.meas.finalize.afw.psfs._psfs import DoubleGaussianPsf
 from lsst.meas.finalize.psf import PiffPsf, as_batch_psf
 
 _BOUNDS = Box.factory[0:400, 0:500]

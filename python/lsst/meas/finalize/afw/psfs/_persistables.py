@@ -21,17 +21,17 @@ import numpy as np
 from lsst.images import Bounds, Box
 from lsst.images.psfs import GaussianPointSpreadFunction, PiffWrapper, PointSpreadFunction
 
-from ..catalogs import Field, Schema
-from ._errors import MalformedArchiveError
-from ._psf_kernels import Kernel, read_point
+from ...catalogs import Field, Schema
+from .._errors import MalformedArchiveError
+from ..archive import StoredTables, reads, write_stored, writes
+from ..piff import dumps_piff, loads_piff
+from ._kernels import Kernel, read_point
 from ._psfex import PsfexPsf
 from ._psfs import DoubleGaussianPsf, GaussianPsf, KernelPsf, SingleGaussianPsf
-from .archive import StoredTables, reads, write_stored, writes
-from .piff import dumps_piff, loads_piff
 
 if TYPE_CHECKING:
-    from .archive import ArchiveReader, ObjectRecord
-    from .fits import TableView
+    from ..archive import ArchiveReader, ObjectRecord
+    from ..fits import TableView
 
 EVERYWHERE = Box.factory[-(2**24) : 2**24, -(2**24) : 2**24]
 """Bounds of a PSF that comes without any."""

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from lsst.images import Bounds, Image
 
-from ._errors import ArchiveError
+from .._errors import ArchiveError
 from ._psfs import KernelImagePsf, check_dimensions
 
 _LANCZOS = 5

@@ -32,13 +32,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ._errors import ArchiveError, MalformedArchiveError, UnsupportedPersistableError
+from .._errors import ArchiveError, MalformedArchiveError, UnsupportedPersistableError
+from ..archive import reads
 from ._psfs import check_dimensions
-from .archive import reads
 
 if TYPE_CHECKING:
-    from .archive import ArchiveReader
-    from .fits import TableView
+    from ..archive import ArchiveReader
+    from ..fits import TableView
 
 _FloatArray = npt.NDArray[np.float64]
 _MAX_ORDER = 50

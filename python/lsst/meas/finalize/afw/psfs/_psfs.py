@@ -24,12 +24,12 @@ import numpy.typing as npt
 from lsst.images import Bounds, Box, Image
 from lsst.images.psfs import GaussianPointSpreadFunction, PointSpreadFunction
 
-from ._errors import ArchiveError
-from ._psf_resampling import recentre_kernel_images
+from .._errors import ArchiveError
+from ._resampling import recentre_kernel_images
 
 if TYPE_CHECKING:
-    from ._psf_kernels import Kernel
-    from .archive import StoredTables
+    from ..archive import StoredTables
+    from ._kernels import Kernel
 
 _MAX_SIDE = 4095
 
