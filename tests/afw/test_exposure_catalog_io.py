@@ -31,10 +31,10 @@ from lsst.meas.finalize.afw import (
     read_exposure_catalog,
     write_exposure_catalog,
 )
-from lsst.meas.finalize.afw._persistables_transmission import IdentityTransmissionCurve
-from lsst.meas.finalize.afw._persistables_visit_info import VisitInfo, read_visit_info_cards
 from lsst.meas.finalize.afw.archive._reader import ArchiveReader
 from lsst.meas.finalize.afw.archive._registry import reads, writes
+from lsst.meas.finalize.afw.components._transmission import IdentityTransmissionCurve
+from lsst.meas.finalize.afw.components._visit_info import VisitInfo, read_visit_info_cards
 from lsst.meas.finalize.catalogs import ExposureCatalog, Schema
 
 _COMPONENTS = [

@@ -25,12 +25,12 @@ from astropy.time import Time
 from lsst.images import Box, ObservationSummaryStats, Polygon
 from lsst.images.fields import ChebyshevField
 from lsst.meas.finalize.afw import FitsFormatError, MalformedArchiveError, UnsupportedPersistableError
-from lsst.meas.finalize.afw._persistables_camera import DetectorRecord
-from lsst.meas.finalize.afw._persistables_simple import FilterLabel, PhotoCalib
-from lsst.meas.finalize.afw._persistables_transmission import TransmissionCurve
-from lsst.meas.finalize.afw._persistables_visit_info import VisitInfo
 from lsst.meas.finalize.afw.archive._reader import ArchiveReader, ArchiveWriter
 from lsst.meas.finalize.afw.archive._registry import writes
+from lsst.meas.finalize.afw.components._camera import DetectorRecord
+from lsst.meas.finalize.afw.components._simple import FilterLabel, PhotoCalib
+from lsst.meas.finalize.afw.components._transmission import TransmissionCurve
+from lsst.meas.finalize.afw.components._visit_info import VisitInfo
 from lsst.meas.finalize.afw.wcs._ast_text import dump_ast, parse_ast, transform_points
 from lsst.meas.finalize.afw.wcs._persistables import AfwTransform, SkyWcs, TransformMap
 from lsst.meas.finalize.catalogs import Field, Schema

@@ -26,11 +26,8 @@ from lsst.images.psfs import PointSpreadFunction
 
 from ..catalogs import ExposureCatalog, Field, Schema
 from ._errors import MalformedArchiveError, UnsupportedPersistableError
-from ._persistables_camera import DetectorRecord
-from ._persistables_simple import PhotoCalib
-from ._persistables_transmission import TransmissionCurve
-from ._persistables_visit_info import VisitInfo
 from .archive import TABLE_VERSION, ArchiveReader, ArchiveWriter
+from .components import DetectorRecord, PhotoCalib, TransmissionCurve, VisitInfo
 from .fits import (
     PRIMARY_HDU,
     FitsTable,

@@ -27,8 +27,7 @@ from astropy.io import fits
 from lsst.images.fits import parse_legacy_bunit
 
 from ._errors import FitsFormatError
-from ._persistables_simple import FilterLabel, PhotoCalib
-from ._persistables_visit_info import VISIT_INFO_KEYS
+from .components import VISIT_INFO_KEYS, FilterLabel, PhotoCalib
 
 _LOG = logging.getLogger(__name__)
 

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.time import Time
 
-from ..catalogs import Field, Schema
-from ._errors import UnsupportedPersistableError
-from .archive import StoredTables, reads, writes
+from ...catalogs import Field, Schema
+from .._errors import UnsupportedPersistableError
+from ..archive import StoredTables, reads, writes
 
 if TYPE_CHECKING:
-    from .archive import ArchiveReader, ObjectRecord
-    from .fits import TableView
+    from ..archive import ArchiveReader, ObjectRecord
+    from ..fits import TableView
 
 _MAX_VERSION = 5
 _INVALID_TIME = np.iinfo(np.int64).min

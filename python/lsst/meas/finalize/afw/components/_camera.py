@@ -33,13 +33,13 @@ from lsst.images.cameras import (
     ReadoutCorner,
 )
 
-from ._errors import MalformedArchiveError, UnsupportedPersistableError
-from .archive import StoredTables, reads, write_stored, writes
-from .wcs import TransformMap
+from .._errors import MalformedArchiveError, UnsupportedPersistableError
+from ..archive import StoredTables, reads, write_stored, writes
+from ..wcs import TransformMap
 
 if TYPE_CHECKING:
-    from .archive import ArchiveReader
-    from .fits import TableView
+    from ..archive import ArchiveReader
+    from ..fits import TableView
 
 _TYPES = (DetectorType.SCIENCE, DetectorType.FOCUS, DetectorType.GUIDER, DetectorType.WAVEFRONT)
 _CORNERS = (ReadoutCorner.LL, ReadoutCorner.LR, ReadoutCorner.UR, ReadoutCorner.UL)

@@ -27,14 +27,14 @@ import yaml
 from lsst.images import Box, ObservationSummaryStats, Polygon
 from lsst.images.fields import BaseField, ChebyshevField
 
-from ..catalogs import Field, Schema
+from ...catalogs import Field, Schema
+from .._errors import ArchiveError, MalformedArchiveError, UnsupportedPersistableError
+from ..archive import reads, writes
 from ._bounded_fields import chebyshev_schema
-from ._errors import ArchiveError, MalformedArchiveError, UnsupportedPersistableError
-from .archive import reads, writes
 
 if TYPE_CHECKING:
-    from .archive import ArchiveReader, ObjectRecord
-    from .fits import TableView
+    from ..archive import ArchiveReader, ObjectRecord
+    from ..fits import TableView
 
 _LOG = logging.getLogger(__name__)
 

@@ -23,13 +23,13 @@ import numpy as np
 from lsst.images import Box, Interval
 from lsst.images.fields import BaseField, ChebyshevField, ProductField
 
-from ..catalogs import Field, Schema
-from ._errors import ArchiveError, MalformedArchiveError
-from .archive import reads, writes
+from ...catalogs import Field, Schema
+from .._errors import ArchiveError, MalformedArchiveError
+from ..archive import reads, writes
 
 if TYPE_CHECKING:
-    from .archive import ArchiveReader, ObjectRecord
-    from .fits import TableView
+    from ..archive import ArchiveReader, ObjectRecord
+    from ..fits import TableView
 
 _BOX_FIELDS = (
     Field("bbox_min_x", "I", "bounding box (minimum)", "pixel"),
