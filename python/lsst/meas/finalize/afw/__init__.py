@@ -10,6 +10,6 @@
 """Codecs of the FITS files of ``lsst.afw``: exposures and catalogues."""
 
 from ._errors import *
-from ._exposure import *
 from ._exposure_catalog import *
 from ._source_catalog import *
+from .exposure import ExposureReader, read_exposure

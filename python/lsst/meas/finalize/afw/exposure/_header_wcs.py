@@ -23,8 +23,8 @@ from astropy.io import fits
 
 from lsst.images import Box, DetectorFrame, SkyProjection
 
-from ._errors import FitsFormatError
-from .fits import hdu_label
+from .._errors import FitsFormatError
+from ..fits import hdu_label
 
 
 def header_projection(

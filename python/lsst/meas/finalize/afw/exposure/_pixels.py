@@ -24,8 +24,8 @@ from astropy.io import fits
 
 from lsst.images import Box, Mask, MaskPlane, MaskSchema, get_legacy_visit_image_mask_planes
 
-from ._errors import FitsFormatError
-from .fits import _raw_file, hdu_label, header_cards, parse_layout, read_header
+from .._errors import FitsFormatError
+from ..fits import _raw_file, hdu_label, header_cards, parse_layout, read_header
 
 _LOG = logging.getLogger(__name__)
 

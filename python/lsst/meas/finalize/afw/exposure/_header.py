@@ -26,8 +26,8 @@ from astropy.io import fits
 
 from lsst.images.fits import parse_legacy_bunit
 
-from ._errors import FitsFormatError
-from .components import VISIT_INFO_KEYS, FilterLabel, PhotoCalib
+from .._errors import FitsFormatError
+from ..components import VISIT_INFO_KEYS, FilterLabel, PhotoCalib
 
 _LOG = logging.getLogger(__name__)
 

@@ -46,15 +46,15 @@ from lsst.images.fits import FitsOpaqueMetadata
 from lsst.images.psfs import PointSpreadFunction
 from lsst.images.serialization import ArchiveReadError
 
-from ._errors import ArchiveError, FitsFormatError, UnsupportedPersistableError
-from ._exposure_header import filter_from_header, make_obs_info, photo_calib_from_header, read_unit
-from ._exposure_pixels import make_mask, plane_box, read_clean_header, read_mask_planes, read_plane
-from ._exposure_wcs import header_projection
-from .archive import ArchiveReader
-from .components import DetectorRecord, FilterLabel, PhotoCalib, read_visit_info_cards
-from .fits import check_structure, hdu_label
-from .psfs import set_psf_bounds
-from .wcs import SkyWcs
+from .._errors import ArchiveError, FitsFormatError, UnsupportedPersistableError
+from ..archive import ArchiveReader
+from ..components import DetectorRecord, FilterLabel, PhotoCalib, read_visit_info_cards
+from ..fits import check_structure, hdu_label
+from ..psfs import set_psf_bounds
+from ..wcs import SkyWcs
+from ._header import filter_from_header, make_obs_info, photo_calib_from_header, read_unit
+from ._header_wcs import header_projection
+from ._pixels import make_mask, plane_box, read_clean_header, read_mask_planes, read_plane
 
 _LOG = logging.getLogger(__name__)
 
