@@ -29,8 +29,13 @@ from lsst.meas.finalize.afw import (
     read_source_catalog,
     write_source_catalog,
 )
-from lsst.meas.finalize.afw._footprints import _SPAN_SCHEMA, _merge_spans, read_footprints, write_footprints
 from lsst.meas.finalize.afw.archive._reader import ArchiveReader, ArchiveWriter
+from lsst.meas.finalize.afw.catalogs._footprints import (
+    _SPAN_SCHEMA,
+    _merge_spans,
+    read_footprints,
+    write_footprints,
+)
 from lsst.meas.finalize.afw.fits._writer import PRIMARY_HDU
 from lsst.meas.finalize.catalogs import Footprints, Schema, SourceCatalog
 

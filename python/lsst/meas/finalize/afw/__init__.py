@@ -10,6 +10,5 @@
 """Codecs of the FITS files of ``lsst.afw``: exposures and catalogues."""
 
 from ._errors import *
-from ._exposure_catalog import *
-from ._source_catalog import *
+from .catalogs import read_exposure_catalog, read_source_catalog, write_exposure_catalog, write_source_catalog
 from .exposure import ExposureReader, read_exposure

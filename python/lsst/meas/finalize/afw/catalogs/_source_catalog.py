@@ -16,11 +16,10 @@ __all__ = ("read_source_catalog", "write_source_catalog")
 import os
 from typing import Any
 
-from ..catalogs import Field, Schema, SourceCatalog
-from ._errors import FitsFormatError
-from ._footprints import read_footprints, write_footprints
-from .archive import TABLE_VERSION, ArchiveReader, ArchiveWriter
-from .fits import (
+from ...catalogs import Field, Schema, SourceCatalog
+from .._errors import FitsFormatError
+from ..archive import TABLE_VERSION, ArchiveReader, ArchiveWriter
+from ..fits import (
     PRIMARY_HDU,
     archive_ids,
     check_minimal,
@@ -34,6 +33,7 @@ from .fits import (
     table_schema,
     write_file,
 )
+from ._footprints import read_footprints, write_footprints
 
 _FOOTPRINT = Field("footprint", "I", "archive ID for Footprint")
 _OLD_FOOTPRINTS = ("SPANCOL", "PEAKCOL", "HVYPIXCO", "HVYMSKCO", "HVYVARCO")

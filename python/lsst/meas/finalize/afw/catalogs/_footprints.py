@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..catalogs import Field, Footprints, Schema
-from ._errors import MalformedArchiveError
-from .fits import table_schema
+from ...catalogs import Field, Footprints, Schema
+from .._errors import MalformedArchiveError
+from ..fits import table_schema
 
 if TYPE_CHECKING:
-    from .archive import ArchiveReader, ArchiveWriter
-    from .fits import FitsTable
+    from ..archive import ArchiveReader, ArchiveWriter
+    from ..fits import FitsTable
 
 _LOG = logging.getLogger(__name__)
 

@@ -24,11 +24,11 @@ import numpy.typing as npt
 from lsst.images import Polygon
 from lsst.images.psfs import PointSpreadFunction
 
-from ..catalogs import ExposureCatalog, Field, Schema
-from ._errors import MalformedArchiveError, UnsupportedPersistableError
-from .archive import TABLE_VERSION, ArchiveReader, ArchiveWriter
-from .components import DetectorRecord, PhotoCalib, TransmissionCurve, VisitInfo
-from .fits import (
+from ...catalogs import ExposureCatalog, Field, Schema
+from .._errors import MalformedArchiveError, UnsupportedPersistableError
+from ..archive import TABLE_VERSION, ArchiveReader, ArchiveWriter
+from ..components import DetectorRecord, PhotoCalib, TransmissionCurve, VisitInfo
+from ..fits import (
     PRIMARY_HDU,
     FitsTable,
     archive_ids,
@@ -43,7 +43,7 @@ from .fits import (
     table_schema,
     write_file,
 )
-from .wcs import SkyWcs
+from ..wcs import SkyWcs
 
 if TYPE_CHECKING:
     from astropy.io import fits

@@ -1,0 +1,16 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Source catalogues with footprints, and exposure catalogues.
+
+Uses all the other rooms of `afw` but `exposure`.
+"""
+
+from ._exposure_catalog import *
+from ._source_catalog import *
