@@ -7,8 +7,12 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""Batched single-frame measurement: framework, noise replacement, one module
-per plugin.
+"""Batched single-frame measurement: framework, and a folder per family.
+
+At the top is what the author of a plugin needs: plugin, batch of stars,
+configuration and task.  Families use the shared folders (`pixels`,
+`geometry`, `moments`, `convolution`, `noise`) and one another through what
+they export.  Compiled kernels are in modules named ``*_numba``.
 """
 
 from ._batch import *

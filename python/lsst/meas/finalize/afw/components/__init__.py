@@ -7,7 +7,7 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""Other components of exposures in archives: calibrations, fields, detectors, visits, transmission.
+"""Components of exposures in archives: calibrations, fields, detectors.
 
 Uses `archive`, `fits` and `wcs`.
 """

@@ -25,7 +25,7 @@ from astropy.io import fits
 from lsst.images import Box, Mask, MaskPlane, MaskSchema, get_legacy_visit_image_mask_planes
 
 from .._errors import FitsFormatError
-from ..fits import _raw_file, hdu_label, header_cards, parse_layout, read_header
+from ..fits import hdu_label, header_cards, parse_layout, raw_file, read_header
 
 _LOG = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def _check_tiles(hdulist: fits.HDUList, number: int, header: fits.Header, tile_b
     """Check that no compressed tile is much longer than its pixels: GZIP
     could expand it without end.
     """
-    file, info, where = _raw_file(hdulist, number)
+    file, info, where = raw_file(hdulist, number)
     layout = parse_layout(header_cards(header, where), where)
     file.seek(info["datLoc"])
     rows = np.frombuffer(file.read(layout.n_rows * layout.row_bytes), dtype=np.uint8)
@@ -99,7 +99,7 @@ def _check_size(hdulist: fits.HDUList, number: int) -> tuple[fits.Header, tuple[
     is allocated; return header and shape.
     """
     header = read_clean_header(hdulist, number)
-    file, info, where = _raw_file(hdulist, number)
+    file, info, where = raw_file(hdulist, number)
     file.seek(0, 2)
     available = max(file.tell() - info["datLoc"], 0)
     compressed = header.get("ZIMAGE") is True

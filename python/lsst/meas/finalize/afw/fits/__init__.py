@@ -7,7 +7,7 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""FITS as the stack writes it: cards, layout of binary tables, schemas, opening of damaged files.
+"""FITS as the stack writes it: cards, layouts of binary tables, schemas.
 
 Uses nothing of the other rooms of `afw`.
 """
@@ -17,5 +17,5 @@ from ._layout import *
 from ._open import *
 from ._schema import *
 from ._table import *
-from ._table import _raw_file
+from ._table import raw_file
 from ._writer import *

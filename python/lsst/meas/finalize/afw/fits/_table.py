@@ -48,7 +48,7 @@ def hdu_label(hdulist: fits.HDUList, number: int) -> str:
     return f"{'<memory>' if name is None or str(name).startswith('<class') else name}[HDU {number}]"
 
 
-def _raw_file(hdulist: fits.HDUList, number: int) -> tuple[Any, dict[str, Any], str]:
+def raw_file(hdulist: fits.HDUList, number: int) -> tuple[Any, dict[str, Any], str]:
     where = hdu_label(hdulist, number)
     try:
         if number < 0:
@@ -85,7 +85,7 @@ def read_header(hdulist: fits.HDUList, number: int) -> fits.Header:
     FitsFormatError
         Raised if there is no such HDU or it can't be parsed.
     """
-    file, info, where = _raw_file(hdulist, number)
+    file, info, where = raw_file(hdulist, number)
     file.seek(info["hdrLoc"])
     raw = file.read(info["datLoc"] - info["hdrLoc"])
     try:
@@ -405,7 +405,7 @@ def read_table(
         Raised if the HDU is missing or invalid, or larger than the file.
     """
     header = read_header(hdulist, number)
-    file, info, where = _raw_file(hdulist, number)
+    file, info, where = raw_file(hdulist, number)
     cards = header_cards(header, where)
     layout = parse_layout(cards, where)
     file.seek(0, 2)

@@ -70,12 +70,11 @@ def loads_piff(data: bytes) -> tuple[int, int, piff.SimplePSF]:
     attributes of listed classes; all attributes are checked afterwards,
     because Piff evaluates some strings (``interp``) when it rebuilds a PSF.
     """
-    from . import _checks as _piff_checks
-    from . import _globals as _piff_globals
+    from . import _checks, _globals
 
     try:
         check_opcodes(data)
-        loaded = _piff_globals.RestrictedUnpickler(io.BytesIO(data)).load()
+        loaded = _globals.RestrictedUnpickler(io.BytesIO(data)).load()
     except (ArchiveError, MemoryError):
         raise
     except Exception as err:
@@ -86,7 +85,7 @@ def loads_piff(data: bytes) -> tuple[int, int, piff.SimplePSF]:
     width, height = (_to_size(value) for value in loaded[:2])
     psf = loaded[2]
     try:
-        _piff_checks.check_psf(psf)
+        _checks.check_psf(psf)
     except (ArchiveError, MemoryError):
         raise
     except Exception as err:
@@ -135,10 +134,10 @@ def dumps_piff(width: int, height: int, psf: piff.SimplePSF) -> bytes:
     stripped = copy.copy(psf)
     stripped.stars = [_strip_star(star) for star in getattr(psf, "stars", ())]
     content = (float(width), float(height), stripped)
-    from . import _globals as _piff_globals
+    from . import _globals
 
-    if any(_piff_globals.is_stand_in(wcs) for wcs in (psf.wcs or {}).values()):
-        return _piff_globals.dumps_with_stack_names(content, _PROTOCOL)
+    if any(_globals.is_stand_in(wcs) for wcs in (psf.wcs or {}).values()):
+        return _globals.dumps_with_stack_names(content, _PROTOCOL)
     return pickle.dumps(content, protocol=_PROTOCOL)
 
 

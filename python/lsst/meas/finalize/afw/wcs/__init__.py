@@ -7,7 +7,7 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""Coordinate mappings: AST text that may be hostile, SkyWcs, Transforms and their maps.
+"""Coordinate mappings: hostile AST text, SkyWcs, Transforms and their maps.
 
 Uses `archive` and `fits`.
 """

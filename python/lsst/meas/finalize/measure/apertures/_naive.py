@@ -61,7 +61,7 @@ def naive_flux(
     -----
     Spec 03 §3.8.2.
     """
-    from . import _sums_numba as _sinc_numba
+    from . import _sums_numba
 
     count = len(x)
     rows = np.arange(count) if rows is None else np.asarray(rows, dtype=np.int64)
@@ -86,7 +86,7 @@ def naive_flux(
         result.aperture_truncated[members[truncated]] = True
         flux, flux_var = np.empty(len(members)), np.empty(len(members))
         origin = part.x0[:, None]
-        _sinc_numba.naive_sums(
+        _sums_numba.naive_sums(
             stamps.image,
             stamps.variance,
             np.maximum(regions.x_low - origin, 0),

@@ -7,7 +7,7 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""CModel photometry: galaxy models, priors, the optimiser, shapelets for the PSF.
+"""CModel photometry: galaxy models, priors, optimiser, shapelets of the PSF.
 
 Uses `base`, `geometry` and `pixels`.
 """

@@ -286,7 +286,7 @@ class CModelPlugin(SingleFramePlugin):
 
     def _start(self, batch: MeasureBatch, stars: _Stars, flux: FloatArray) -> tuple[CModelInputs, FloatArray]:
         """Set up the fit system (spec 05 §6.5) and where to start (§6.7)."""
-        from . import _fit_numba as _cmodel_numba
+        from . import _fit_numba
 
         # From pixels to arcseconds, x towards decreasing right ascension.
         to_fit = tangent_jacobians(batch.exposure.sky_projection, stars.x, stars.y) / _ARCSEC
@@ -306,9 +306,9 @@ class CModelPlugin(SingleFramePlugin):
         parameters = np.ones((len(stars.rows), 4))
         parameters[:, :3] = parameters_from_quadrupole(transform_quadrupole(ellipse, to_fit))
         stage = self.initial
-        impossible = _cmodel_numba.prior_values(stage.prior_kind, stage.prior, parameters) == 0
+        impossible = _fit_numba.prior_values(stage.prior_kind, stage.prior, parameters) == 0
         parameters[impossible, :3] = 0.0, 0.0, np.log(least)
-        if np.any(_cmodel_numba.prior_values(stage.prior_kind, stage.prior, parameters[impossible]) == 0):
+        if np.any(_fit_numba.prior_values(stage.prior_kind, stage.prior, parameters[impossible]) == 0):
             raise MeasurementFatalError(
                 f"Plugin {self.name}: minInitialRadius={least} is impossible by the initial stage's prior."
             )
@@ -352,7 +352,7 @@ class CModelPlugin(SingleFramePlugin):
         dev: FloatArray,
     ) -> None:
         """Combine the profiles linearly and write the result (§6.11)."""
-        from . import _fit_numba as _cmodel_numba
+        from . import _fit_numba
 
         if not len(inputs.rows):
             return
@@ -362,7 +362,7 @@ class CModelPlugin(SingleFramePlugin):
             (self.exp.amplitudes, self.exp.variances),
             (self.dev.amplitudes, self.dev.variances),
         )
-        _cmodel_numba.fit_linear(
+        _fit_numba.fit_linear(
             *pixels, inputs.stars, inputs.psf, inputs.orders, mixtures, (exp, dev), alpha, results, done
         )
         flux = inputs.flux * alpha.sum(axis=1)

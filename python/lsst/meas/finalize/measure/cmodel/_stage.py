@@ -214,12 +214,12 @@ class CModelStage:
         good : `numpy.ndarray`
             Where the fit succeeded, bool (n,).
         """
-        from . import _fit_numba as _cmodel_numba
+        from . import _fit_numba
 
         results = np.full((len(parameters), 4), np.nan)
         codes = np.zeros((len(parameters), 3), dtype=np.int64)
         begin = time.perf_counter()
-        _cmodel_numba.fit_stage(
+        _fit_numba.fit_stage(
             *pixels,
             inputs.stars,
             inputs.psf,

@@ -19,7 +19,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from ..moments.gaussian_numba import FAILED, _invert, _needs_subpixel, _region, _weighted_sums
+from ..moments.gaussian_numba import FAILED, invert, needs_subpixel, region, weighted_sums
 
 _F = np.float32
 _D = np.float64  # unlike float(), widens a float32 in compiled code
@@ -105,19 +105,19 @@ def gaussian_sums(
         total[n] = math.nan
         status[n] = FAILED
         sxx, syy, sxy = moments[n, 0], moments[n, 1], moments[n, 2]
-        ok, w11, w12, w22 = _invert(sxx, sxy, syy)
+        ok, w11, w12, w22 = invert(sxx, sxy, syy)
         if not ok or not (math.isfinite(xc[n]) and math.isfinite(yc[n])):
             continue
         if w11 < 0.0 or w11 > 1e6 or w22 < 0.0 or w22 > 1e6 or abs(w12) > 1e6:
             continue
         status[n] = 0
-        window = _region(xc[n], yc[n], sxx, syy, (0, sizes[n, 0] - 1, 0, sizes[n, 1] - 1))
-        subpixel = _needs_subpixel(sxx, sxy, syy)
+        window = region(xc[n], yc[n], sxx, syy, (0, sizes[n, 0] - 1, 0, sizes[n, 1] - 1))
+        subpixel = needs_subpixel(sxx, sxy, syy)
         if subpixel and average:
             total[n] = _average_sum(images[n], window, xc[n], yc[n], w11, w12, w22)
             continue
         if subpixel:
-            _weighted_sums(images[n], 0, 0, window, xc[n], yc[n], w11, w12, w22, 0.0, True, False, sums)
+            weighted_sums(images[n], 0, 0, window, xc[n], yc[n], w11, w12, w22, 0.0, True, False, sums)
             total[n] = sums[0]
             continue
         total[n] = 0.0

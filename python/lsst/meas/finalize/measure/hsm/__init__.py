@@ -7,7 +7,7 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""Adaptive moments and shear estimates as GalSim's HSM module measures them.
+"""Adaptive moments and shear estimates as GalSim's HSM module has them.
 
 Uses `noise` and `pixels`.
 """

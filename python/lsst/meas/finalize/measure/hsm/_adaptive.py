@@ -168,7 +168,7 @@ def hsm_moments(
     -----
     Spec 04 §7; Bernstein & Jarvis (2002), Hirata & Seljak (2003).
     """
-    from . import _adaptive_numba as _hsm_numba
+    from . import _adaptive_numba
 
     images = _as_pixels(images)
     count = len(images)
@@ -181,11 +181,11 @@ def hsm_moments(
     iterations = np.zeros(count, dtype=np.int64)
     out = np.full((count, 7), np.nan)
     if round_moments:
-        _hsm_numba.round_moments(images, good, size, guess, out, status, iterations)
+        _adaptive_numba.round_moments(images, good, size, guess, out, status, iterations)
         shape = out[:, 2], out[:, 3], out[:, 4]
         rho4 = np.where(status == HsmStatus.OK, -1.0, np.nan)
     else:
-        _hsm_numba.elliptical_moments(images, good, size, guess, out, status, iterations)
+        _adaptive_numba.elliptical_moments(images, good, size, guess, out, status, iterations)
         mxx, mxy, myy = out[:, 2], out[:, 3], out[:, 4]
         trace = mxx + myy
         shape = (mxx * myy - mxy * mxy) ** 0.25, (mxx - myy) / trace, 2.0 * mxy / trace
@@ -235,7 +235,7 @@ def standardized_moments(
     -----
     Spec 04 §8.
     """
-    from . import _adaptive_numba as _hsm_numba
+    from . import _adaptive_numba
 
     pixels = _as_pixels(images)
     good = _as_good(good, images.shape)
@@ -253,5 +253,5 @@ def standardized_moments(
     out = np.full((len(images), len(orders)), np.nan)
     powers = np.array(orders, dtype=np.int64).reshape(-1, 2)
     if len(powers):
-        _hsm_numba.higher_moments(pixels, good, size, centre, matrix, good_sum, fill_bad, powers, out)
+        _adaptive_numba.higher_moments(pixels, good, size, centre, matrix, good_sum, fill_bad, powers, out)
     return out

@@ -37,7 +37,7 @@ OUTGROWN = 32
 
 
 @numba.njit(cache=True)
-def _invert(
+def invert(
     a: Any,
     b: Any,
     c: Any,
@@ -50,7 +50,7 @@ def _invert(
 
 
 @numba.njit(cache=True)
-def _region(
+def region(
     xc: Any,
     yc: Any,
     sxx: Any,
@@ -167,7 +167,7 @@ def _subpixel_sums(
 
 
 @numba.njit(cache=True)
-def _weighted_sums(
+def weighted_sums(
     image: Any,
     x0: Any,
     y0: Any,
@@ -193,7 +193,7 @@ def _weighted_sums(
         _subpixel_sums(image, x0, y0, window, _F(xc), _F(yc), w11, w12, w22, background, sums)
     else:
         _normal_sums(image, x0, y0, window, _F(xc), _F(yc), w11, w12, w22, background, sums)
-    ok, s11, s12, s22 = _invert(w11, w12, w22)
+    ok, s11, s12, s22 = invert(w11, w12, w22)
     amplitude = math.nan
     if ok:
         amplitude = sums[0] / (math.pi * math.sqrt(s11 * s22 - s12 * s12))
@@ -203,7 +203,7 @@ def _weighted_sums(
 
 
 @numba.njit(cache=True)
-def _needs_subpixel(
+def needs_subpixel(
     sxx: Any,
     sxy: Any,
     syy: Any,
@@ -240,7 +240,7 @@ def _unweighted(
     out: Any,
 ) -> Any:
     """Replace the moments by unweighted ones; return status bits."""
-    good, _ = _weighted_sums(
+    good, _ = weighted_sums(
         image, x0, y0, window, xc, yc, 0.0, 0.0, 0.0, background, subpixel, negative, sums
     )
     out[5] = math.nan
@@ -290,20 +290,20 @@ def _adapt(
     n_passes = 0
     it = 0
     while it < max_iter:
-        window = _region(xc, yc, sxx, syy, box)
+        window = region(xc, yc, sxx, syy, box)
         if _outgrown(window, image, x0, y0):
             return OUTGROWN, n_passes
-        ok, w11, w12, w22 = _invert(sxx, sxy, syy)
+        ok, w11, w12, w22 = invert(sxx, sxy, syy)
         if not ok:
             status |= UNWEIGHTED
             break
-        if _needs_subpixel(sxx, sxy, syy) and not subpixel:
+        if needs_subpixel(sxx, sxy, syy) and not subpixel:
             subpixel = True
             if it > 0:
                 w11, w12, w22 = pw11, pw12, pw22
                 old11 = _F(1e6)
                 it -= 1
-        good, amplitude = _weighted_sums(
+        good, amplitude = weighted_sums(
             image, x0, y0, window, xc, yc, w11, w12, w22, background, subpixel, negative, sums
         )
         n_passes += 1
@@ -332,12 +332,12 @@ def _adapt(
             break
         old11, old_e1, old_e2 = o11, e1, e2
         s11 = s12 = s22 = 0.0
-        ok, v11, v12, v22 = _invert(_D(o11), _D(o12), _D(o22))
+        ok, v11, v12, v22 = invert(_D(o11), _D(o12), _D(o22))
         if ok:
             n11 = _D(_F(_F(v11) - w11))
             n12 = _D(_F(_F(v12) - w12))
             n22 = _D(_F(_F(v22) - w22))
-            ok, s11, s12, s22 = _invert(n11, n12, n22)
+            ok, s11, s12, s22 = invert(n11, n12, n22)
         if not ok:
             status |= UNWEIGHTED
             break
@@ -412,18 +412,18 @@ def fixed_kernel(
     for n in range(len(images)):
         sxx, syy, sxy = moments[n, 0], moments[n, 1], moments[n, 2]
         total[n] = math.nan
-        ok, w11, w12, w22 = _invert(sxx, sxy, syy)
+        ok, w11, w12, w22 = invert(sxx, sxy, syy)
         if not ok or not (math.isfinite(xc[n]) and math.isfinite(yc[n])):
             status[n] = FAILED
             continue
-        window = _region(xc[n], yc[n], sxx, syy, boxes[n])
+        window = region(xc[n], yc[n], sxx, syy, boxes[n])
         if _outgrown(window, images[n], x0[n], y0[n]):
             status[n] = OUTGROWN
             continue
         if w11 < 0.0 or w11 > 1e6 or w22 < 0.0 or w22 > 1e6 or abs(w12) > 1e6:
             status[n] = FAILED
             continue
-        _weighted_sums(
+        weighted_sums(
             images[n],
             x0[n],
             y0[n],
@@ -434,7 +434,7 @@ def fixed_kernel(
             w12,
             w22,
             0.0,
-            _needs_subpixel(sxx, sxy, syy),
+            needs_subpixel(sxx, sxy, syy),
             False,
             sums,
         )

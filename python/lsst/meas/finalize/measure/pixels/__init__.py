@@ -7,7 +7,7 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""Pixels of many stars: boxes and regions, sub-pixel shifts, clipped statistics.
+"""Pixels of many stars: boxes, sub-pixel shifts, clipped statistics.
 
 Shared by all families; uses the framework's types only.
 """
