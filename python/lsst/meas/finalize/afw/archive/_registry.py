@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 __all__ = (
-    "PERSISTABLE_MODULES",
+    "PERSISTABLE_ROOMS",
     "reads",
     "resolve_reader",
     "resolve_writer",
@@ -36,17 +36,9 @@ if TYPE_CHECKING:
 
 _FunctionT = TypeVar("_FunctionT", bound=Callable[..., Any])
 
-PERSISTABLE_MODULES: tuple[str, ...] = (
-    "_bounded_fields",
-    "_persistables_camera",
-    "_persistables_psfs",
-    "_persistables_simple",
-    "_persistables_transforms",
-    "_persistables_transmission",
-    "_persistables_visit_info",
-)
-"""Modules of this package that register readers and writers; imported on the
-first look-up of a class that isn't known yet, to avoid import cycles.
+PERSISTABLE_ROOMS: tuple[str, ...] = ("components", "psfs", "wcs")
+"""Rooms of `afw` that register readers and writers; imported on the first
+look-up of a class that isn't known yet.
 """
 
 
@@ -137,10 +129,11 @@ def writes(cls: type, *, name: str, module: str) -> Callable[[_FunctionT], _Func
 
 
 def _import_persistables() -> None:
-    for module in PERSISTABLE_MODULES:
-        if module not in _imported:
-            importlib.import_module(f"{__package__}.{module}")
-            _imported.add(module)
+    base = __package__.rpartition(".")[0]
+    for room in PERSISTABLE_ROOMS:
+        if room not in _imported:
+            importlib.import_module(f"{base}.{room}")
+            _imported.add(room)
 
 
 def resolve_reader(name: str) -> Reader:
