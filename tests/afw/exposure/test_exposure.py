@@ -23,8 +23,7 @@ from astropy.io import fits
 from lsst.images import Box, VisitImage
 from lsst.images.psfs import GaussianPointSpreadFunction, PiffWrapper
 from lsst.images.serialization import ArchiveReadError
-from lsst.meas.finalize.afw import FitsFormatError, read_exposure
-from lsst.meas.finalize.afw.exposure._read import ExposureReader
+from lsst.meas.finalize.afw import ExposureReader, FitsFormatError, read_exposure
 from lsst.meas.finalize.afw.psfs._persistables import EVERYWHERE
 from lsst.meas.finalize.afw.wcs._ast_text import transform_points
 

@@ -13,3 +13,4 @@ Uses all the other rooms of `afw` but `catalogs`.
 """
 
 from ._read import *
+from ._reader import *

@@ -1,0 +1,359 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Components of an exposure file other than its pixels (spec 02 §2, §10)."""
+
+from __future__ import annotations
+
+__all__ = ("ExposureComponents",)
+
+import logging
+from collections import ChainMap
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, cast
+
+import astropy.units as u
+import numpy as np
+from astro_metadata_translator import ObservationInfo
+from astropy.io import fits
+
+from lsst.images import (
+    Bounds,
+    Box,
+    DetectorFrame,
+    NoOverlapError,
+    ObservationSummaryStats,
+    Polygon,
+    SkyProjection,
+)
+from lsst.images.cameras import Detector
+from lsst.images.fields import BaseField
+from lsst.images.psfs import PointSpreadFunction
+from lsst.images.serialization import ArchiveReadError
+
+from .._errors import ArchiveError, FitsFormatError, UnsupportedPersistableError
+from ..archive import ArchiveReader
+from ..components import DetectorRecord, FilterLabel, PhotoCalib, read_visit_info_cards
+from ..fits import hdu_label
+from ..psfs import set_psf_bounds
+from ..wcs import SkyWcs
+from ._clean_header import read_clean_header
+from ._header import filter_from_header, make_obs_info, photo_calib_from_header, read_unit
+from ._header_wcs import header_projection
+from ._pixels import plane_box
+
+_LOG = logging.getLogger(__name__)
+
+_MAX_VERSION = 2
+_NAMES_BY_ID = frozenset(
+    (
+        "SKYWCS",
+        "PSF",
+        "PHOTOCALIB",
+        "DETECTOR",
+        "VALID_POLYGON",
+        "COADD_INPUTS",
+        "AP_CORR_MAP",
+        "TRANSMISSION_CURVE",
+        "FILTER",
+        "SUMMARY_STATS",
+    )
+)
+"""Components that may be given by a card ``NAME_ID`` only (spec 02 §2.2)."""
+
+
+def _lookup(data_id: Any, key: str) -> Any:
+    """Return a value of a data id, which may be any kind of mapping."""
+    try:
+        return None if data_id is None else data_id[key]
+    except KeyError:
+        return None
+
+
+class ExposureComponents:
+    """Components of an exposure file, read when asked for.
+
+    Parameters
+    ----------
+    hdulist
+        Open file; must stay open while components are read.
+    data_id
+        Mapping that may have ``instrument``, ``visit``, ``detector``,
+        ``band`` and ``physical_filter``, for what the file doesn't tell.
+
+    Raises
+    ------
+    FitsFormatError
+        If the file isn't an exposure, or of an unsupported version.
+    """
+
+    def __init__(self, hdulist: fits.HDUList, data_id: Any = None) -> None:
+        self._hdulist = hdulist
+        self._data_id = data_id
+        self.where = hdu_label(hdulist, 0)
+        self._primary = read_clean_header(hdulist, 0)
+        if self._primary.get("NAXIS", 0) != 0:
+            raise FitsFormatError(
+                f"{self.where}: has pixels in the primary HDU; exposures written before 2013 aren't supported"
+            )
+        version = self._primary.get("EXPINFO_V", 0)
+        if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= _MAX_VERSION:
+            raise FitsFormatError(
+                f"{self.where}: EXPINFO_V = {version!r} isn't a supported version (0 to {_MAX_VERSION})"
+            )
+        self._version = version
+        self._unsupported: dict[str, tuple[str, UnsupportedPersistableError]] = {}
+
+    @cached_property
+    def _image_header(self) -> fits.Header:
+        return read_clean_header(self._hdulist, 1)
+
+    @cached_property
+    def _cards(self) -> Mapping[str, Any]:
+        return ChainMap(self._primary, self._image_header)
+
+    @cached_property
+    def _archive(self) -> ArchiveReader | None:
+        number = self._primary.get("AR_HDU")
+        if number is None:
+            return None
+        if isinstance(number, bool) or not isinstance(number, int) or number < 2:
+            raise FitsFormatError(f"{self.where}: AR_HDU = {number!r} isn't the number of an HDU")
+        return ArchiveReader(self._hdulist, number - 1)
+
+    def _component_id(self, name: str) -> int:
+        keys = [f"ARCHIVE_ID_{name}"]
+        if name in _NAMES_BY_ID:
+            keys.append(f"{name}_ID")
+        for key in keys:
+            value = self._primary.get(key)
+            if isinstance(value, int) and not isinstance(value, bool):
+                return value
+        return 0
+
+    def _component(self, name: str, cls: type | tuple[type, ...]) -> Any:
+        """Read a component from the archive.
+
+        Components of unknown class are None, as if they weren't there; they
+        are remembered for a warning.
+        """
+        archive_id = self._component_id(name)
+        if archive_id == 0 or self._archive is None:
+            return None
+        try:
+            result = self._archive.get(archive_id)
+        except UnsupportedPersistableError as error:
+            self._unsupported[name] = (self._archive.name(archive_id), error)
+            return None
+        if not isinstance(result, cls):
+            raise FitsFormatError(f"{self.where}: component {name} is a {type(result).__name__}")
+        return result
+
+    def _warn_unsupported(self) -> None:
+        if self._unsupported:
+            text = ", ".join(f"{name} ({item[0]})" for name, item in sorted(self._unsupported.items()))
+            _LOG.warning("%s: skipping components of unsupported classes: %s.", self.where, text)
+
+    @cached_property
+    def _detector_record(self) -> DetectorRecord | None:
+        return cast(DetectorRecord | None, self._component("DETECTOR", DetectorRecord))
+
+    @cached_property
+    def _filter(self) -> FilterLabel:
+        if self._version >= 2:
+            label = self._component("FILTER", FilterLabel)
+        else:
+            label = filter_from_header(self._cards)
+        band = label.band if label else None
+        physical = label.physical if label else None
+        band = band or _lookup(self._data_id, "band")
+        physical = physical or _lookup(self._data_id, "physical_filter")
+        missing = [name for name, value in (("band", band), ("physical filter", physical)) if not value]
+        if missing:
+            _LOG.warning("%s: no %s.", self.where, " and no ".join(missing))
+        return FilterLabel(str(band or ""), str(physical or "unknown"))
+
+    @cached_property
+    def _photo_calib(self) -> PhotoCalib | None:
+        if self._version == 0:
+            calib = self._component("PHOTOCALIB", PhotoCalib)
+            return calib or photo_calib_from_header(self._cards)
+        return cast(PhotoCalib | None, self._component("PHOTOCALIB", PhotoCalib))
+
+    @cached_property
+    def _exposure_id(self) -> int | None:
+        value = self._cards.get("EXPID")
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    @cached_property
+    def _instrument(self) -> str:
+        label = self._visit_cards.get("INSTRUMENT")
+        return str(_lookup(self._data_id, "instrument") or label or self.obs_info.instrument or "unknown")
+
+    @cached_property
+    def _visit(self) -> int | None:
+        for value in (_lookup(self._data_id, "visit"), self._visit_cards.get("IDNUM")):
+            if isinstance(value, int | np.integer) and not isinstance(value, bool):
+                return int(value)
+        return None
+
+    @cached_property
+    def _visit_cards(self) -> dict[str, Any]:
+        return read_visit_info_cards(self._cards)
+
+    @cached_property
+    def _instrumental_unit(self) -> u.UnitBase | None:
+        text = self._primary.get("LSST ISR UNITS")
+        if not isinstance(text, str):
+            return None
+        try:
+            return u.Unit(text.strip())
+        except ValueError:
+            return None
+
+    @cached_property
+    def bbox(self) -> Box:
+        """Box of the image, parent coordinates."""
+        return plane_box(self._hdulist)
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        """Where the pixels are valid: a polygon, or the box."""
+        return self._clip_bounds(self.bbox)
+
+    def _clip_bounds(self, box: Box) -> Bounds:
+        polygon = self._component("VALID_POLYGON", Polygon)
+        if polygon is None:
+            return box
+        try:
+            return polygon if box.contains(polygon.bbox) else polygon.intersection(box)
+        except NoOverlapError:
+            _LOG.warning("%s: the valid polygon is outside of %s; ignored.", self.where, box)
+            return box
+
+    @cached_property
+    def unit(self) -> u.UnitBase:
+        """Unit of the pixels."""
+        unit = read_unit(self._image_header, self._instrumental_unit, hdu_label(self._hdulist, 1))
+        if unit is not None:
+            return unit
+        calib = self._photo_calib
+        if calib is not None and calib.field is None and calib.mean == 1.0:
+            return u.nJy
+        unit = self._instrumental_unit or u.adu
+        _LOG.warning("%s: no BUNIT; assuming %s.", self.where, unit)
+        return unit
+
+    @cached_property
+    def detector(self) -> Detector | None:
+        """The detector, or None if the file has none."""
+        record = self._detector_record
+        return None if record is None else record.to_detector(self._instrument, self._visit)
+
+    @cached_property
+    def _detector_box(self) -> Box:
+        record = self._detector_record
+        return self.bbox if record is None else record.attributes.bbox
+
+    @cached_property
+    def band(self) -> str:
+        """Name of the passband; empty if unknown."""
+        return self._filter.band or ""
+
+    @cached_property
+    def obs_info(self) -> ObservationInfo:
+        """Description of the visit in standardised form."""
+        record = self._detector_record
+        attributes = None if record is None else record.attributes
+        number = attributes.id if attributes else _lookup(self._data_id, "detector")
+        overrides = {
+            "instrument": _lookup(self._data_id, "instrument"),
+            "detector_exposure_id": self._exposure_id,
+            "detector_num": None if number is None else int(number),
+            "detector_unique_name": attributes.name if attributes else None,
+            "detector_serial": attributes.serial if attributes else None,
+            "physical_filter": self._filter.physical,
+        }
+        return make_obs_info(self._primary, overrides, self.where)
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """Exposure id and the cards about the visit."""
+        result: dict[str, Any] = dict(self._visit_cards)
+        if self._exposure_id is not None:
+            result["id"] = self._exposure_id
+        return result
+
+    @cached_property
+    def summary_stats(self) -> ObservationSummaryStats:
+        """Summary statistics; defaults if the file has none."""
+        stats = self._component("SUMMARY_STATS", ObservationSummaryStats)
+        return stats or ObservationSummaryStats.model_validate({})
+
+    @cached_property
+    def aperture_corrections(self) -> dict[str, BaseField]:
+        """Aperture corrections by name; empty if the file has none."""
+        return self._component("AP_CORR_MAP", dict) or {}
+
+    @cached_property
+    def photometric_scaling(self) -> BaseField | None:
+        """Calibration to nJy; None if applied already or unknown."""
+        calib = self._photo_calib
+        if calib is None:
+            return None
+        return calib.to_field(self._detector_box, self._instrumental_unit or u.electron)
+
+    @cached_property
+    def _psf_or_error(self) -> PointSpreadFunction | ArchiveReadError:
+        try:
+            psf = self._component("PSF", PointSpreadFunction)
+        except (ArchiveError, FitsFormatError) as error:
+            result = ArchiveReadError(f"{self.where}: the PSF can't be read: {error}")
+            result.__cause__ = error
+            return result
+        if psf is None:
+            if "PSF" not in self._unsupported:
+                return ArchiveReadError(f"{self.where}: there is no PSF")
+            cls, reason = self._unsupported["PSF"]
+            result = ArchiveReadError(f"{self.where}: the PSF is an unsupported {cls}: {reason}")
+            result.__cause__ = reason
+            return result
+        set_psf_bounds(psf, self._detector_box)
+        return cast(PointSpreadFunction, psf)
+
+    @property
+    def psf(self) -> PointSpreadFunction:
+        """The PSF (`ArchiveReadError` if there is none or it's unreadable)."""
+        if isinstance(self._psf_or_error, ArchiveReadError):
+            raise self._psf_or_error
+        return self._psf_or_error
+
+    @cached_property
+    def sky_projection(self) -> SkyProjection[DetectorFrame]:
+        """Pixels to ICRS (`FitsFormatError` if the file has no WCS)."""
+        number = _lookup(self._data_id, "detector")
+        record = self._detector_record
+        if record is not None:
+            number = record.attributes.id
+        frame = DetectorFrame(
+            instrument=self._instrument,
+            visit=self._visit,
+            detector=-1 if number is None else int(number),
+            bbox=self._detector_box,
+        )
+        wcs = self._component("SKYWCS", SkyWcs)
+        if wcs is not None:
+            return wcs.to_sky_projection(frame)
+        projection = header_projection(self._hdulist, self._image_header, frame, self.bbox)
+        if projection is None:
+            raise FitsFormatError(
+                f"{self.where}: component 'wcs' is missing, in the archive and in the header"
+            )
+        return projection

@@ -1,0 +1,92 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Mask planes of exposure files by their names (spec 02 §2.5)."""
+
+from __future__ import annotations
+
+__all__ = ("make_mask", "read_mask_planes")
+
+import numpy as np
+import numpy.typing as npt
+from astropy.io import fits
+
+from lsst.images import Box, Mask, MaskPlane, MaskSchema, get_legacy_visit_image_mask_planes
+
+from .._errors import FitsFormatError
+
+
+def read_mask_planes(header: fits.Header, where: str) -> dict[str, int]:
+    """Read the names of the mask planes (spec 02 §2.5).
+
+    Parameters
+    ----------
+    header
+        Header of the mask.
+    where
+        Origin, for messages.
+
+    Returns
+    -------
+    planes : `dict` [`str`, `int`]
+        Bit number by name, in the order of the bits.
+
+    Raises
+    ------
+    FitsFormatError
+        If a bit is out of range, or belongs to two names.
+    """
+    planes: dict[str, int] = {}
+    for card in header.cards:
+        if not card.keyword.startswith("MP_"):
+            continue
+        name, bit = card.keyword[3:], card.value
+        if isinstance(bit, bool) or not isinstance(bit, int) or not 0 <= bit <= 31 or not name:
+            raise FitsFormatError(f"{where}: {card.keyword} = {bit!r} isn't a bit number")
+        if bit in planes.values() or planes.get(name, bit) != bit:
+            raise FitsFormatError(f"{where}: mask plane {name!r} or bit {bit} is defined twice")
+        planes[name] = bit
+    return dict(sorted(planes.items(), key=lambda item: item[1]))
+
+
+def make_mask(array: npt.NDArray[np.int32], planes: dict[str, int], box: Box) -> Mask:
+    """Convert the mask of a file, by names.
+
+    Parameters
+    ----------
+    array
+        (height, width) bit mask of the file.
+    planes
+        Bit number by name in the file.
+    box
+        Where it is.
+
+    Returns
+    -------
+    mask : `lsst.images.Mask`
+        Mask with the planes that lsst.images has for visit images, followed
+        by the other planes of the file under their own names.
+    """
+    known = get_legacy_visit_image_mask_planes()
+    targets = {name: known.get(name) or MaskPlane(name, f"Mask plane {name} of the file.") for name in planes}
+    ordered = dict.fromkeys([*known.values(), *targets.values()])
+    schema = MaskSchema(ordered, dtype=np.uint8)
+    result = np.zeros((*array.shape, schema.mask_size), dtype=np.uint8)
+    # Byte by byte through tables of 256 entries, not plane by plane.
+    parts = np.ascontiguousarray(array, dtype="<i4").view(np.uint8).reshape(*array.shape, 4)
+    values = np.arange(256, dtype=np.uint8)
+    for part in range(4):
+        tables = np.zeros((schema.mask_size, 256), dtype=np.uint8)
+        for name, bit in planes.items():
+            if bit // 8 == part:
+                target = schema.bit(targets[name].name)
+                tables[target.index][(values >> np.uint8(bit % 8) & 1).astype(bool)] |= np.uint8(target.mask)
+        for index in np.flatnonzero(tables.any(axis=1)):
+            result[..., index] |= tables[index][parts[..., part]]
+    return Mask(result, schema=schema, bbox=box)

@@ -1,0 +1,221 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Exposure files of the stack as `lsst.images.VisitImage`."""
+
+from __future__ import annotations
+
+__all__ = ("ExposureReader",)
+
+import logging
+from typing import Any, cast
+
+import numpy as np
+
+from lsst.images import Box, Image, Mask, VisitImage
+from lsst.images.cameras import Detector
+from lsst.images.fits import FitsOpaqueMetadata
+
+from .._errors import FitsFormatError
+from ..fits import hdu_label
+from ._components import ExposureComponents
+from ._mask import make_mask, read_mask_planes
+from ._pixels import plane_box, read_plane
+
+_LOG = logging.getLogger(__name__)
+
+_ALIASES = {
+    "wcs": "sky_projection",
+    "apCorrMap": "aperture_corrections",
+    "validPolygon": "bounds",
+    "summaryStats": "summary_stats",
+    "visitInfo": "obs_info",
+}
+"""Component names of the stack's storage class."""
+
+
+class ExposureReader(ExposureComponents):
+    """Pixels and components of an exposure file, read when asked for.
+
+    Parameters
+    ----------
+    hdulist
+        Open file; must stay open while components are read.
+    data_id
+        Mapping that may have ``instrument``, ``visit``, ``detector``,
+        ``band`` and ``physical_filter``, for what the file doesn't tell.
+
+    Raises
+    ------
+    FitsFormatError
+        If the file isn't an exposure, or of an unsupported version.
+    """
+
+    COMPONENTS = (
+        "aperture_corrections",
+        "band",
+        "bbox",
+        "bounds",
+        "detector",
+        "image",
+        "mask",
+        "metadata",
+        "obs_info",
+        "photometric_scaling",
+        "psf",
+        "sky_projection",
+        "summary_stats",
+        "unit",
+        "variance",
+    )
+    """Names `read_component` knows, besides aliases of the stack."""
+
+    def read_image(self, bbox: Box | None = None) -> Image:
+        """Read the image plane.
+
+        Parameters
+        ----------
+        bbox
+            Part to read, parent coordinates; all by default.
+
+        Returns
+        -------
+        image : `lsst.images.Image`
+            Float32 image with unit and projection.
+        """
+        array, box, _ = read_plane(self._hdulist, 1, np.float32, bbox)
+        return Image(array, bbox=box, unit=self.unit, sky_projection=self.sky_projection)
+
+    def read_variance(self, bbox: Box | None = None) -> Image:
+        """Read the variance plane; zeros if it is unreadable.
+
+        Parameters
+        ----------
+        bbox
+            Part to read, parent coordinates; all by default.
+
+        Returns
+        -------
+        variance : `lsst.images.Image`
+            Float32 image with unit and projection.
+        """
+        box = self.bbox if bbox is None else bbox
+        try:
+            self._check_box(3)
+            array, _, _ = read_plane(self._hdulist, 3, np.float32, bbox)
+        except FitsFormatError as error:
+            _LOG.warning("The variance is replaced by zeros: %s", error)
+            array = np.zeros(box.shape, dtype=np.float32)
+        return Image(array, bbox=box, unit=self.unit**2, sky_projection=self.sky_projection)
+
+    def read_mask(self, bbox: Box | None = None) -> Mask:
+        """Read the mask plane; zeros if it is unreadable.
+
+        Parameters
+        ----------
+        bbox
+            Part to read, parent coordinates; all by default.
+
+        Returns
+        -------
+        mask : `lsst.images.Mask`
+            Mask by plane names of lsst.images, with further planes of the
+            file under their own names.
+        """
+        box = self.bbox if bbox is None else bbox
+        try:
+            self._check_box(2)
+            array, _, header = read_plane(self._hdulist, 2, np.int32, bbox)
+            planes = read_mask_planes(header, hdu_label(self._hdulist, 2))
+        except FitsFormatError as error:
+            _LOG.warning("The mask is replaced by zeros: %s", error)
+            array, planes = np.zeros(box.shape, dtype=np.int32), {}
+        return make_mask(array, planes, box).view(sky_projection=self.sky_projection)
+
+    def _check_box(self, number: int) -> None:
+        box = plane_box(self._hdulist, number)
+        if box != self.bbox:
+            raise FitsFormatError(
+                f"{hdu_label(self._hdulist, number)}: the box {box} differs from {self.bbox} of the image"
+            )
+
+    def read_component(self, name: str, bbox: Box | None = None) -> Any:
+        """Read one component.
+
+        Parameters
+        ----------
+        name
+            One of `COMPONENTS`, or the stack's name of one.
+        bbox
+            Part of the pixels to read, for image, mask and variance.
+
+        Returns
+        -------
+        component : `object`
+            The component, as `lsst.images.VisitImage` has it.
+
+        Raises
+        ------
+        ValueError
+            If there is no component of this name.
+        """
+        name = _ALIASES.get(name, name)
+        if name not in self.COMPONENTS:
+            raise ValueError(f"{self.where}: an exposure has no component {name!r}")
+        if name in ("image", "mask", "variance"):
+            return getattr(self, f"read_{name}")(bbox)
+        result = getattr(self, name)
+        self._warn_unsupported()
+        return result
+
+    def read(self, bbox: Box | None = None) -> VisitImage:
+        """Read everything.
+
+        Parameters
+        ----------
+        bbox
+            Part of the pixels to read, parent coordinates; all by default.
+
+        Returns
+        -------
+        exposure : `lsst.images.VisitImage`
+            The image with all its components.
+        """
+        result = VisitImage(
+            self.read_image(bbox),
+            mask=self.read_mask(bbox),
+            variance=self.read_variance(bbox),
+            bounds=self._clip_bounds(self.bbox if bbox is None else bbox),
+            obs_info=self.obs_info,
+            summary_stats=self.summary_stats,
+            photometric_scaling=cast(Any, self.photometric_scaling),
+            psf=self._psf_or_error,
+            # lsst.images stores it without looking at it.
+            detector=cast(Detector, self.detector),
+            aperture_corrections=cast(Any, self.aperture_corrections),
+            band=self.band,
+            metadata=self.metadata,
+        )
+        result._opaque_metadata = self._make_opaque_metadata()
+        self._warn_unsupported()
+        return result
+
+    def _make_opaque_metadata(self) -> FitsOpaqueMetadata:
+        """Keep the primary header, as lsst.images does."""
+        header = self._primary.copy()
+        for key in list(header):
+            if key.startswith("ARCHIVE_ID_") or key in ("EXPINFO_V", "SUMMARY_STATS_ID"):
+                header.remove(key, ignore_missing=True, remove_all=True)
+        result = FitsOpaqueMetadata()
+        try:
+            result.extract_legacy_primary_header(header)
+        except Exception as error:
+            # Raises what astropy does for damaged cards; nobody needs them.
+            _LOG.warning("%s: can't keep the primary header: %s", self.where, str(error)[:200])
+        return result
