@@ -141,6 +141,7 @@ def _spec_stars() -> astropy.table.Table:
         "slot_PsfFlux_flag": np.zeros(8, dtype=bool),
         "slot_PsfFlux_instFlux": np.full(8, 100.0),
         "slot_PsfFlux_instFluxErr": np.ones(8),
+        "detector": np.zeros(8, dtype=np.int32),
         "calib_psf_used": np.ones(8, dtype=bool),
         "calib_psf_reserved": np.zeros(8, dtype=bool),
     }

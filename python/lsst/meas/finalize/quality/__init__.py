@@ -9,6 +9,14 @@
 
 """Metrics and plots that judge a finished visit from the tasks' outputs."""
 
+from ._columns import *
+from ._limits import *
 from ._metrics import *
+from ._moments import *
 from ._plots import *
+from ._psf_statistics import *
 from ._report import *
+from ._star_statistics import *
+from ._visit_config import *
+from ._visit_metrics import *
+from ._visit_task import *

@@ -12,10 +12,8 @@ from __future__ import annotations
 __all__ = (
     "DetectorQuality",
     "PsfResiduals",
-    "distortion",
     "measure_quality",
     "summarize_stars",
-    "trace_radius",
 )
 
 from dataclasses import dataclass
@@ -26,11 +24,13 @@ from scipy.stats import median_abs_deviation
 
 from ..catalogs import ExposureRecord
 from ..psf import as_batch_psf
+from ._columns import StarColumns
+from ._groups import Groups
+from ._moments import determinant_radius, distortion, trace_radius
+from ._star_statistics import higher_moment_statistics, select_stars, star_statistics
 
 _MIN_SIGNAL_TO_NOISE = 200.0  # as for measuring aperture corrections
 _FWHM = np.sqrt(8 * np.log(2))  # in units of sigma
-_SUMMARY_SIGNAL_TO_NOISE = (50.0, 1000.0)  # exclusive, of the slot PsfFlux
-_HIGHER_MOMENTS = "ext_shapeHSM_HigherOrderMomentsSource"
 
 
 @dataclass(frozen=True)
@@ -81,39 +81,6 @@ class DetectorQuality:
     used: PsfResiduals
     reserved: PsfResiduals
     ap_corr_scatter: float
-
-
-def trace_radius(moments: np.ndarray) -> np.ndarray:
-    """Return sqrt((xx + yy)/2) (spec 07 §1).
-
-    Parameters
-    ----------
-    moments
-        Moments xx, yy, xy; shape (N, 3).
-    """
-    return np.sqrt((moments[:, 0] + moments[:, 1]) / 2)
-
-
-def determinant_radius(moments: np.ndarray) -> np.ndarray:
-    """Return (xx yy - xy^2)^(1/4) of moments of shape (N, 3)."""
-    return (moments[:, 0] * moments[:, 1] - moments[:, 2] ** 2) ** 0.25
-
-
-def distortion(moments: np.ndarray) -> np.ndarray:
-    """Return e1 = (xx - yy)/(xx + yy) and e2 = 2 xy/(xx + yy) (spec 07 §1).
-
-    Parameters
-    ----------
-    moments
-        Moments xx, yy, xy; shape (N, 3).
-
-    Returns
-    -------
-    `numpy.ndarray`
-        Shape (N, 2).
-    """
-    size = moments[:, 0] + moments[:, 1]
-    return np.stack([(moments[:, 0] - moments[:, 1]) / size, 2 * moments[:, 2] / size], axis=1)
 
 
 def psf_moments(stars: astropy.table.Table) -> np.ndarray:
@@ -219,7 +186,7 @@ def summarize_stars(stars: astropy.table.Table, sample: str = "used") -> dict[st
         Star table of one detector.
     sample
         ``used`` for upstream's statistics, ``reserved`` for the same ones
-        of stars that the fit has not seen.
+        of stars that the fit has not seen, ``candidate`` for all.
 
     Returns
     -------
@@ -227,56 +194,26 @@ def summarize_stars(stars: astropy.table.Table, sample: str = "used") -> dict[st
         Values by the field names of ``ExposureSummaryStats``; lengths in
         pixels. ``nPsfStar`` counts all stars of the sample; the others are of
         unflagged ones with signal-to-noise ratios between 50 and 1000 and
-        with finite moments, and NaN if there are none.
+        with finite moments, and NaN if there are none.  See
+        `star_statistics` and `higher_moment_statistics`.
+
+    Raises
+    ------
+    MissingColumnsError
+        Raised if the table doesn't tell detectors and samples.
     """
-    in_sample = np.asarray(stars[f"calib_psf_{sample}"])
-    chosen = stars[in_sample & _is_good_for_summary(stars)]
-    star, psf = star_moments(chosen), psf_moments(chosen)
-    finite = np.isfinite(star).all(axis=1) & np.isfinite(psf).all(axis=1)
-    chosen, star, psf = chosen[finite], star[finite], psf[finite]
-    e, size = distortion(star), trace_radius(star)
-    delta_e, delta_size = e - distortion(psf), size - trace_radius(psf)
-    return {
-        "nPsfStar": int(in_sample.sum()),
-        "psfStarDeltaE1Median": median(delta_e[:, 0]),
-        "psfStarDeltaE2Median": median(delta_e[:, 1]),
-        "psfStarDeltaE1Scatter": scatter(delta_e[:, 0]),
-        "psfStarDeltaE2Scatter": scatter(delta_e[:, 1]),
-        "psfStarDeltaSizeMedian": median(delta_size),
-        "psfStarDeltaSizeScatter": scatter(delta_size),
-        "psfStarScaledDeltaSizeScatter": scatter(delta_size) / median(size),
-        "starEMedian": median(np.hypot(*e.T)),
-        "starUnNormalizedEMedian": median(np.hypot(star[:, 0] - star[:, 1], 2 * star[:, 2])),
-        **_higher_moment_medians(chosen),
+    columns = StarColumns.from_table(stars)
+    in_sample = columns.samples[sample]
+    rows = np.flatnonzero(in_sample & select_stars(columns))
+    groups = Groups(np.zeros(len(rows), dtype=int), 1)
+    statistics = {
+        **star_statistics(columns.star[rows], columns.psf[rows], groups),
+        **higher_moment_statistics(columns.star_higher[rows], columns.psf_higher[rows], groups),
     }
-
-
-def _is_good_for_summary(stars: astropy.table.Table) -> np.ndarray:
-    low, high = _SUMMARY_SIGNAL_TO_NOISE
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = np.asarray(stars["slot_PsfFlux_instFlux"]) / np.asarray(stars["slot_PsfFlux_instFluxErr"])
-    flagged = np.asarray(stars["slot_Shape_flag"]) | np.asarray(stars["slot_PsfFlux_flag"])
-    return (ratio > low) & (ratio < high) & ~flagged
-
-
-def _higher_moment_medians(stars: astropy.table.Table) -> dict[str, float]:
-    """Return medians of third and fourth moments; NaN if not measured."""
-    orders = ("03", "12", "21", "30", "04", "13", "22", "31", "40")
-    m = {
-        order: np.asarray(stars[f"{_HIGHER_MOMENTS}_{order}"])
-        if f"{_HIGHER_MOMENTS}_{order}" in stars.colnames
-        else np.full(len(stars), np.nan)
-        for order in orders
-    }
-    return {
-        "starComa1Median": median(m["30"] + m["12"]),
-        "starComa2Median": median(m["21"] + m["03"]),
-        "starTrefoil1Median": median(m["30"] - 3 * m["12"]),
-        "starTrefoil2Median": median(3 * m["21"] - m["03"]),
-        "starKurtosisMedian": median(m["40"] + 2 * m["22"] + m["04"]),
-        "starE41Median": median(m["40"] - m["04"]),
-        "starE42Median": median(2 * (m["31"] + m["13"])),
-    }
+    summary = {name: float(values[0]) for name, values in statistics.items()}
+    if len(rows) == 1:  # one star has no scatter
+        summary.update({name: np.nan for name in summary if "Scatter" in name})
+    return {"nPsfStar": int(in_sample.sum()), **summary}
 
 
 def _fwhm(record: ExposureRecord, stars: astropy.table.Table) -> float:

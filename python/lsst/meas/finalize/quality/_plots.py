@@ -17,17 +17,8 @@ from typing import TYPE_CHECKING
 import astropy.table
 import numpy as np
 
-from ._metrics import (
-    determinant_radius,
-    distortion,
-    median,
-    pixel_scale,
-    psf_moments,
-    scatter,
-    star_moments,
-    trace_radius,
-    true_moments,
-)
+from ._metrics import median, pixel_scale, psf_moments, scatter, star_moments, true_moments
+from ._moments import determinant_radius, distortion, trace_radius
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,0 +1,103 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Connections and configuration of the task that judges a visit."""
+
+from __future__ import annotations
+
+__all__ = ("AnalyzeFinalizedVisitConfig", "AnalyzeFinalizedVisitConnections", "PsfLimitsConfig")
+
+from dataclasses import fields
+
+import lsst.pex.config as pexConfig
+import lsst.pipe.base as pipeBase
+import lsst.pipe.base.connectionTypes as cT
+
+from ._limits import LIMITED, PsfLimits
+
+
+class AnalyzeFinalizedVisitConnections(
+    pipeBase.PipelineTaskConnections,
+    dimensions=("instrument", "visit"),
+    defaultTemplates={},
+):
+    """Connections of `AnalyzeFinalizedVisitTask`."""
+
+    finalized_src_table = cT.Input(
+        doc="Per-visit catalog of measurements of the PSF candidate stars.",
+        name="finalized_src_table",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "visit"),
+        deferLoad=True,
+    )
+    finalized_psf_ap_corr_cat = cT.Input(
+        doc="Per-visit catalog with one row per detector: PSF models and aperture corrections.",
+        name="finalized_psf_ap_corr_catalog",
+        storageClass="ExposureCatalog",
+        dimensions=("instrument", "visit"),
+    )
+    finalized_visit_metrics = cT.Output(
+        doc="Metrics of the PSF models: a row per detector and sample of stars, and for the whole visit.",
+        name="finalized_visit_metrics",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "visit"),
+    )
+
+
+def _limit_field(name: str, default: float | None) -> pexConfig.Field:
+    kind = int if isinstance(default, int) else float
+    bound = "Smallest" if name.startswith("min") else "Largest"
+    return pexConfig.Field(
+        doc=f"{bound} {LIMITED[name]} of a good detector; None for no limit.",
+        dtype=kind,
+        default=default,
+        optional=True,
+    )
+
+
+class PsfLimitsConfig(pexConfig.Config):
+    """Limits of metrics; see `PsfLimits`."""
+
+    maxEllipResidual = _limit_field("maxEllipResidual", PsfLimits.maxEllipResidual)
+    maxSizeScatter = _limit_field("maxSizeScatter", PsfLimits.maxSizeScatter)
+    maxScaledSizeScatter = _limit_field("maxScaledSizeScatter", PsfLimits.maxScaledSizeScatter)
+    maxPsfTraceRadiusDelta = _limit_field("maxPsfTraceRadiusDelta", PsfLimits.maxPsfTraceRadiusDelta)
+    maxPsfApFluxDelta = _limit_field("maxPsfApFluxDelta", PsfLimits.maxPsfApFluxDelta)
+    maxPsfApCorrSigmaScaledDelta = _limit_field(
+        "maxPsfApCorrSigmaScaledDelta", PsfLimits.maxPsfApCorrSigmaScaledDelta
+    )
+    minNPsfStar = _limit_field("minNPsfStar", PsfLimits.minNPsfStar)
+    maxStarE = _limit_field("maxStarE", PsfLimits.maxStarE)
+    maxStarUnNormalizedE = _limit_field("maxStarUnNormalizedE", PsfLimits.maxStarUnNormalizedE)
+
+    def to_limits(self) -> PsfLimits:
+        """Return the limits as the functions of this room take them."""
+        return PsfLimits(**{field.name: getattr(self, field.name) for field in fields(PsfLimits)})
+
+
+class AnalyzeFinalizedVisitConfig(
+    pipeBase.PipelineTaskConfig, pipelineConnections=AnalyzeFinalizedVisitConnections
+):
+    """Configuration of `AnalyzeFinalizedVisitTask`."""
+
+    limits: pexConfig.ConfigField = pexConfig.ConfigField(
+        doc="Limits for the verdict.", dtype=PsfLimitsConfig
+    )
+    psfGridSampling = pexConfig.RangeField(
+        doc="Spacing in pixels of the grid on which the range of model properties is measured.",
+        dtype=int,
+        default=96,
+        min=1,
+    )
+    psfSampling = pexConfig.RangeField(
+        doc="Spacing in pixels of the grid on which the distance to the nearest star is measured.",
+        dtype=int,
+        default=8,
+        min=1,
+    )

@@ -1,0 +1,120 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""The task that judges the PSF models of a visit."""
+
+from __future__ import annotations
+
+__all__ = ("AnalyzeFinalizedVisitTask",)
+
+from typing import Any, ClassVar
+
+import astropy.table
+
+import lsst.pipe.base as pipeBase
+
+from ..catalogs import ExposureCatalog
+from ._columns import StarColumns, star_table_columns
+from ._visit_config import AnalyzeFinalizedVisitConfig
+from ._visit_metrics import WHOLE_VISIT, measure_visit
+
+
+class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
+    """Judge the PSF models of a visit by stars that the fit has seen, and by
+    the reserved ones, which it hasn't.
+    """
+
+    ConfigClass: ClassVar = AnalyzeFinalizedVisitConfig
+    _DefaultName: ClassVar[str] = "analyzeFinalizedVisit"
+    config: AnalyzeFinalizedVisitConfig
+
+    def runQuantum(
+        self,
+        butlerQC: pipeBase.QuantumContext,
+        inputRefs: pipeBase.InputQuantizedConnection,
+        outputRefs: pipeBase.OutputQuantizedConnection,
+    ) -> None:
+        inputs = butlerQC.get(inputRefs)
+        data_id = butlerQC.quantum.dataId
+        assert data_id is not None  # a quantum of a visit has one
+        outputs = self.run(
+            finalized_src_table=inputs["finalized_src_table"],
+            finalized_psf_ap_corr_cat=inputs["finalized_psf_ap_corr_cat"],
+            visit=int(data_id["visit"]),
+            instrument=str(data_id["instrument"]),
+            band=str(data_id["band"]),
+        )
+        butlerQC.put(outputs, outputRefs)
+
+    def run(
+        self,
+        finalized_src_table: Any,
+        finalized_psf_ap_corr_cat: ExposureCatalog,
+        *,
+        visit: int,
+        instrument: str = "",
+        band: str = "",
+    ) -> pipeBase.Struct:
+        """Judge a visit.
+
+        Parameters
+        ----------
+        finalized_src_table
+            Star table of the visit, or a handle of it; of that only the
+            columns that are needed are read.
+        finalized_psf_ap_corr_cat
+            PSF models and aperture corrections, a row per detector.
+        visit, instrument, band
+            What the visit is.
+
+        Returns
+        -------
+        `lsst.pipe.base.Struct`
+            ``finalized_visit_metrics`` (`astropy.table.Table`), see
+            `measure_visit`.
+
+        Raises
+        ------
+        MissingColumnsError
+            Raised if the star table doesn't tell detectors and samples.
+        """
+        columns = StarColumns.from_table(_read(finalized_src_table), band or None)
+        metrics = measure_visit(
+            columns,
+            finalized_psf_ap_corr_cat,
+            visit=visit,
+            instrument=instrument,
+            band=band,
+            limits=self.config.limits.to_limits(),
+            grid_sampling=self.config.psfGridSampling,
+            star_sampling=self.config.psfSampling,
+        )
+        self._log(metrics)
+        return pipeBase.Struct(finalized_visit_metrics=metrics)
+
+    def _log(self, metrics: astropy.table.Table) -> None:
+        whole = metrics[metrics["detector"] == WHOLE_VISIT]
+        for row in whole:
+            self.log.info(
+                "%d %s stars, %s: residual e1 %.5f, e2 %.5f, T %.5f.",
+                row["nPsfStar"],
+                row["sample"],
+                row["verdict"],
+                row["psfStarDeltaE1Median"],
+                row["psfStarDeltaE2Median"],
+                row["psfStarDeltaTOverTMedian"],
+            )
+
+
+def _read(table: Any) -> astropy.table.Table:
+    """Return a table, of a handle's one the columns that are of use."""
+    if isinstance(table, astropy.table.Table):
+        return table
+    columns = star_table_columns(table.get(component="columns"))
+    return table.get(parameters={"columns": columns}) if columns else table.get()
