@@ -49,10 +49,9 @@ def compile_plugins(names: Sequence[str]) -> None:
         Names of the plugins.
     """
     from .measure import SingleFrameMeasurementTask
-    from .psf import as_batch_psf
-    from .psf._shapes import kernel_shapes
+    from .psf import as_batch_psf, kernel_shapes
     from .simulate import VisitSimulation, simulate_detector
-    from .tasks._output import OutputSchema
+    from .tasks import OutputSchema
 
     made = simulate_detector(VisitSimulation(n_detectors=1, size=256, n_stars=12, n_galaxies=2), 0)
     psf = as_batch_psf(made.calexp.psf)

@@ -7,6 +7,8 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
+"""Chebyshev fits in two dimensions."""
+
 from __future__ import annotations
 
 __all__ = ("ChebyshevBoundedFieldConfig", "constant_field", "fit_chebyshev", "n_coefficients")

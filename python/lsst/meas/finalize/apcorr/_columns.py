@@ -7,6 +7,8 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
+"""Columns of table-like objects as plain arrays."""
+
 from __future__ import annotations
 
 __all__ = ("get_column", "get_optional_column", "n_rows")

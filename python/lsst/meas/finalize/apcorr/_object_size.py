@@ -7,6 +7,8 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
+"""The selector that finds stars by their size."""
+
 from __future__ import annotations
 
 __all__ = ("ObjectSizeStarSelectorConfig", "ObjectSizeStarSelectorTask", "find_star_locus")

@@ -7,6 +7,8 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
+"""Names of the fluxes that aperture corrections are for."""
+
 from __future__ import annotations
 
 __all__ = ("add_ap_corr_name", "correctable_names", "get_ap_corr_names")

@@ -7,6 +7,8 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
+"""Stamps of many stars, cut out of an image."""
+
 from __future__ import annotations
 
 __all__ = ("AFW_MASK_PLANES", "BoxCutter", "StampSet", "cut_stamps", "mask_planes")

@@ -17,7 +17,9 @@ they export.  Compiled kernels are in modules named ``*_numba``.
 
 from ._batch import *
 from ._config import *
+from ._errors import *
 from ._plugin import *
+from ._psf import *
 from ._task import *
 from .apertures import (
     ApertureFlux,
@@ -137,7 +139,13 @@ from .hsm import (
 )
 from .kron import KronFluxConfig, KronFluxPlugin
 from .moments import AdaptiveMoments, adaptive_moments, fixed_moments_flux, valid_boxes
-from .noise import DetectedFootprints, NoiseReplacer, find_rows, get_footprints_from_catalog
+from .noise import (
+    DetectedFootprints,
+    NoiseReplacer,
+    NoiseReplacerConfig,
+    find_rows,
+    get_footprints_from_catalog,
+)
 from .pixels import (
     CutOut,
     PixelRegions,

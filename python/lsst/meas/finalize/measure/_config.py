@@ -7,17 +7,18 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""Options of single-frame measurement (spec 03 §1.1, §2.1)."""
+"""Options of single-frame measurement (spec 03 §1.1)."""
 
 from __future__ import annotations
 
-__all__ = ("NoiseReplacerConfig", "SingleFrameMeasurementConfig", "SourceSlotConfig")
+__all__ = ("SingleFrameMeasurementConfig", "SourceSlotConfig")
 
 from typing import Any
 
-from lsst.pex.config import ChoiceField, Config, ConfigField, Field, FieldValidationError, RangeField
+from lsst.pex.config import Config, ConfigField, Field, FieldValidationError
 
 from ._plugin import plugin_registry
+from .noise import NoiseReplacerConfig
 
 _DEFAULT_PLUGINS = (
     "base_PixelFlags",
@@ -66,30 +67,6 @@ class SourceSlotConfig(Config):
             target = getattr(self, name)
             if target is not None:
                 schema.set_alias(f"slot_{name[0].upper()}{name[1:]}", target)
-
-
-class NoiseReplacerConfig(Config):
-    """How the noise that replaces neighbours is made."""
-
-    noiseSource = ChoiceField[str](
-        doc="How to choose mean and variance of the noise.",
-        allowed={
-            "measure": "Clipped mean and variance of the whole image",
-            "meta": "Mean 0, variance from the 'BGMEAN' metadata entry",
-            "variance": "Mean 0, variance from the image's variance plane, pixel by pixel",
-            "variance_median": "Mean 0, variance from the median of the variance plane",
-        },
-        default="measure",
-        optional=False,
-    )
-    noiseOffset = Field[float](doc="Offset to add to the noise.", default=0.0)
-    noiseSeedMultiplier = RangeField(
-        dtype=int,
-        doc="The seed is this times the exposure ID, or this if there is no ID. "
-        "0: the generator's default seed.",
-        default=1,
-        min=0,
-    )
 
 
 class SingleFrameMeasurementConfig(Config):

@@ -19,7 +19,6 @@ __all__ = (
     "SHAPE_ORDER",
     "CatalogCalculationPlugin",
     "FluxFields",
-    "MeasurementFatalError",
     "SingleFramePlugin",
     "SingleFramePluginConfig",
     "add_flux_fields",
@@ -33,30 +32,20 @@ __all__ = (
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from lsst.pex.config import Config, Field, Registry
 
-from ..apcorr._registry import add_ap_corr_name
-
-if TYPE_CHECKING:
-    from ..catalogs import Schema
-    from ._batch import MeasureBatch
+from ..apcorr import add_ap_corr_name
+from ..catalogs import Schema
+from ._batch import MeasureBatch
+from ._errors import MeasurementFatalError
 
 CENTROID_ORDER = 0.0
 SHAPE_ORDER = 1.0
 FLUX_ORDER = 2.0
 APCORR_ORDER = 3.0
 DEFAULT_CATALOGCALCULATION = 4.0
-
-
-class MeasurementFatalError(RuntimeError):
-    """Measuring cannot go on for any star.
-
-    A slot is not defined, a mask plane doesn't exist, or the exposure lacks a
-    PSF that the plugin cannot do without.  Everything that concerns single
-    stars is a flag instead.
-    """
 
 
 class SingleFramePluginConfig(Config):

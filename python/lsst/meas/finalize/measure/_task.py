@@ -23,9 +23,11 @@ from lsst.images import VisitImage
 from lsst.pipe.base import Task
 
 from ..catalogs import Footprints, Schema, SourceCatalog
-from ._batch import BatchPsf, MeasureBatch, get_psf
+from ._batch import MeasureBatch
 from ._config import SingleFrameMeasurementConfig
-from ._plugin import CENTROID_ORDER, MeasurementFatalError, SingleFramePlugin, plugin_registry
+from ._errors import MeasurementFatalError
+from ._plugin import CENTROID_ORDER, SingleFramePlugin, plugin_registry
+from ._psf import BatchPsf, get_psf
 from .noise import DetectedFootprints, NoiseReplacer, find_rows, get_footprints_from_catalog
 
 _BLENDEDNESS = "base_Blendedness"

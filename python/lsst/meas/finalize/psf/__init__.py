@@ -15,3 +15,4 @@ from ._determiner import *
 from ._errors import *
 from ._piff_psf import *
 from ._registry import *
+from ._shapes import *

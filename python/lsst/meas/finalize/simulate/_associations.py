@@ -7,6 +7,8 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
+"""Tables of isolated stars of simulated visits."""
+
 from __future__ import annotations
 
 __all__ = ("associate_stars", "make_standard_stars")

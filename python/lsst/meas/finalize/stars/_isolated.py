@@ -7,6 +7,8 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
+"""Isolated stars of all tracts, and which are reserved."""
+
 from __future__ import annotations
 
 __all__ = ("concat_isolated_star_cats", "match_ids")

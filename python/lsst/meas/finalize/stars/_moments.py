@@ -7,6 +7,8 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
+"""Moments of stars on the sky."""
+
 from __future__ import annotations
 
 __all__ = ("add_sky_moments", "altaz_moments", "local_cd_matrices", "sky_moments")

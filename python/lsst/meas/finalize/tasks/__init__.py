@@ -19,4 +19,5 @@ from ._config import *
 from ._connections import *
 from ._consolidate import *
 from ._detector import *
+from ._output import *
 from ._visit import *

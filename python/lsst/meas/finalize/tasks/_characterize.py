@@ -7,6 +7,8 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
+"""What the visit task and the detector task have in common."""
+
 from __future__ import annotations
 
 __all__ = ("DamagedInputError", "FinalizeCharacterizationTaskBase")

@@ -28,10 +28,10 @@ from lsst.pex.config import Field
 
 from ...catalogs import Schema
 from .._batch import MeasureBatch
+from .._errors import MeasurementFatalError
 from .._plugin import (
     FLUX_ORDER,
     CatalogCalculationPlugin,
-    MeasurementFatalError,
     SingleFramePlugin,
     SingleFramePluginConfig,
     register,

@@ -29,13 +29,7 @@ from lsst.pex.config import Field
 
 from ...catalogs import Schema
 from .._batch import MeasureBatch
-from .._plugin import (
-    CENTROID_ORDER,
-    SHAPE_ORDER,
-    SingleFramePlugin,
-    SingleFramePluginConfig,
-    register,
-)
+from .._plugin import CENTROID_ORDER, SHAPE_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
 from ..geometry import gnomonic_offsets, sky_positions, tangent_jacobians
 
 _ARCSEC = np.pi / (180 * 3600)

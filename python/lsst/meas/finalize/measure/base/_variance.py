@@ -23,13 +23,7 @@ from lsst.pex.config import Field, ListField
 
 from ...catalogs import Schema
 from .._batch import MeasureBatch
-from .._plugin import (
-    FLUX_ORDER,
-    SingleFramePlugin,
-    SingleFramePluginConfig,
-    alias_centroid_flag,
-    register,
-)
+from .._plugin import FLUX_ORDER, SingleFramePlugin, SingleFramePluginConfig, alias_centroid_flag, register
 from ..pixels import box_batches, ellipse_boxes, pixel_regions
 
 

@@ -21,13 +21,8 @@ import numpy.typing as npt
 
 from ...catalogs import Schema, SourceCatalog
 from .._batch import MeasureBatch
-from .._plugin import (
-    APCORR_ORDER,
-    MeasurementFatalError,
-    SingleFramePlugin,
-    SingleFramePluginConfig,
-    register,
-)
+from .._errors import MeasurementFatalError
+from .._plugin import APCORR_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
 from ..base import photometric_calibration
 from ..geometry import tangent_jacobians, transform_quadrupole
 from ._config import CModelConfig

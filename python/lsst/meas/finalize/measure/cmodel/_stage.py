@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ...apcorr._registry import add_ap_corr_name
+from ...apcorr import add_ap_corr_name
 from ...catalogs import Schema, SourceCatalog
 from ..geometry import transform_quadrupole
 from ._config import CModelStageConfig

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from lsst.pex.config import ConfigField, Field, ListField
 
-from ...apcorr._registry import add_ap_corr_name
+from ...apcorr import add_ap_corr_name
 from ...catalogs import Schema
 from .._batch import MeasureBatch
 from .._plugin import (

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ...apcorr._registry import add_ap_corr_name
+from ...apcorr import add_ap_corr_name
 from ...catalogs import Schema
 from .._batch import MeasureBatch
 from .._plugin import FLUX_ORDER, SingleFramePlugin, add_flux_fields, register

@@ -29,14 +29,8 @@ from lsst.pex.config import Field, FieldValidationError, ListField
 
 from ...catalogs import Schema
 from .._batch import MeasureBatch
-from .._plugin import (
-    FLUX_ORDER,
-    MeasurementFatalError,
-    SingleFramePlugin,
-    SingleFramePluginConfig,
-    alias_centroid_flag,
-    register,
-)
+from .._errors import MeasurementFatalError
+from .._plugin import FLUX_ORDER, SingleFramePlugin, SingleFramePluginConfig, alias_centroid_flag, register
 from ..pixels import box_batches, inside_bounds
 from ._adaptive import standardized_moments
 

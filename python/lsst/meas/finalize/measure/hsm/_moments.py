@@ -33,10 +33,10 @@ from lsst.pex.config import ChoiceField, Field, FieldValidationError, ListField
 
 from ...catalogs import Schema, cut_stamps
 from .._batch import MeasureBatch
+from .._errors import MeasurementFatalError
 from .._plugin import (
     FLUX_ORDER,
     SHAPE_ORDER,
-    MeasurementFatalError,
     SingleFramePlugin,
     SingleFramePluginConfig,
     alias_centroid_flag,

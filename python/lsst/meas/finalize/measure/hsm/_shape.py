@@ -33,13 +33,7 @@ from lsst.pex.config import Field, ListField
 
 from ...catalogs import Schema, StampSet
 from .._batch import MeasureBatch
-from .._plugin import (
-    SHAPE_ORDER,
-    SingleFramePlugin,
-    SingleFramePluginConfig,
-    alias_centroid_flag,
-    register,
-)
+from .._plugin import SHAPE_ORDER, SingleFramePlugin, SingleFramePluginConfig, alias_centroid_flag, register
 from ..pixels import box_batches
 from ._moments import HSM_FLAGS, measurable_boxes, trace_radii
 

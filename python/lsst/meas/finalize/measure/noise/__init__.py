@@ -12,5 +12,6 @@
 Uses `pixels`; the plugins see it through the batch of stars.
 """
 
+from ._config import *
 from ._replacement import *
 from ._ziggurat import *

@@ -28,12 +28,12 @@ import numpy.typing as npt
 
 from ...catalogs import BoxCutter, Footprints, SourceCatalog, StampSet
 from ..pixels import clipped_mean_std
+from ._config import NoiseReplacerConfig
 from ._ziggurat import seed_state, ziggurat_tables
 
 if TYPE_CHECKING:
     from lsst.images import VisitImage
 
-    from .._config import NoiseReplacerConfig
 
 type IntArray = npt.NDArray[np.int64]
 
