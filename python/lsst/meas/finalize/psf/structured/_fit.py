@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from ._result import fill_psf
 from ._setup import basis_terms, initial_profile, make_psf
 from ._solver import NormalEquations, Preconditioner, solve_normal_equations
 from ._stars import NotCoveredError, extract_stars
+from ._state import FitState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,55 +39,6 @@ _LOG = logging.getLogger(__name__)
 
 _SAFE_REDUNDANCY = 4
 """Pixels per unknown above which the rank is probed only once."""
-
-
-@dataclasses.dataclass
-class FitState:
-    """What an iteration hands on to the next."""
-
-    q: npt.NDArray[np.float64]
-    """Coefficients [n*n, K]."""
-
-    params: npt.NDArray[np.float64]
-    """Model parameters of the stars [N, n*n]."""
-
-    flux: npt.NDArray[np.float64]
-    """Fluxes [N]."""
-
-    center: npt.NDArray[np.float64]
-    """Centres [N, 2]."""
-
-    chisq: npt.NDArray[np.float64]
-    """Chi-squares [N]; NaN where there is none yet."""
-
-    dof: npt.NDArray[np.int64]
-    """Degrees of freedom [N]."""
-
-    flagged: npt.NDArray[np.bool_]
-    """Rejected stars [N]."""
-
-    reserved: npt.NDArray[np.bool_]
-    """Stars held out of the fit [N]."""
-
-    total_chisq: float = 0.0
-    """Chi-square of the fitted stars."""
-
-    last_delta_chisq: float = 0.0
-    """Its change in the last iteration."""
-
-    total_dof: int = 0
-    """Degrees of freedom of the fitted stars."""
-
-    removed: int = 0
-    """Number of stars removed in all iterations."""
-
-    iterations: int = 0
-    """Number of iterations."""
-
-    @property
-    def used(self) -> npt.NDArray[np.bool_]:
-        """Stars that enter the fit [N]."""
-        return ~self.flagged & ~self.reserved
 
 
 def fit_structured(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import piff
 
-    from ._fit import FitState
+    from ._state import FitState
 
 __all__ = ("fill_psf",)
 
