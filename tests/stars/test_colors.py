@@ -113,3 +113,41 @@ def test_reading_takes_only_needed_columns() -> None:
     assert table.colnames == ["ra", "dec", "mag_g", "mag_i"]
     assert table["ra"].tolist() == [4, 7]
     assert read_fgcm_standard_stars({}) is None
+
+
+def test_bands_that_a_tract_lacks_are_nan() -> None:
+    """Give no colour, not one of zeros, to stars of a tract without band."""
+    tables = {4: make_fgcm([10.0], [0.0]), 7: make_fgcm([20.0], [0.0]), 8: make_fgcm([30.0], [0.0])}
+    tables[7].remove_column("mag_i")
+    tables[8] = Table(tables[8], masked=True)
+    tables[8]["mag_i"].mask[0] = True
+    fgcm = read_fgcm_standard_stars(tables)
+    assert fgcm is not None
+    assert not fgcm.has_masked_columns
+    value, _ = psf_colors(np.deg2rad([10.0, 20.0, 30.0]), np.zeros(3), fgcm, "g-i")
+    np.testing.assert_array_equal(value, np.array([0, np.nan, np.nan], np.float32))
+    assert read_fgcm_standard_stars(tables, ["g"]).colnames == ["ra", "dec", "mag_g"]
+
+
+def test_masked_catalogues_in_memory_give_nan() -> None:
+    """Pass masks of a catalogue that the caller has stacked, too."""
+    fgcm = Table(make_fgcm([10.0, 20.0], [0.0, 0.0]), masked=True)
+    fgcm["mag_i"].mask[0] = True
+    for catalog in (fgcm, fgcm.as_array()):
+        value, _ = psf_colors(np.deg2rad([10.0, 20.0]), np.zeros(2), catalog, "g-i")
+        np.testing.assert_array_equal(value, np.array([np.nan, 1], np.float32))
+        np.testing.assert_array_equal(
+            fgcm_magnitudes(np.deg2rad([10.0]), np.zeros(1), catalog, ["i"])["i"], [np.nan]
+        )
+
+
+def test_bad_columns_of_standard_stars_are_named() -> None:
+    """Name tract and column of what aren't numbers, if they are needed."""
+    fgcm = make_fgcm([10.0], [0.0])
+    fgcm["mag_i"] = ["20.0"]
+    with pytest.raises(ValueError, match="'mag_i' of fgcm_standard_star of tract 4"):
+        read_fgcm_standard_stars({4: fgcm})
+    assert read_fgcm_standard_stars({4: fgcm}, ["g"]) is not None
+    fgcm.remove_column("dec")
+    with pytest.raises(KeyError, match=r"fgcm_standard_star of tract 4 has no columns \['dec'\]"):
+        read_fgcm_standard_stars({4: fgcm}, ["g"])

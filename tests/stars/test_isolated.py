@@ -229,6 +229,72 @@ def test_all_reserved() -> None:
         assert source_table["reserved"].all()
 
 
+@pytest.mark.parametrize("column", ["sourceId", "obj_index", "visit", "detector"])
+@pytest.mark.parametrize("dtype", [str, ">i8", "u8", object])
+@pytest.mark.parametrize("knows_filters", [True, False])
+def test_sources_are_the_same_in_any_form(column: str, dtype: Any, knows_filters: bool) -> None:
+    """Find the same rows whatever type a key has, even if filters on it find
+    none.
+    """
+    stars, sources = make_tables(1)
+    sources["sourceId"] += 2**60
+    _, expected = concat({1: stars}, {1: sources}, visit=2, detector=1)
+    odd = sources.copy()
+    odd[column] = np.asarray(sources[column]).astype(dtype)
+    _, got = concat({1: stars}, {1: Handle(odd, knows_filters)}, visit=2, detector=1)
+    assert expected is not None
+    assert got is not None
+    assert len(expected)
+    for name in expected.colnames:
+        assert got[name].tolist() == expected[name].tolist()
+        assert got[name].dtype.kind in "iub"
+
+
+@pytest.mark.parametrize("column", ["sourceId", "obj_index", "visit", "detector"])
+def test_uncertain_keys_are_refused(column: str) -> None:
+    """Name dataset, tract and column of keys with gaps or rounded ones."""
+    stars, sources = make_tables(1)
+    gap = Table(sources, masked=True)
+    gap[column].mask[5] = True
+    rounded = sources.copy()
+    rounded[column] = np.asarray(sources[column]) + 2.0**53
+    for table in (gap, rounded):
+        with pytest.raises(ValueError, match=rf"'{column}' of isolated_star_sources of tract 7"):
+            concat({7: stars}, {7: table}, visit=2)
+    for column in ("nsource_r", "source_cat_index_r"):
+        gap = Table(stars, masked=True)
+        gap[column].mask[5] = True
+        with pytest.raises(ValueError, match=rf"'{column}' of isolated_star_cats of tract 7"):
+            concat({7: gap}, {7: sources}, visit=2)
+
+
+def test_small_integers_do_not_overflow() -> None:
+    """Widen indices that count the rows of all tracts."""
+    tables = {tract: make_tables(tract) for tract in (1, 2, 3)}
+    expected, expected_sources = concat(*({t: p[i] for t, p in tables.items()} for i in (0, 1)))
+    for stars, sources in tables.values():
+        stars["source_cat_index_r"] = stars["source_cat_index_r"].astype(np.uint8)
+        sources["obj_index"] = sources["obj_index"].astype(np.int8)
+    got, got_sources = concat(*({t: p[i] for t, p in tables.items()} for i in (0, 1)))
+    assert got["source_cat_index_r"].tolist() == expected["source_cat_index_r"].tolist()
+    assert got_sources["obj_index"].tolist() == expected_sources["obj_index"].tolist()
+
+
+def test_unreadable_tables_are_named() -> None:
+    """Name dataset and tract of a table whose reader fails."""
+
+    class Broken(Handle):
+        def get(self, **kwargs: Any) -> Table:
+            raise ValueError("truncated")
+
+    stars, sources = make_tables(1)
+    broken = Broken(sources, True)
+    with pytest.raises(ValueError, match="isolated_star_sources of tract 7 can't be read: truncated"):
+        concat({7: stars}, {7: broken}, visit=2)
+    with pytest.raises(ValueError, match="isolated_star_cats of tract 7 can't be read: truncated"):
+        concat({7: broken}, {7: sources}, visit=2)
+
+
 @given(st.lists(st.integers(-5, 30), unique=True), st.lists(st.integers(-5, 30)))
 def test_match_is_that_of_a_loop(unique: list[int], values: list[int]) -> None:
     """Agree with a dictionary for any numbers."""

@@ -14,6 +14,7 @@ colours, PSF candidates, and moments on the sky.
 from ..apcorr import sourceSelectorRegistry
 from ._candidates import *
 from ._colors import *
+from ._columns import *
 from ._isolated import *
 from ._moments import *
 from ._parallactic import *

@@ -27,7 +27,8 @@ import numpy as np
 import numpy.typing as npt
 from astropy.table import Table, vstack
 
-from ._handles import TableReader
+from ._columns import OutsideTable
+from ._handles import TableReader, describe
 
 if TYPE_CHECKING:
     from ..catalogs import SourceCatalog
@@ -35,23 +36,46 @@ if TYPE_CHECKING:
 _RADIUS = 1.0  # arcsec
 
 
-def read_fgcm_standard_stars(handles: Mapping[int, Any]) -> Table | None:
+def read_fgcm_standard_stars(handles: Mapping[int, Any], bands: Iterable[str] | None = None) -> Table | None:
     """Read positions and magnitudes of the FGCM standard stars of all tracts.
 
     Parameters
     ----------
     handles : `~collections.abc.Mapping`
         Handles (or tables) by tract, in the order to concatenate them.
+    bands : iterable of `str`, optional
+        Bands to read; by default all that there are.
 
     Returns
     -------
     table : `~astropy.table.Table` or `None`
-        Columns ``ra``, ``dec`` (degrees) and ``mag_<band>``; `None` without
-        handles.
+        Columns ``ra``, ``dec`` (degrees) and ``mag_<band>``, all float64
+        and NaN where they are missing, as for tracts without a band; `None`
+        without handles.
+
+    Raises
+    ------
+    KeyError
+        Raised if a tract has no positions, or no magnitudes at all.
+    ValueError
+        Raised if a column isn't of numbers, or in an unsuitable unit.
     """
     reader = TableReader()
-    tables = [reader.read(handle, ("ra", "dec", "mag_*")) for handle in handles.values()]
-    return vstack(tables, metadata_conflicts="silent") if tables else None
+    wanted = None if bands is None else {f"mag_{band}" for band in bands}
+    tables = []
+    for tract, handle in handles.items():  # over tracts, a handful
+        outside = reader.read(handle, describe(handle, "fgcm_standard_star", tract), ("ra", "dec", "mag_*"))
+        names = [name for name in outside.table.colnames if name.startswith("mag_")]
+        columns = {name: outside.numbers(name, "deg") for name in ("ra", "dec")}
+        columns |= {n: outside.numbers(n, "mag") for n in names if wanted is None or n in wanted}
+        tables.append(Table(columns, copy=False))
+    if not tables:
+        return None
+    every = dict.fromkeys(name for table in tables for name in table.colnames)
+    for table in tables:
+        for name in every.keys() - set(table.colnames):
+            table[name] = np.full(len(table), np.nan)
+    return vstack([table[list(every)] for table in tables])
 
 
 def _unit_vectors(ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -105,15 +129,16 @@ def _match_fgcm(
     Among several standard stars within 1″, the one with the largest row
     index is taken, not the nearest (spec 01 §1.6).
     """
-    ra, dec = (np.asarray(fgcm[name], dtype=np.float64) for name in ("ra", "dec"))
+    outside = _outside(fgcm)
+    ra, dec = (outside.numbers(name, "deg") for name in ("ra", "dec"))
     i, j = match_radius(np.rad2deg(coord_ra), np.rad2deg(coord_dec), ra, dec, _RADIUS)
     last = np.append(i[1:] != i[:-1], True)[: len(i)]
     return i[last], j[last]
 
 
-def _names(fgcm: Any) -> tuple[str, ...]:
-    """Return the columns of a table or structured array."""
-    return tuple(getattr(fgcm, "colnames", None) or fgcm.dtype.names)
+def _outside(fgcm: Any) -> OutsideTable:
+    """Return the gate to an FGCM catalogue of whatever kind."""
+    return OutsideTable(fgcm, "fgcm_standard_star")
 
 
 def psf_colors(
@@ -148,13 +173,15 @@ def psf_colors(
     if len(color) < 3:
         raise ValueError(f"A colour must look like 'g-i', not {color!r}.")
     blue, red = color[0], color[2]
-    missing = [f"mag_{b}" for b in (blue, red) if f"mag_{b}" not in _names(fgcm)]
+    outside = _outside(fgcm)
+    missing = [f"mag_{b}" for b in (blue, red) if f"mag_{b}" not in outside]
     if missing:
         raise KeyError(f"fgcm_standard_star has no columns {missing}, needed for the colour {color!r}.")
     value = np.full(len(coord_ra), np.nan, dtype=np.float32)
     kind = np.full(len(coord_ra), "", dtype="U10")
     i, j = _match_fgcm(coord_ra, coord_dec, fgcm)
-    value[i] = (np.asarray(fgcm[f"mag_{blue}"]) - np.asarray(fgcm[f"mag_{red}"]))[j]
+    difference = outside.numbers(f"mag_{blue}", "mag") - outside.numbers(f"mag_{red}", "mag")
+    value[i] = difference[j]
     kind[i] = f"{blue}-{red}"
     return value, kind
 
@@ -185,10 +212,11 @@ def fgcm_magnitudes(
     result = {band: np.full(len(coord_ra), np.nan, dtype=np.float32) for band in bands}
     if fgcm is None:
         return result
+    outside = _outside(fgcm)
     i, j = _match_fgcm(coord_ra, coord_dec, fgcm)
     for band, magnitude in result.items():
-        if f"mag_{band}" in _names(fgcm):
-            magnitude[i] = np.asarray(fgcm[f"mag_{band}"])[j]
+        if f"mag_{band}" in outside:
+            magnitude[i] = outside.numbers(f"mag_{band}", "mag")[j]
     return result
 
 

@@ -11,28 +11,51 @@
 
 from __future__ import annotations
 
-__all__ = ("TableReader",)
+__all__ = ("TableReader", "describe")
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-import numpy as np
-from astropy.table import Table
+from ._columns import OutsideTable
+from ._plain import is_table
 
 _LOG = logging.getLogger(__name__)
 
 type Filters = Sequence[tuple[str, str, Any]]
 
 
-def _expand(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return the names matching any pattern; the butler does the same."""
+def describe(source: Any, role: str, tract: int) -> str:
+    """Return what to call a table in messages.
+
+    Parameters
+    ----------
+    source : `lsst.daf.butler.DeferredDatasetHandle` or table
+        Handle or table.
+    role : `str`
+        Name of the connection.
+    tract : `int`
+        Tract of the table.
+
+    Returns
+    -------
+    what : `str`
+        The connection, the dataset type if that is another name, and the
+        tract.
+    """
+    dataset_type = getattr(getattr(source, "ref", None), "datasetType", None)
+    name = getattr(dataset_type, "name", role)
+    return f"{role} of tract {tract}" if name == role else f"{role} ({name}) of tract {tract}"
+
+
+def _expand(patterns: Sequence[str], names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the names matching any pattern, and patterns without a match;
+    the butler expands patterns alike.
+    """
     found = {p: [n for n in names if fnmatchcase(n, p)] for p in patterns}
     missing = [p for p, matching in found.items() if not matching]
-    if missing:
-        raise KeyError(f"The table has no columns {missing}.")
-    return list(dict.fromkeys(n for matching in found.values() for n in matching))
+    return list(dict.fromkeys(n for matching in found.values() for n in matching)), missing
 
 
 class TableReader:
@@ -51,40 +74,83 @@ class TableReader:
         self._knows_filters = True
 
     def read(
-        self, source: Any, columns: Sequence[str] | None = None, filters: Filters | None = None
-    ) -> Table:
+        self,
+        source: Any,
+        what: str,
+        columns: Sequence[str] | None = None,
+        filters: Filters | None = None,
+    ) -> OutsideTable:
         """Read some columns and at least the rows passing some filters.
 
         Parameters
         ----------
         source : `lsst.daf.butler.DeferredDatasetHandle` or table
             Handle with a ``get`` method; or an `~astropy.table.Table`,
-            structured array or mapping of columns.
+            structured array, mapping of columns or other table.
+        what : `str`
+            What the table is, for messages.
         columns : `~collections.abc.Sequence` [ `str` ], optional
             Columns, or patterns of their names; all by default.
         filters : `~collections.abc.Sequence`, optional
-            Conditions (column, operator, value), all to be met, as in
+            Conditions (column, operator, integer), all to be met, as in
             `pyarrow.parquet.read_table`.
 
         Returns
         -------
-        table : `~astropy.table.Table`
-            A new table (possibly sharing columns with the source).
+        table : `OutsideTable`
+            The table; it may have more columns, and share memory with the
+            source.
+
+        Raises
+        ------
+        KeyError
+            Raised if a column, or any of a pattern, is not there.
+        ValueError
+            Raised if what is there can't be read as a table.
         """
-        if isinstance(source, Table | np.ndarray | Mapping):
-            table = Table(source, copy=False)
-            return table if columns is None else table[_expand(columns, table.colnames)]
+        if is_table(source):
+            return self._checked(OutsideTable(source, what), columns)
         parameters: dict[str, Any] = {} if columns is None else {"columns": list(columns)}
         if filters and self._knows_filters:
             try:
-                return self._as_table(source.get(parameters=parameters | {"filters": list(filters)}))
+                table = self._get(source, what, parameters | {"filters": list(filters)})
+                # Filters on text or floats compare them with integers.
+                if all(table.is_integer(name) for name, _, _ in filters):
+                    return self._checked(table, columns)
             except (KeyError, NotImplementedError, TypeError, ValueError) as error:
                 # If that wasn't the reason, the second attempt tells.
                 _LOG.debug("Reading without row filters: %s", error)
-                self._knows_filters = False
-        return self._as_table(source.get(parameters=parameters) if parameters else source.get())
+            self._knows_filters = False
+        try:
+            return self._checked(self._get(source, what, parameters), columns)
+        except (KeyError, TypeError, ValueError) as error:
+            self._name_missing(source, what, columns, error)
+            if any("*" in pattern for pattern in columns or ()):
+                # In-memory pandas tables whose index matches a pattern.
+                return self.read(source, what)
+            raise ValueError(f"{what} can't be read: {error}") from error
 
     @staticmethod
-    def _as_table(dataset: Any) -> Table:
-        """Convert what a handle returns."""
-        return dataset if isinstance(dataset, Table) else Table(dataset, copy=False)
+    def _get(source: Any, what: str, parameters: dict[str, Any]) -> OutsideTable:
+        """Get a dataset."""
+        return OutsideTable(source.get(parameters=parameters) if parameters else source.get(), what)
+
+    @staticmethod
+    def _checked(table: OutsideTable, columns: Sequence[str] | None) -> OutsideTable:
+        """Return the table if it has all columns."""
+        _, missing = _expand(columns or (), table.table.colnames)
+        table.require(missing)
+        return table
+
+    @staticmethod
+    def _name_missing(source: Any, what: str, columns: Sequence[str] | None, error: Exception) -> None:
+        """Raise `KeyError` if an error was about missing columns; readers
+        raise various things then.
+        """
+        try:
+            names = [str(name) for name in source.get(component="columns")]
+        except Exception:  # asking is an attempt only; the first error will be raised
+            return
+        _, missing = _expand(columns or (), names)
+        if missing:
+            raise KeyError(f"{what} has no columns {missing}.") from error

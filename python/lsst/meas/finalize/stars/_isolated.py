@@ -19,9 +19,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from astropy.table import Table, vstack
+from astropy.table import Column, Table, vstack
 
-from ._handles import TableReader
+from ._handles import TableReader, describe
 
 _LOG = logging.getLogger(__name__)
 
@@ -119,7 +119,8 @@ def concat_isolated_star_cats(
     KeyError
         Raised if a tract lacks its source table, or a table a column.
     ValueError
-        Raised if, without ``visit``, a star seen in the band has no source.
+        Raised if, without ``visit``, a star seen in the band has no source;
+        or if a column that is needed isn't of exact integers without gaps.
 
     Notes
     -----
@@ -136,7 +137,7 @@ def concat_isolated_star_cats(
     for tract, star_handle in isolated_star_cat_dict.items():  # over tracts, a handful
         if tract not in isolated_star_source_dict:
             raise KeyError(f"Tract {tract} has isolated stars, but no table of their sources.")
-        src = _read_sources(reader, isolated_star_source_dict[tract], id_column, visit, detector)
+        src = _read_sources(reader, isolated_star_source_dict[tract], tract, id_column, visit, detector)
         if visit is not None and not len(src):
             where = f"visit {visit}" if detector is None else f"visit {visit}, detector {detector}"
             _LOG.info("No isolated sources in tract %d for %s", tract, where)
@@ -148,14 +149,14 @@ def concat_isolated_star_cats(
             _LOG.info("No isolated stars in tract %d with sources in band %s", tract, band)
             continue
         src, cat = src[b], cat[use]
-        src["obj_index"] = (a + n_stars).astype(src["obj_index"].dtype)
+        src["obj_index"] = _fitting(a + n_stars, src["obj_index"].dtype)
         first = _first_sources(a, len(use))
         if visit is None and (first < 0).any():
             raise ValueError(
                 f"{np.sum(first < 0)} isolated stars of tract {tract} with nsource_{band} > 0 have no source."
             )
         index_name = f"source_cat_index_{band}"
-        cat[index_name] = np.where(first < 0, -1, first + n_sources).astype(cat[index_name].dtype)
+        cat[index_name] = _fitting(np.where(first < 0, -1, first + n_sources), cat[index_name].dtype)
         cat["reserved"] = np.asarray(choose(len(cat), extra=f"{band}_{tract}"), dtype=bool)
         src["reserved"] = np.asarray(cat["reserved"])[a]
         n_stars += len(cat)
@@ -167,22 +168,32 @@ def concat_isolated_star_cats(
     return vstack(stars, metadata_conflicts="silent"), vstack(sources, metadata_conflicts="silent")
 
 
+def _fitting(values: npt.NDArray[np.integer], dtype: np.dtype) -> npt.NDArray[np.integer]:
+    """Return integers in a type, or in int64 if it is too small."""
+    info = np.iinfo(dtype)
+    fits = not len(values) or (info.min <= values.min() and values.max() <= info.max)
+    return values.astype(dtype if fits else np.int64)
+
+
 def _read_sources(
-    reader: TableReader, handle: Any, id_column: str, visit: int | None, detector: int | None
+    reader: TableReader, handle: Any, tract: int, id_column: str, visit: int | None, detector: int | None
 ) -> Table:
     """Read the needed columns and rows of a table of isolated sources."""
     columns = [id_column, "obj_index"]
-    if visit is None:
-        return _checked(reader.read(handle, columns), columns, "sources")[columns]
-    columns += ["visit", "detector"]
-    filters = [("visit", "=", visit)]
-    if detector is not None:
-        filters.append(("detector", "=", detector))
-    table = _checked(reader.read(handle, columns, filters), columns, "sources")
-    keep = np.asarray(table["visit"]) == visit
-    if detector is not None:
-        keep &= np.asarray(table["detector"]) == detector
-    return table[columns][keep]
+    conditions: dict[str, int] = {}
+    if visit is not None:
+        columns += ["visit", "detector"]
+        conditions["visit"] = visit
+        if detector is not None:
+            conditions["detector"] = detector
+    what = describe(handle, "isolated_star_sources", tract)
+    filters = [(name, "=", value) for name, value in conditions.items()]
+    table = reader.read(handle, what, columns, filters)
+    keys = {name: table.keys(name) for name in columns}
+    keep = np.ones(len(table), dtype=bool)
+    for name, value in conditions.items():
+        keep &= keys[name] == value
+    return Table({name: values[keep] for name, values in keys.items()}, copy=False)
 
 
 def _read_stars(
@@ -191,19 +202,11 @@ def _read_stars(
     """Read a table of isolated stars."""
     needed = [f"nsource_{band}", f"source_cat_index_{band}"]
     columns = None if star_columns is None else list(dict.fromkeys([*star_columns, *needed]))
-    try:
-        table = reader.read(handle, columns)
-    except ValueError as error:
-        # How the butler tells that a column isn't there.
-        raise KeyError(f"Isolated stars of tract {tract}, columns {needed}: {error}") from error
-    return _checked(table, needed, f"stars of tract {tract}")
-
-
-def _checked(table: Table, columns: Sequence[str], what: str) -> Table:
-    """Return the table if it has all columns."""
-    missing = [name for name in columns if name not in table.colnames]
-    if missing:
-        raise KeyError(f"The table of isolated {what} has no columns {missing}.")
+    outside = reader.read(handle, describe(handle, "isolated_star_cats", tract), columns)
+    keys = {name: outside.keys(name) for name in needed}
+    table = Table(outside.table if columns is None else outside.table[columns], copy=False)
+    for name, values in keys.items():
+        table.replace_column(name, Column(values, name=name, description=table[name].info.description))
     return table
 
 

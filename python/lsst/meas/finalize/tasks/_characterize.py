@@ -28,6 +28,7 @@ from lsst.utils.logging import LsstLogAdapter
 from ..afw import ArchiveError, FitsFormatError
 from ..catalogs import ExposureCatalog, ExposureRecord, PsfCandidates, Schema, SourceCatalog
 from ..stars import (
+    OutsideTable,
     add_colors,
     add_fgcm_photometry,
     add_sky_moments,
@@ -256,11 +257,10 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         if not len(selected):
             self.log.warning("No good sources remain after selection for %s.", where)
             return None
+        isolated = OutsideTable(isolated_source_table, f"The table of isolated sources of {where}")
         # An id in two tracts counts as in the later one: hence the reversal.
-        isolated_ids, last = np.unique(
-            np.asarray(isolated_source_table[self.config.id_column])[::-1], return_index=True
-        )
-        is_reserved = np.asarray(isolated_source_table["reserved"], dtype=bool)[::-1][last]
+        isolated_ids, last = np.unique(isolated.keys(self.config.id_column)[::-1], return_index=True)
+        is_reserved = isolated.flags("reserved")[::-1][last]
         ids = src["id"][selected]
         if len(np.unique(ids)) != len(ids):
             raise DamagedInputError(f"Ids of the source catalogue of {where} are not unique.")
@@ -390,8 +390,3 @@ def damaged_input_is_no_work(log: LsstLogAdapter, where: str) -> Iterator[None]:
 def quantum_data_id(butlerQC: pipeBase.QuantumContext) -> Any:
     """Return the data ID of a quantum, which every quantum of these has."""
     return butlerQC.quantum.dataId
-
-
-def sorted_by(handles: Any, dimension: str) -> dict[int, Any]:
-    """Return handles by the value of a dimension, in ascending order."""
-    return dict(sorted((handle.dataId[dimension], handle) for handle in handles))

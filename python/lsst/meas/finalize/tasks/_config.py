@@ -123,6 +123,13 @@ class FinalizeCharacterizationConfigBase(
         """
         return self.psf_determiner["piff"].useColor or self.do_add_fgcm_photometry
 
+    def fgcm_bands(self) -> set[str]:
+        """Return the bands of ``fgcm_standard_star`` that the task uses."""
+        piff = self.psf_determiner["piff"]
+        # Of a colour, such as "g-i", these two characters count.
+        bands = {band for color in piff.color.values() for band in color[0:3:2]} if piff.useColor else set()
+        return bands.union(self.fgcmPhotometryBands if self.do_add_fgcm_photometry else ())
+
     def setDefaults(self) -> None:
         super().setDefaults()
         self._set_selector_defaults()

@@ -21,8 +21,8 @@ import astropy.table
 import lsst.pipe.base as pipeBase
 
 from ..catalogs import ExposureCatalog
-from ._characterize import sorted_by
 from ._config import ConsolidateFinalizeCharacterizationDetectorConfig
+from ._handles import sorted_by
 
 if TYPE_CHECKING:
     from ._characterize import TableHandles
@@ -41,9 +41,10 @@ class ConsolidateFinalizeCharacterizationDetectorTask(pipeBase.PipelineTask):
         outputRefs: pipeBase.OutputQuantizedConnection,
     ) -> None:
         inputs = butlerQC.get(inputRefs)
+        by_detector = {name: sorted_by(handles, "detector", name) for name, handles in inputs.items()}
         struct = self.run(
-            psf_ap_corr_detector_dict=sorted_by(inputs["finalized_psf_ap_corr_detector_cats"], "detector"),
-            src_detector_table_dict=sorted_by(inputs["finalized_src_detector_tables"], "detector"),
+            psf_ap_corr_detector_dict=by_detector["finalized_psf_ap_corr_detector_cats"],
+            src_detector_table_dict=by_detector["finalized_src_detector_tables"],
         )
         butlerQC.put(struct.psf_ap_corr_cat, outputRefs.finalized_psf_ap_corr_cat)
         butlerQC.put(struct.output_table, outputRefs.finalized_src_table)

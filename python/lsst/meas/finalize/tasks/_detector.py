@@ -22,9 +22,9 @@ from ._characterize import (
     FinalizeCharacterizationTaskBase,
     damaged_input_is_no_work,
     quantum_data_id,
-    sorted_by,
 )
 from ._config import FinalizeCharacterizationDetectorConfig
+from ._handles import sorted_by_tract
 
 if TYPE_CHECKING:
     from lsst.images import VisitImage
@@ -49,16 +49,16 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
         where = f"visit {data_id['visit']}, detector {data_id['detector']}"
         with damaged_input_is_no_work(self.log, where):
             inputs = butlerQC.get(inputRefs)
-        standard_stars = inputs.get("fgcm_standard_star")
+        tracts = sorted_by_tract(inputs)
         struct = self.run(
             visit=data_id["visit"],
             band=data_id["band"],
             detector=data_id["detector"],
-            isolated_star_cat_dict=sorted_by(inputs["isolated_star_cats"], "tract"),
-            isolated_star_source_dict=sorted_by(inputs["isolated_star_sources"], "tract"),
+            isolated_star_cat_dict=tracts["isolated_star_cats"],
+            isolated_star_source_dict=tracts["isolated_star_sources"],
             src=inputs["src"],
             exposure=inputs["calexp"],
-            fgcm_standard_star_dict=None if standard_stars is None else sorted_by(standard_stars, "tract"),
+            fgcm_standard_star_dict=tracts["fgcm_standard_star"],
         )
         butlerQC.put(struct.psf_ap_corr_cat, outputRefs.finalized_psf_ap_corr_detector_cat)
         butlerQC.put(struct.output_table, outputRefs.finalized_src_detector_table)
@@ -115,7 +115,7 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
             exposure,
             src,
             isolated_sources,
-            read_fgcm_standard_stars(fgcm_standard_star_dict or {}),
+            read_fgcm_standard_stars(fgcm_standard_star_dict or {}, self.config.fgcm_bands()),
         )
         if measured is None:
             raise pipeBase.NoWorkFound(f"No good sources found for visit {visit} / detector {detector}")

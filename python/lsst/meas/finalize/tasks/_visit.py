@@ -25,9 +25,9 @@ from ._characterize import (
     FinalizeCharacterizationTaskBase,
     damaged_input_is_no_work,
     quantum_data_id,
-    sorted_by,
 )
 from ._config import FinalizeCharacterizationConfig
+from ._handles import sorted_by, sorted_by_tract
 
 if TYPE_CHECKING:
     from ._characterize import TableHandles
@@ -47,15 +47,15 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
     ) -> None:
         inputs = butlerQC.get(inputRefs)
         data_id = quantum_data_id(butlerQC)
-        standard_stars = inputs.get("fgcm_standard_star")
+        tracts = sorted_by_tract(inputs)
         struct = self.run(
             visit=data_id["visit"],
             band=data_id["band"],
-            isolated_star_cat_dict=sorted_by(inputs["isolated_star_cats"], "tract"),
-            isolated_star_source_dict=sorted_by(inputs["isolated_star_sources"], "tract"),
-            src_dict=sorted_by(inputs["srcs"], "detector"),
-            calexp_dict=sorted_by(inputs["calexps"], "detector"),
-            fgcm_standard_star_dict=None if standard_stars is None else sorted_by(standard_stars, "tract"),
+            isolated_star_cat_dict=tracts["isolated_star_cats"],
+            isolated_star_source_dict=tracts["isolated_star_sources"],
+            src_dict=sorted_by(inputs["srcs"], "detector", "srcs"),
+            calexp_dict=sorted_by(inputs["calexps"], "detector", "calexps"),
+            fgcm_standard_star_dict=tracts["fgcm_standard_star"],
         )
         butlerQC.put(struct.psf_ap_corr_cat, outputRefs.finalized_psf_ap_corr_cat)
         butlerQC.put(struct.output_table, outputRefs.finalized_src_table)
@@ -109,7 +109,7 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
             band, isolated_star_cat_dict, isolated_star_source_dict, visit
         )
         catalog = self._make_exposure_catalog("Only detectors with data have entries.")
-        standard_stars = read_fgcm_standard_stars(fgcm_standard_star_dict or {})
+        standard_stars = read_fgcm_standard_stars(fgcm_standard_star_dict or {}, self.config.fgcm_bands())
         self.log.info("Running finalizeCharacterization on %d detectors.", len(detectors))
         tables = []
         for detector in detectors:
