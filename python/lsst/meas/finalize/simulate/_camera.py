@@ -16,7 +16,6 @@ __all__ = ("make_detector", "make_sky_projection")
 import astropy.units as u
 import astropy.wcs
 import numpy as np
-import starlink.Ast as Ast
 
 from lsst.images import Box, DetectorFrame, SkyProjection
 from lsst.images._transforms import _ast
@@ -27,25 +26,26 @@ from ._config import VisitSimulation
 
 def _make_frame_set(simulation: VisitSimulation, detector: int) -> _ast.FrameSet:
     """Make the coordinate frames of one detector: mm, radians and pixels."""
-    pixels = Ast.Frame(2, f"Ident=DETECTOR_{detector:03d},Unit(1)=pix,Unit(2)=pix")
-    for axis in (1, 2):
-        # lsst.images takes the top as exclusive (spec 02 §10).
-        pixels.set(f"Bottom({axis})=0,Top({axis})={simulation.size}")
+    # lsst.images takes the top as exclusive (spec 02 §10).
+    pixels = _ast.Frame(
+        2,
+        f"Ident=DETECTOR_{detector:03d},Unit(1)=pix,Unit(2)=pix,"
+        f"Bottom(1)=0,Top(1)={simulation.size},Bottom(2)=0,Top(2)={simulation.size}",
+    )
     x, y = simulation.detector_offset(detector)
     half = (simulation.size - 1) / 2
-    to_pixels = Ast.CmpMap(
-        Ast.CmpMap(Ast.ShiftMap([-x, -y]), Ast.ZoomMap(2, 1 / simulation.pixel_size), True),
-        Ast.ShiftMap([half, half]),
-        True,
+    to_pixels = (
+        _ast.ShiftMap([-x, -y])
+        .then(_ast.ZoomMap(2, 1 / simulation.pixel_size))
+        .then(_ast.ShiftMap([half, half]))
     )
     radians_per_mm = np.deg2rad(simulation.pixel_scale / 3600) / simulation.pixel_size
-    frames = Ast.FrameSet(Ast.Frame(2, "Ident=FOCAL_PLANE,Unit(1)=mm,Unit(2)=mm"))
-    frames.addframe(
-        1, Ast.ZoomMap(2, radians_per_mm), Ast.Frame(2, "Ident=FIELD_ANGLE,Unit(1)=rad,Unit(2)=rad")
+    frames = _ast.FrameSet(_ast.Frame(2, "Ident=FOCAL_PLANE,Unit(1)=mm,Unit(2)=mm"))
+    frames.addFrame(
+        1, _ast.ZoomMap(2, radians_per_mm), _ast.Frame(2, "Ident=FIELD_ANGLE,Unit(1)=rad,Unit(2)=rad")
     )
-    frames.addframe(1, to_pixels, pixels)
-    # The wrapper's constructor takes a frame; its text form takes anything.
-    return _ast.FrameSet.fromString(str(frames))
+    frames.addFrame(1, to_pixels, pixels)
+    return frames
 
 
 def make_detector(simulation: VisitSimulation, detector: int) -> Detector:

@@ -34,7 +34,7 @@ import galsim
 import numpy as np
 
 from .._errors import FitsFormatError
-from ..wcs import dump_ast, jacobian, parse_ast, transform_points
+from ..wcs import Derivative, dump_ast, parse_ast, sky_reference, transform_points
 
 if TYPE_CHECKING:
     from lsst.images import VisitImage
@@ -73,8 +73,13 @@ class _AstText:
         """The parsed mapping, wrapped as by lsst.images."""
         return parse_ast(self._ast_text, f"{type(self).__name__} in a Piff PSF")
 
+    @cached_property
+    def derivative(self) -> Derivative:
+        """Derivatives of the mapping."""
+        return Derivative(self.mapping)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "mapping"}
+        return {k: v for k, v in self.__dict__.items() if k not in ("mapping", "derivative")}
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and other.text == self.text
@@ -232,7 +237,7 @@ class UVWcsWrapper(galsim.wcs.EuclideanWCS):
     def _local(self, image_pos: Any, color: Any = None) -> Any:
         if image_pos is None:
             raise TypeError("A position is needed for the local WCS of a field-angle WCS.")
-        matrix = jacobian(self._pix_to_field.mapping, image_pos.x - self.x0, image_pos.y - self.y0) * _ARCSEC
+        matrix = self._pix_to_field.derivative(image_pos.x - self.x0, image_pos.y - self.y0) * _ARCSEC
         return galsim.JacobianWCS(*(float(value) for value in matrix.ravel()))
 
     def _newOrigin(self, origin: Any, world_origin: Any) -> UVWcsWrapper:
@@ -383,11 +388,5 @@ def sky_origin(exposure: VisitImage) -> galsim.CelestialCoord:
     pointing : `galsim.CelestialCoord`
         The WCS's CRVAL, Piff's pointing in sky mode (spec 01 §5.3).
     """
-    frame_set = _sky_frame_set(exposure)
-    frame = frame_set.getFrame(frame_set.current, copy=False)
-    impl = getattr(frame, "_impl", None)
-    if impl is not None:
-        ra, dec = float(impl.SkyRef_1), float(impl.SkyRef_2)
-    else:
-        ra, dec = frame.getSkyRef()
+    ra, dec = sky_reference(_sky_frame_set(exposure))
     return galsim.CelestialCoord(ra * galsim.radians, dec * galsim.radians)

@@ -13,5 +13,6 @@ Uses `archive` and `fits`.
 """
 
 from ._ast_check import *
+from ._ast_library import *
 from ._ast_text import *
 from ._persistables import *

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("dump_ast", "jacobian", "parse_ast", "transform_points")
+__all__ = ("dump_ast", "parse_ast", "transform_points")
 
 from typing import Any
 
@@ -110,24 +110,3 @@ def transform_points(
         raise FitsFormatError(f"the mapping isn't defined in this direction: {str(err)[:200]}") from err
     result[np.abs(result) > _BAD] = np.nan
     return result[0].reshape(xb.shape), result[1].reshape(xb.shape)
-
-
-def jacobian(mapping: Any, x: float, y: float) -> npt.NDArray[np.float64]:
-    """Compute the derivatives of a mapping at a point.
-
-    Parameters
-    ----------
-    mapping
-        Wrapped AST mapping with two inputs and outputs.
-    x, y
-        The point.
-
-    Returns
-    -------
-    matrix : `numpy.ndarray`
-        (2, 2) array, ``matrix[i, j]`` = d out_i / d in_j, from AST's adaptive
-        numerical derivative.
-    """
-    impl = getattr(mapping, "_impl", mapping)
-    at = [float(x), float(y)]
-    return np.array([[impl.rate(at, i, j) for j in (1, 2)] for i in (1, 2)], dtype=np.float64)
