@@ -28,6 +28,12 @@ def tiny() -> Path:
 
 
 @pytest.fixture(scope="session")
+def stack_files() -> Path:
+    """Folder of small files of the real stack; its README has the values."""
+    return _DATA / "stack_files"
+
+
+@pytest.fixture(scope="session")
 def golden_visit() -> Path:
     """Large golden set, which is kept outside the repository."""
     path = _GOLDEN / "visit"

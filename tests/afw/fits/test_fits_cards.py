@@ -18,8 +18,8 @@ from astropy.io import fits
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from lsst.meas.finalize.afw.fits import header_cards
 from lsst.meas.finalize.afw.fits._cards import format_block, format_cards
-from lsst.meas.finalize.afw.fits._layout import header_cards
 
 _TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300)
 _VALUES = st.one_of(
@@ -52,7 +52,7 @@ def test_values_survive_astropy(key: str, value: Any) -> None:
 def test_quotes_survive(text: str) -> None:
     """Parse texts with quotes and slashes, and commentary that looks so."""
     block = format_block([("KEY", text, "comment"), ("COMMENT", "= 'a' / b", "")])
-    cards = header_cards(fits.Header.fromstring(block), "file")
+    cards = header_cards(fits.Header.fromstring(block))
     assert cards[1] == ("COMMENT", "= 'a' / b", "")
     if len(text) < 30:
         assert cards[0] == ("KEY", text.rstrip(" "), "comment")

@@ -14,7 +14,6 @@ from __future__ import annotations
 __all__ = ("read_exposure_catalog", "write_exposure_catalog")
 
 import logging
-import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,7 +29,9 @@ from ..archive import TABLE_VERSION, ArchiveReader, ArchiveWriter
 from ..components import DetectorRecord, PhotoCalib, TransmissionCurve, VisitInfo
 from ..fits import (
     PRIMARY_HDU,
+    FitsSource,
     FitsTable,
+    FitsTarget,
     archive_ids,
     check_minimal,
     check_record_type,
@@ -41,6 +42,7 @@ from ..fits import (
     read_table,
     table_metadata,
     table_schema,
+    target_name,
     write_file,
 )
 from ..wcs import SkyWcs
@@ -178,12 +180,12 @@ def _attach_components(
             catalog.components[component] = _LazyObjects(reader, column, component)
 
 
-def read_exposure_catalog(path: str | os.PathLike[str]) -> ExposureCatalog:
+def read_exposure_catalog(path: FitsSource) -> ExposureCatalog:
     """Read an exposure catalogue.
 
     Parameters
     ----------
-    path : `str` or `os.PathLike`
+    path : `str`, `os.PathLike`, bytes-like or `typing.BinaryIO`
         FITS file written by the stack or by `write_exposure_catalog`.
 
     Returns
@@ -209,16 +211,16 @@ def read_exposure_catalog(path: str | os.PathLike[str]) -> ExposureCatalog:
     return catalog
 
 
-def _row_order(catalog: ExposureCatalog, path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
+def _row_order(catalog: ExposureCatalog, where: str) -> npt.NDArray[np.int64]:
     ids = catalog.field_column("id")
     order = np.argsort(ids, kind="stable")
     same = np.flatnonzero(np.diff(ids[order]) == 0)
     if len(same):
-        raise ValueError(f"{os.fspath(path)}: several rows have the id {ids[order[same[0]]]}")
+        raise ValueError(f"{where}: several rows have the id {ids[order[same[0]]]}")
     return order
 
 
-def write_exposure_catalog(catalog: ExposureCatalog, path: str | os.PathLike[str]) -> None:
+def write_exposure_catalog(catalog: ExposureCatalog, path: FitsTarget) -> None:
     """Write an exposure catalogue so that the stack can read it.
 
     Parameters
@@ -226,8 +228,8 @@ def write_exposure_catalog(catalog: ExposureCatalog, path: str | os.PathLike[str
     catalog : `~lsst.meas.finalize.catalogs.ExposureCatalog`
         The catalogue; its schema must begin with the minimal exposure fields.
         Rows are written in ascending order of id, as look-ups need it.
-    path : `str` or `os.PathLike`
-        File to write or replace, completely or not at all.
+    path : `str`, `os.PathLike` or `typing.BinaryIO`
+        File to write or replace, completely or not at all, or a stream.
 
     Raises
     ------
@@ -240,8 +242,9 @@ def write_exposure_catalog(catalog: ExposureCatalog, path: str | os.PathLike[str
     OSError
         Raised if the file can't be written.
     """
-    check_minimal(catalog.schema, Schema.exposure_minimal(), path)
-    order = _row_order(catalog, path)
+    where = target_name(path)
+    check_minimal(catalog.schema, Schema.exposure_minimal(), where)
+    order = _row_order(catalog, where)
     archive = ArchiveWriter()
     objects = {
         name: catalog.psfs
@@ -271,11 +274,11 @@ def write_exposure_catalog(catalog: ExposureCatalog, path: str | os.PathLike[str
     cards: list[tuple[str, Any, str]] = [
         ("ALIAS", f"{alias}:{target}", "") for alias, target in sorted(schema.aliases.items())
     ]
-    cards += metadata_cards(catalog.metadata, os.fspath(path))
+    cards += metadata_cards(catalog.metadata, where)
     cards += [
         TABLE_VERSION,
         ("AFW_TYPE", "EXPOSURE", "Tells lsst::afw to load this as an Exposure table."),
         ("EXPTABLE_VER", _TABLE_VERSION, "Exposure table version"),
     ]
-    hdus = [PRIMARY_HDU, encode_table(schema, columns, len(catalog), cards, where=os.fspath(path))]
+    hdus = [PRIMARY_HDU, encode_table(schema, columns, len(catalog), cards, where=where)]
     write_file(path, hdus + archive.hdus())

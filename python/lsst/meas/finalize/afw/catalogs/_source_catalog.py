@@ -13,7 +13,6 @@ from __future__ import annotations
 
 __all__ = ("read_source_catalog", "write_source_catalog")
 
-import os
 from typing import Any
 
 from ...catalogs import Field, Schema, SourceCatalog
@@ -21,6 +20,8 @@ from .._errors import FitsFormatError
 from ..archive import TABLE_VERSION, ArchiveReader, ArchiveWriter
 from ..fits import (
     PRIMARY_HDU,
+    FitsSource,
+    FitsTarget,
     archive_ids,
     check_minimal,
     check_record_type,
@@ -31,6 +32,7 @@ from ..fits import (
     read_table,
     table_metadata,
     table_schema,
+    target_name,
     write_file,
 )
 from ._footprints import read_footprints, write_footprints
@@ -39,12 +41,12 @@ _FOOTPRINT = Field("footprint", "I", "archive ID for Footprint")
 _OLD_FOOTPRINTS = ("SPANCOL", "PEAKCOL", "HVYPIXCO", "HVYMSKCO", "HVYVARCO")
 
 
-def read_source_catalog(path: str | os.PathLike[str], *, footprints: bool = True) -> SourceCatalog:
+def read_source_catalog(path: FitsSource, *, footprints: bool = True) -> SourceCatalog:
     """Read a source catalogue.
 
     Parameters
     ----------
-    path : `str` or `os.PathLike`
+    path : `str`, `os.PathLike`, bytes-like or `typing.BinaryIO`
         FITS file written by the stack or by `write_source_catalog`.
     footprints : `bool`, optional
         Whether to read footprints.
@@ -79,17 +81,15 @@ def read_source_catalog(path: str | os.PathLike[str], *, footprints: bool = True
         return SourceCatalog(schema, columns, footprints=found, metadata=table_metadata(table))
 
 
-def write_source_catalog(
-    catalog: SourceCatalog, path: str | os.PathLike[str], *, footprints: bool = True
-) -> None:
+def write_source_catalog(catalog: SourceCatalog, path: FitsTarget, *, footprints: bool = True) -> None:
     """Write a source catalogue so that the stack can read it.
 
     Parameters
     ----------
     catalog : `~lsst.meas.finalize.catalogs.SourceCatalog`
         The catalogue; its schema must begin with the minimal source fields.
-    path : `str` or `os.PathLike`
-        File to write or replace, completely or not at all.
+    path : `str`, `os.PathLike` or `typing.BinaryIO`
+        File to write or replace, completely or not at all, or a stream.
     footprints : `bool`, optional
         Whether to write footprints, if there are any.
 
@@ -103,13 +103,14 @@ def write_source_catalog(
     OSError
         Raised if the file can't be written.
     """
-    check_minimal(catalog.schema, Schema.source_minimal(), path)
+    where = target_name(path)
+    check_minimal(catalog.schema, Schema.source_minimal(), where)
     schema = catalog.schema.copy()
     columns = {name: catalog.field_column(name) for name in schema.names}
     cards: list[tuple[str, Any, str]] = [
         ("ALIAS", f"{alias}:{target}", "") for alias, target in sorted(schema.aliases.items())
     ]
-    cards += metadata_cards(catalog.metadata, os.fspath(path))
+    cards += metadata_cards(catalog.metadata, where)
     archive = None
     if footprints and catalog.footprints is not None:
         archive = ArchiveWriter()
@@ -117,5 +118,5 @@ def write_source_catalog(
         columns[_FOOTPRINT.name] = write_footprints(archive, catalog.footprints)
         cards.append(("AR_HDU", 3, "HDU (1-indexed) containing the archive index for non-table data"))
     cards += [TABLE_VERSION, ("AFW_TYPE", "SOURCE", "Tells lsst::afw to load this as a Source table.")]
-    hdus = [PRIMARY_HDU, encode_table(schema, columns, len(catalog), cards, where=os.fspath(path))]
+    hdus = [PRIMARY_HDU, encode_table(schema, columns, len(catalog), cards, where=where)]
     write_file(path, hdus + (archive.hdus() if archive is not None else []))

@@ -35,10 +35,11 @@ def _open(source: str | os.PathLike[str] | BinaryIO | fits.HDUList) -> Iterator[
     try:
         if isinstance(source, str | os.PathLike):
             with open(source, "rb") as stream:
-                check_structure(stream, os.fspath(source))
+                cleaned = check_structure(stream, os.fspath(source))
+            if cleaned is not stream:
+                source = cleaned
         else:
-            check_structure(source, "<memory>")
-            source.seek(0)
+            source = check_structure(source, "<memory>")
         hdulist = fits.open(source, lazy_load_hdus=True)
     except (FileNotFoundError, FitsFormatError):
         raise

@@ -41,7 +41,7 @@ def _check_tiles(hdulist: fits.HDUList, number: int, header: fits.Header, tile_b
     could expand it without end.
     """
     file, info, where = raw_file(hdulist, number)
-    layout = parse_layout(header_cards(header, where), where)
+    layout = parse_layout(header_cards(header), where)
     file.seek(info["datLoc"])
     rows = np.frombuffer(file.read(layout.n_rows * layout.row_bytes), dtype=np.uint8)
     rows = rows.reshape(-1, layout.row_bytes)[: layout.n_rows]

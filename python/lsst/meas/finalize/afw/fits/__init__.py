@@ -15,6 +15,7 @@ Uses nothing of the other rooms of `afw`.
 from ._cards import *
 from ._layout import *
 from ._open import *
+from ._read_cards import *
 from ._schema import *
 from ._table import *
 from ._table import raw_file

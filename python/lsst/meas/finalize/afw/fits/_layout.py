@@ -15,22 +15,24 @@ of the fields (spec 02 §4.6).
 
 from __future__ import annotations
 
-__all__ = ("Column", "FlagBit", "TableLayout", "header_cards", "parse_layout")
+__all__ = ("Column", "FlagBit", "TableLayout", "parse_layout")
 
 import dataclasses
+import logging
 import re
 from collections import Counter
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 
 from .._errors import FitsFormatError
+from ._read_cards import UnreadableCard
+
+_LOG = logging.getLogger(__name__)
 
 _ITEM_SIZES = {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "E": 4, "K": 8, "D": 8, "C": 8, "M": 16}
 _TFORM = re.compile(r"(\d{0,18})([PQ]?)([LXBIJKAEDCM])")
 _INDEXED_KEY = re.compile(r"(TTYPE|TFORM|TDOC|TUNIT|TCCLS|TZERO|TSCAL|TFLAG|TFDOC)([1-9]\d{0,3})")
-_STRING = re.compile(r"(?!COMMENT|HISTORY)[A-Z0-9_-]{1,8} *(?<=^.{8})= *'((?:[^']|'')*)' *(?:/(.*))?")
 _BOILERPLATE = "label for field"
 _MAX_ROW_BYTES = 2**30
 
@@ -137,48 +139,6 @@ class TableLayout:
         return max(self.heap_offset, self.n_rows * self.row_bytes) + self.heap_bytes
 
 
-def _parse_card(card: fits.Card) -> tuple[Any, str]:
-    """Return value and comment of a card."""
-    match = _STRING.fullmatch(card.image) if len(card.image) == 80 else None
-    if match is None:
-        return card.value, card.comment
-    # Astropy ends a text where a quote is followed by a slash.
-    return match[1].replace("''", "'").rstrip(" "), (match[2] or "").strip(" ")
-
-
-def header_cards(header: fits.Header, where: str) -> list[tuple[str, Any, str]]:
-    """List the cards of a header.
-
-    Parameters
-    ----------
-    header : `astropy.io.fits.Header`
-        Header.
-    where : `str`
-        Name of file and HDU for messages.
-
-    Returns
-    -------
-    cards : `list` of (`str`, value, `str`)
-        Upper-case keyword, value (`None` if undefined) and comment.
-
-    Raises
-    ------
-    FitsFormatError
-        Raised if a card can't be parsed.
-    """
-    cards = []
-    for card in header.cards:
-        try:
-            value, comment = _parse_card(card)
-        except Exception as error:
-            # Astropy lets several exception classes out of the value parser.
-            raise FitsFormatError(f"{where}: unreadable header card {card.keyword!r}: {error}") from error
-        if isinstance(value, fits.card.Undefined):
-            value = None
-        cards.append((card.keyword.upper(), value, comment))
-    return cards
-
-
 def _integer(values: dict[str, Any], key: str, where: str, default: int | None = None) -> int:
     value = values.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
@@ -190,8 +150,21 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value).rstrip()
 
 
+def _indexed_value(keyword: str, key: str, value: Any, entry: dict[str, Any], where: str) -> Any:
+    if isinstance(value, UnreadableCard):
+        if key not in ("TDOC", "TUNIT", "TFDOC"):
+            raise FitsFormatError(f"{where}: unreadable header card {keyword!r}: {value.image!r}")
+        _LOG.warning("%s: ignoring the unreadable header card %r: %r", where, keyword, value.image)
+        value = ""
+    if key in entry and entry[key] != value:
+        raise FitsFormatError(
+            f"{where}: header card {keyword!r} is there twice, with {entry[key]!r} and {value!r}"
+        )
+    return value
+
+
 def _indexed_cards(
-    cards: list[tuple[str, Any, str]],
+    cards: list[tuple[str, Any, str]], where: str
 ) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]], list[tuple[str, int]]]:
     columns: dict[int, dict[str, Any]] = {}
     flags: dict[int, dict[str, Any]] = {}
@@ -203,7 +176,7 @@ def _indexed_cards(
         key, number = match[1], int(match[2])
         is_flag = key in ("TFLAG", "TFDOC")
         entry = (flags if is_flag else columns).setdefault(number, {})
-        entry[key] = value
+        entry[key] = _indexed_value(keyword, key, value, entry, where)
         if key == "TTYPE" and comment != _BOILERPLATE:
             entry["comment"] = comment
         order.setdefault(("flag" if is_flag else "column", number))
@@ -285,7 +258,7 @@ def parse_layout(cards: list[tuple[str, Any, str]], where: str) -> TableLayout:
     Parameters
     ----------
     cards : `list` of (`str`, value, `str`)
-        Cards in file order, see `header_cards`.
+        Cards in file order, see `read_cards`.
     where : `str`
         Name of file and HDU for messages.
 
@@ -308,7 +281,7 @@ def parse_layout(cards: list[tuple[str, Any, str]], where: str) -> TableLayout:
     n_rows = _integer(values, "NAXIS2", where)
     if n_rows and not row_bytes:
         raise FitsFormatError(f"{where}: {n_rows} rows of no bytes")
-    column_cards, flag_cards, order = _indexed_cards(cards)
+    column_cards, flag_cards, order = _indexed_cards(cards, where)
     columns = _parse_columns(column_cards, _integer(values, "TFIELDS", where), row_bytes, where)
     flag_column = None
     if "FLAGCOL" in values:
@@ -316,6 +289,8 @@ def parse_layout(cards: list[tuple[str, Any, str]], where: str) -> TableLayout:
         flag_column = columns.get(number)
         if flag_column is None or flag_column.code != "X" or flag_column.variable:
             raise FitsFormatError(f"{where}: FLAGCOL is {number}, which is no column of bits")
+    elif flag_cards:
+        raise FitsFormatError(f"{where}: there are TFLAG cards, but no FLAGCOL")
     items = _order_items(columns, flag_cards, order, flag_column, where)
     pcount = _integer(values, "PCOUNT", where, 0)
     heap_offset = _integer(values, "THEAP", where, n_rows * row_bytes)

@@ -7,54 +7,111 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""Opening of FITS files that may be damaged."""
+"""Opening FITS files safely, and errors that name the file."""
 
 from __future__ import annotations
 
-__all__ = ("check_structure", "open_fits", "open_fits_in_memory")
+__all__ = ("FitsFile", "FitsSource", "check_structure", "open_fits", "open_fits_in_memory", "open_stream")
 
 import contextlib
+import dataclasses
+import gzip
 import io
 import math
 import os
 import re
-import warnings
+import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
-from astropy.io import fits
-from astropy.utils.exceptions import AstropyUserWarning
-
 from .._errors import FitsFormatError
+from ._read_cards import blank_stray_continues
 
 _BLOCK = 2880
 _END = b"END".ljust(80)
 _SIZE_KEY = re.compile(rb"(BITPIX|NAXIS\d{0,3}|PCOUNT|GCOUNT) *=(.*)")
 _INTEGER = re.compile(rb" *(-?\d{1,18}) *(/.*)?")
+_GZIP = b"\x1f\x8b"
+_MAX_EXPANDED = 2**33
+"""Bytes that a compressed file may have, so that it can't fill the memory."""
+
+type FitsSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+"""A path, the contents of a file, or an open binary file."""
 
 
-class _NamedBytes(io.BytesIO):
-    """File contents that know where they are from, for messages."""
+@dataclasses.dataclass(frozen=True)
+class _Extent:
+    """Where a HDU is in its file; bytes of data are without padding."""
 
-    def __init__(self, data: bytes, name: str):
-        super().__init__(data)
-        self.name = name
+    header: int
+    data: int
+    n_bytes: int
+
+
+class FitsFile:
+    """A FITS file whose HDUs have been found.
+
+    Parameters
+    ----------
+    stream : `typing.BinaryIO`
+        The file; must stay open as long as HDUs are read.
+    name : `str`
+        Its name for messages.
+
+    Raises
+    ------
+    FitsFormatError
+        Raised if it is no FITS file, is truncated, or has impossible sizes.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self._stream = stream
+        self._name = name
+        self._extents = _find_hdus(stream, name)
+
+    def __len__(self) -> int:
+        return len(self._extents)
+
+    def filename(self) -> str:
+        """Return the name for messages."""
+        return self._name
+
+    def read_header(self, number: int) -> bytes:
+        """Return the cards of a HDU as they are in the file.
+
+        Parameters
+        ----------
+        number : `int`
+            0-based number of the HDU.
+        """
+        extent = self._extents[number]
+        return self._read(extent.header, extent.data - extent.header)
+
+    def read_data(self, number: int, n_bytes: int) -> bytes:
+        """Return the first bytes of a HDU's data, with its padding.
+
+        Parameters
+        ----------
+        number : `int`
+            0-based number of the HDU.
+        n_bytes : `int`
+            Number of bytes; the file may have fewer.
+        """
+        return self._read(self._extents[number].data, n_bytes)
+
+    def _read(self, position: int, n_bytes: int) -> bytes:
+        self._stream.seek(position)
+        return self._stream.read(n_bytes)
 
 
 @contextlib.contextmanager
 def _translate(path: str) -> Iterator[None]:
-    with warnings.catch_warnings():
-        # Sizes are checked by the table reader, with better messages.
-        warnings.simplefilter("ignore", AstropyUserWarning)
-        try:
-            yield
-        except (FileNotFoundError, PermissionError, IsADirectoryError):
-            raise
-        except FitsFormatError:
-            raise
-        except OSError as error:
-            raise FitsFormatError(f"{path}: not a readable FITS file: {error}") from error
+    try:
+        yield
+    except (FileNotFoundError, PermissionError, IsADirectoryError, FitsFormatError):
+        raise
+    except (OSError, EOFError, zlib.error) as error:
+        raise FitsFormatError(f"{path}: not a readable FITS file: {error}") from error
 
 
 def _read_sizes(stream: BinaryIO, where: str) -> dict[str, int] | None:
@@ -81,65 +138,146 @@ def _read_sizes(stream: BinaryIO, where: str) -> dict[str, int] | None:
         first = False
 
 
-def check_structure(stream: BinaryIO, name: str) -> None:
-    """Check the sizes in all headers of a FITS file.
+def _data_bytes(sizes: dict[str, int], where: str) -> int:
+    """Return the size of a HDU's data."""
+    n_axes = sizes.get("NAXIS", 0)
+    if missing := [i for i in range(1, min(n_axes, 1000) + 1) if f"NAXIS{i}" not in sizes]:
+        raise FitsFormatError(f"{where}: NAXIS is {n_axes}, but there is no NAXIS{missing[0]}")
+    shape = [sizes[f"NAXIS{i}"] for i in range(1, n_axes + 1)]
+    bits = sizes.get("BITPIX", 8)
+    counts = sizes.get("PCOUNT", 0), sizes.get("GCOUNT", 1)
+    if n_axes < 0 or min([*shape, *counts]) < 0 or bits not in (8, 16, 32, 64, -32, -64):
+        raise FitsFormatError(f"{where}: impossible sizes {sizes}")
+    return counts[1] * (counts[0] + (math.prod(shape) if shape else 0)) * abs(bits) // 8
 
-    Negative sizes would send `astropy.io.fits` round in circles.
+
+def _find_hdus(stream: BinaryIO, name: str) -> list[_Extent]:
+    stream.seek(0, os.SEEK_END)
+    size = stream.tell()
+    stream.seek(0)
+    if stream.read(6) != b"SIMPLE":
+        raise FitsFormatError(f"{name}: not a FITS file (or a compressed one)")
+    extents: list[_Extent] = []
+    position = 0
+    while position < size:
+        where = f"{name}[HDU {len(extents)}]"
+        stream.seek(position)
+        sizes = _read_sizes(stream, where)
+        if sizes is None:
+            break
+        n_bytes = _data_bytes(sizes, where)
+        start = stream.tell()
+        if n_bytes > size - start:
+            raise FitsFormatError(
+                f"{where}: the header announces {n_bytes} bytes of data, "
+                f"but the file has only {size - start} more"
+            )
+        extents.append(_Extent(position, start, n_bytes))
+        position = start + -(-n_bytes // _BLOCK) * _BLOCK
+    return extents
+
+
+def check_structure(stream: BinaryIO, name: str) -> BinaryIO:
+    """Check a FITS file before `astropy.io.fits` gets it.
+
+    Negative sizes would send `astropy.io.fits` round in circles, and it glues
+    CONTINUE cards that continue nothing to the card in front.
 
     Parameters
     ----------
     stream : `typing.BinaryIO`
-        The file, at its start.
+        The file.
     name : `str`
         Its name for messages.
+
+    Returns
+    -------
+    stream : `typing.BinaryIO`
+        The file, at its start; in memory and without stray CONTINUE cards if
+        there are any.
 
     Raises
     ------
     FitsFormatError
         Raised if it is no FITS file, is truncated, or has impossible sizes.
     """
-    stream.seek(0, os.SEEK_END)
-    size = stream.tell()
+    file = FitsFile(stream, name)
+    strays: list[tuple[int, bytes]] = []
+    for number, extent in enumerate(file._extents):
+        raw = file.read_header(number)
+        if (cleaned := blank_stray_continues(raw)) != raw:
+            strays.append((extent.header, cleaned))
     stream.seek(0)
-    if stream.read(6) != b"SIMPLE":
-        raise FitsFormatError(f"{name}: not a FITS file (or a compressed one)")
-    position, number = 0, 0
-    while position < size:
-        where = f"{name}[HDU {number}]"
-        stream.seek(position)
-        sizes = _read_sizes(stream, where)
-        if sizes is None:
-            return
-        n_axes = sizes.get("NAXIS", 0)
-        if missing := [i for i in range(1, min(n_axes, 1000) + 1) if f"NAXIS{i}" not in sizes]:
-            raise FitsFormatError(f"{where}: NAXIS is {n_axes}, but there is no NAXIS{missing[0]}")
-        shape = [sizes[f"NAXIS{i}"] for i in range(1, n_axes + 1)]
-        bits = sizes.get("BITPIX", 8)
-        counts = sizes.get("PCOUNT", 0), sizes.get("GCOUNT", 1)
-        if n_axes < 0 or min([*shape, *counts]) < 0 or bits not in (8, 16, 32, 64, -32, -64):
-            raise FitsFormatError(f"{where}: impossible sizes {sizes}")
-        n_items = counts[1] * (counts[0] + (math.prod(shape) if shape else 0))
-        n_bytes = n_items * abs(bits) // 8
-        if n_bytes > size - stream.tell():
-            raise FitsFormatError(
-                f"{where}: the header announces {n_bytes} bytes of data, "
-                f"but the file has only {size - stream.tell()} more"
-            )
-        position = stream.tell() + -(-n_bytes // _BLOCK) * _BLOCK
-        number += 1
+    if not strays:
+        return stream
+    contents = _NamedBytes(stream.read(), name)
+    for position, cleaned in strays:
+        contents.seek(position)
+        contents.write(cleaned)
+    contents.seek(0)
+    return contents
 
 
-def open_fits_in_memory(path: str | os.PathLike[str]) -> fits.HDUList:
+class _NamedBytes(io.BytesIO):
+    """File contents that know where they are from, for messages."""
+
+    def __init__(self, data: bytes, name: str):
+        super().__init__(data)
+        self.name = name
+
+
+def _expand(stream: BinaryIO, name: str) -> BinaryIO:
+    with gzip.open(stream) as compressed:
+        data = compressed.read(_MAX_EXPANDED + 1)
+    if len(data) > _MAX_EXPANDED:
+        raise FitsFormatError(f"{name}: expands to more than {_MAX_EXPANDED} bytes")
+    return _NamedBytes(data, name)
+
+
+@contextlib.contextmanager
+def open_stream(source: FitsSource) -> Iterator[tuple[BinaryIO, str]]:
+    """Open what may be a path, bytes or an open file, compressed or not.
+
+    Parameters
+    ----------
+    source : `str`, `os.PathLike`, bytes-like or `typing.BinaryIO`
+        FITS file, or one compressed by gzip.
+
+    Yields
+    ------
+    stream : `typing.BinaryIO`
+        The file at its start.
+    name : `str`
+        Its name for messages.
+    """
+    if isinstance(source, str | os.PathLike):
+        name = os.fspath(source)
+    else:
+        name = str(getattr(source, "name", "<memory>"))
+    with _translate(name), contextlib.ExitStack() as stack:
+        if isinstance(source, str | os.PathLike):
+            stream: BinaryIO = stack.enter_context(open(source, "rb"))
+        elif isinstance(source, bytes | bytearray | memoryview):
+            stream = io.BytesIO(source)
+        else:
+            stream = source
+        stream.seek(0)
+        compressed = stream.read(2) == _GZIP
+        stream.seek(0)
+        yield (_expand(stream, name) if compressed else stream), name
+
+
+def open_fits_in_memory(source: FitsSource) -> FitsFile:
     """Load a FITS file, so that parts of it can be decoded much later.
 
     Parameters
     ----------
-    path : `str` or `os.PathLike`
+    source : `str`, `os.PathLike`, bytes-like or `typing.BinaryIO`
         The file.
 
     Returns
     -------
-    hdulist : `astropy.io.fits.HDUList`
+    file : `FitsFile`
         File contents, independent of the file.
 
     Raises
@@ -147,36 +285,28 @@ def open_fits_in_memory(path: str | os.PathLike[str]) -> fits.HDUList:
     FitsFormatError
         Raised if it is no FITS file.
     """
-    name = os.fspath(path)
-    with _translate(name):
-        stream = _NamedBytes(Path(path).read_bytes(), name)
-        check_structure(stream, name)
-        stream.seek(0)
-        return fits.open(stream, lazy_load_hdus=True)
+    with open_stream(source) as (stream, name):
+        return FitsFile(io.BytesIO(stream.read()), name)
 
 
 @contextlib.contextmanager
-def open_fits(path: str | os.PathLike[str]) -> Iterator[fits.HDUList]:
+def open_fits(source: FitsSource) -> Iterator[FitsFile]:
     """Open a FITS file for reading.
 
     Parameters
     ----------
-    path : `str` or `os.PathLike`
+    source : `str`, `os.PathLike`, bytes-like or `typing.BinaryIO`
         The file.
 
     Yields
     ------
-    hdulist : `astropy.io.fits.HDUList`
-        The open file, whose HDUs are found when asked for.
+    file : `FitsFile`
+        The open file.
 
     Raises
     ------
     FitsFormatError
         Raised if it is no FITS file.
     """
-    name = os.fspath(path)
-    with _translate(name), open(path, "rb") as stream:
-        check_structure(stream, name)
-        stream.seek(0)
-        with fits.open(stream, memmap=False, lazy_load_hdus=True) as hdulist:
-            yield hdulist
+    with open_stream(source) as (stream, name):
+        yield FitsFile(stream, name)

@@ -24,7 +24,6 @@ __all__ = (
 
 import logging
 import math
-import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -35,6 +34,7 @@ import numpy.typing as npt
 from ...catalogs import Field, Schema
 from .._errors import FitsFormatError, MalformedArchiveError
 from ._layout import Column, FlagBit
+from ._read_cards import UnreadableCard
 from ._table import FitsTable
 
 _LOG = logging.getLogger(__name__)
@@ -77,10 +77,17 @@ def table_version(header: Mapping[str, Any]) -> int:
     -------
     version : `int`
         ``AFW_TABLE_VERSION``; if missing 0 with, 3 without ``AFW_TYPE``.
+
+    Raises
+    ------
+    FitsFormatError
+        Raised if it is no number.
     """
     version = header.get("AFW_TABLE_VERSION")
     if isinstance(version, int):
         return version
+    if version is not None:
+        raise FitsFormatError(f"AFW_TABLE_VERSION = {version!r} is no number")
     return 0 if "AFW_TYPE" in header else 3
 
 
@@ -105,6 +112,9 @@ def table_metadata(table: FitsTable) -> dict[str, Any]:
             continue
         if isinstance(value, str):
             value = _NOT_FINITE.get(value, value)
+        elif isinstance(value, UnreadableCard):
+            _LOG.warning("%s: ignoring the unreadable header card %r: %r", table.where, keyword, value.image)
+            continue
         if keyword in ("COMMENT", "HISTORY"):
             metadata.setdefault(keyword, []).append(str(value))
         elif keyword not in metadata:
@@ -257,7 +267,9 @@ def _add_aliases(schema: Schema, table: FitsTable) -> None:
     for keyword, value, _ in table.cards:
         if keyword != "ALIAS":
             continue
-        alias, colon, target = str(value).partition(":")
+        alias, colon, target = ("" if value is None else str(value)).partition(":")
+        if isinstance(value, UnreadableCard):
+            colon = ""
         if not alias or not colon or not target:
             raise table.error(f"{table.where}: ALIAS card {value!r} is not 'alias:target'")
         schema.set_alias(alias, target.rstrip())
@@ -374,7 +386,7 @@ def contains_fields(schema: Schema, minimal: Schema, table: FitsTable) -> None:
             )
 
 
-def check_minimal(schema: Schema, minimal: Schema, path: str | os.PathLike[str]) -> None:
+def check_minimal(schema: Schema, minimal: Schema, where: str) -> None:
     """Check that a schema to be written begins with the fields afw wants.
 
     Parameters
@@ -383,7 +395,7 @@ def check_minimal(schema: Schema, minimal: Schema, path: str | os.PathLike[str])
         The schema.
     minimal : `~lsst.meas.finalize.catalogs.Schema`
         The first fields it must have.
-    path : `str` or `os.PathLike`
+    where : `str`
         File to be written, for messages.
 
     Raises
@@ -394,4 +406,4 @@ def check_minimal(schema: Schema, minimal: Schema, path: str | os.PathLike[str])
     found = [(f.name, f.type) for f in schema.fields[: len(minimal)]]
     expected = [(f.name, f.type) for f in minimal]
     if found != expected:
-        raise ValueError(f"{os.fspath(path)}: the first fields must be {expected}, not {found}")
+        raise ValueError(f"{where}: the first fields must be {expected}, not {found}")

@@ -23,17 +23,19 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from .._errors import FitsFormatError
-from ._layout import Column, FlagBit, TableLayout, header_cards, parse_layout
+from ._layout import Column, FlagBit, TableLayout, parse_layout
+from ._open import FitsFile
+from ._read_cards import blank_stray_continues, read_cards
 
 _DTYPES = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
 
 
-def hdu_label(hdulist: fits.HDUList, number: int) -> str:
+def hdu_label(file: fits.HDUList | FitsFile, number: int) -> str:
     """Name a HDU for messages.
 
     Parameters
     ----------
-    hdulist : `astropy.io.fits.HDUList`
+    file : `astropy.io.fits.HDUList` or `FitsFile`
         Open file.
     number : `int`
         0-based number of the HDU.
@@ -43,7 +45,7 @@ def hdu_label(hdulist: fits.HDUList, number: int) -> str:
     label : `str`
         File name and HDU number.
     """
-    name = hdulist.filename()
+    name = file.filename()
     # Astropy names file-like objects by their class.
     return f"{'<memory>' if name is None or str(name).startswith('<class') else name}[HDU {number}]"
 
@@ -78,21 +80,42 @@ def read_header(hdulist: fits.HDUList, number: int) -> fits.Header:
     Returns
     -------
     header : `astropy.io.fits.Header`
-        Cards exactly as they are in the file.
+        Cards as they are in the file, but for stray CONTINUE cards.
 
     Raises
     ------
     FitsFormatError
         Raised if there is no such HDU or it can't be parsed.
     """
-    file, info, where = raw_file(hdulist, number)
-    file.seek(info["hdrLoc"])
-    raw = file.read(info["datLoc"] - info["hdrLoc"])
+    raw, where = _raw_header(hdulist, number)
     try:
-        return fits.Header.fromstring(bytes(raw))
+        return fits.Header.fromstring(blank_stray_continues(raw))
     except Exception as error:
         # Astropy lets several exception classes out of its parser.
         raise FitsFormatError(f"{where}: unreadable header: {error}") from error
+
+
+def _raw_header(file: fits.HDUList | FitsFile, number: int) -> tuple[bytes, str]:
+    """Return the cards of a HDU and its name for messages."""
+    if isinstance(file, FitsFile):
+        where = hdu_label(file, number)
+        if not 0 <= number < len(file):
+            raise FitsFormatError(f"{where}: the file has only {len(file)} HDUs")
+        return file.read_header(number), where
+    stream, info, where = raw_file(file, number)
+    stream.seek(info["hdrLoc"])
+    return bytes(stream.read(info["datLoc"] - info["hdrLoc"])), where
+
+
+def _raw_data(file: fits.HDUList | FitsFile, number: int, n_bytes: int) -> bytes:
+    """Return the data of a HDU, less if the file hasn't so much."""
+    if isinstance(file, FitsFile):
+        return file.read_data(number, n_bytes)
+    stream, info, _ = raw_file(file, number)
+    stream.seek(0, 2)
+    available = max(stream.tell() - info["datLoc"], 0)
+    stream.seek(info["datLoc"])
+    return bytes(stream.read(min(n_bytes, available)))
 
 
 class FitsTable:
@@ -107,7 +130,7 @@ class FitsTable:
     where : `str`
         Name of file and HDU for messages.
     cards : `list` of (`str`, value, `str`), optional
-        Header of the HDU, see `header_cards`.
+        Header of the HDU, see `read_cards`.
     error : `type`, optional
         Exception class to raise.
     """
@@ -381,14 +404,14 @@ class TableView:
 
 
 def read_table(
-    hdulist: fits.HDUList, number: int, error: type[FitsFormatError] = FitsFormatError
+    file: fits.HDUList | FitsFile, number: int, error: type[FitsFormatError] = FitsFormatError
 ) -> FitsTable:
     """Read a binary table.
 
     Parameters
     ----------
-    hdulist : `astropy.io.fits.HDUList`
-        File opened by `astropy.io.fits.open`.
+    file : `astropy.io.fits.HDUList` or `FitsFile`
+        Open file.
     number : `int`
         0-based number of the HDU.
     error : `type`, optional
@@ -404,19 +427,13 @@ def read_table(
     FitsFormatError
         Raised if the HDU is missing or invalid, or larger than the file.
     """
-    header = read_header(hdulist, number)
-    file, info, where = raw_file(hdulist, number)
-    cards = header_cards(header, where)
+    raw, where = _raw_header(file, number)
+    cards = read_cards(raw)
     layout = parse_layout(cards, where)
-    file.seek(0, 2)
-    available = file.tell() - info["datLoc"]
-    if layout.data_bytes > available:
+    data = _raw_data(file, number, layout.data_bytes)
+    if len(data) != layout.data_bytes:
         raise FitsFormatError(
             f"{where}: the header announces {layout.data_bytes} bytes of data "
-            f"({layout.n_rows} rows of {layout.row_bytes}), but the file has only {max(available, 0)} more"
+            f"({layout.n_rows} rows of {layout.row_bytes}), but the file has only {len(data)} more"
         )
-    file.seek(info["datLoc"])
-    data = file.read(layout.data_bytes)
-    if len(data) != layout.data_bytes:
-        raise FitsFormatError(f"{where}: truncated data ({len(data)} of {layout.data_bytes} bytes)")
     return FitsTable(layout, data, where, cards, error)

@@ -11,19 +11,22 @@
 
 from __future__ import annotations
 
-__all__ = ("PRIMARY_HDU", "encode_table", "write_file")
+__all__ = ("PRIMARY_HDU", "FitsTarget", "encode_table", "target_name", "write_file")
 
 import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from ...catalogs import Field, Schema
 from ._cards import format_block
+
+type FitsTarget = str | os.PathLike[str] | BinaryIO
+"""A path, or a binary stream to write to."""
 
 _LETTERS = {"B": "B", "U": "I", "I": "J", "L": "K", "F": "E", "D": "D", "Angle": "D"}
 _DTYPES = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
@@ -237,13 +240,13 @@ def _row_bytes(field: Field) -> int:
     return np.dtype(_DTYPES[_letter(field)]).itemsize * (field.size if field.is_array else 1)
 
 
-def write_file(path: str | os.PathLike[str], hdus: Iterable[bytes]) -> None:
+def write_file(path: FitsTarget, hdus: Iterable[bytes]) -> None:
     """Write a file completely or not at all.
 
     Parameters
     ----------
-    path : `str` or `os.PathLike`
-        File to write or replace.
+    path : `str`, `os.PathLike` or `typing.BinaryIO`
+        File to write or replace, or a stream to write to.
     hdus : `~collections.abc.Iterable` [`bytes`]
         Contents; an exception while iterating leaves the old file alone.
 
@@ -252,6 +255,9 @@ def write_file(path: str | os.PathLike[str], hdus: Iterable[bytes]) -> None:
     OSError
         Raised if the file can't be written.
     """
+    if not isinstance(path, str | os.PathLike):
+        path.write(b"".join(hdus))
+        return
     target = Path(path)
     temporary = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.tmp")
     try:
@@ -262,3 +268,19 @@ def write_file(path: str | os.PathLike[str], hdus: Iterable[bytes]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def target_name(path: FitsTarget) -> str:
+    """Name what is written to, for messages.
+
+    Parameters
+    ----------
+    path : `str`, `os.PathLike` or `typing.BinaryIO`
+        As given to `write_file`.
+
+    Returns
+    -------
+    name : `str`
+        The path, or that it is in memory.
+    """
+    return os.fspath(path) if isinstance(path, str | os.PathLike) else str(getattr(path, "name", "<memory>"))
