@@ -18,18 +18,10 @@ __all__ = (
     "FinalizeCharacterizationDetectorConnections",
 )
 
-from typing import Protocol
+from typing import Any
 
 import lsst.pipe.base as pipeBase
 import lsst.pipe.base.connectionTypes as cT
-
-
-class _NeedsFgcm(Protocol):
-    """What the connections ask of the configuration."""
-
-    def needs_fgcm_standard_stars(self) -> bool:
-        """Tell whether tables of FGCM standard stars are read."""
-        ...
 
 
 class FinalizeCharacterizationConnectionsBase(
@@ -71,7 +63,7 @@ class FinalizeCharacterizationConnectionsBase(
         multiple=True,
     )
 
-    def __init__(self, *, config: _NeedsFgcm | None = None) -> None:
+    def __init__(self, *, config: Any = None) -> None:
         super().__init__(config=config)
         del self.src_schema
         if config is not None and not config.needs_fgcm_standard_stars():
