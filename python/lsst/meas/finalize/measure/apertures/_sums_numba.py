@@ -15,10 +15,11 @@ __all__ = ("naive_sums", "sinc_sums")
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from ..jit_numba import njit
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _shift(
     coefficients: npt.NDArray,
     x_taps: npt.NDArray,
@@ -56,7 +57,7 @@ def _shift(
                 total[i] += coefficients.dtype.type(weight * part[i])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def sinc_sums(
     images: npt.NDArray,
     variances: npt.NDArray,
@@ -97,7 +98,7 @@ def sinc_sums(
             flux_var[m, p] = total_var
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def naive_sums(
     images: npt.NDArray,
     variances: npt.NDArray,

@@ -21,8 +21,10 @@ __all__ = ("exp_float32", "exp_float64")
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from ..jit_numba import njit
 
 # Reduction by ln 2 in two parts, then a polynomial: in float32 that of S.
 # Moshier's Cephes library, in float64 the exponential series.
@@ -69,7 +71,7 @@ def _power_of_two_64(typingctx: Any, n: Any) -> Any:
     return types.float64(types.int64), codegen
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(error_model="numpy", inline="always")
 def exp_float32(z: np.float32) -> np.float32:
     """Return the exponential of a number <= 0, at least 1.6e-38."""
     z = z if z > _LOWEST_32 else _LOWEST_32
@@ -80,7 +82,7 @@ def exp_float32(z: np.float32) -> np.float32:
     return (p * (r * r) + r + _ONE_32) * _power_of_two_32(n)  # type: ignore[call-arg]
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(error_model="numpy", inline="always")
 def exp_float64(z: float) -> float:
     """Return the exponential of a number <= 0, at least 1e-304."""
     z = z if z > _LOWEST_64 else _LOWEST_64

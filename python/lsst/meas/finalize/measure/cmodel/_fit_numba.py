@@ -21,8 +21,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from ..jit_numba import njit
 from . import _optimizer_numba as opt
 from ._model_numba import ellipse_to_pixels, model_column
 from ._prior_numba import log_prior_derivatives, prior_probability
@@ -45,7 +45,7 @@ LINEAR_AMPLITUDE = 3
 _N = 4
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _weights(variance: Array32, per_pixel: bool, multiplier: float) -> Array32:
     """Weights of the pixels' residuals."""
     n = len(variance)
@@ -61,13 +61,13 @@ def _weights(variance: Array32, per_pixel: bool, multiplier: float) -> Array32:
     return weights
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _residuals(column: Array32, data: Array32, amplitude: float, r: Array) -> None:
     for i in range(len(r)):
         r[i] = np.float64(column[i]) * amplitude - np.float64(data[i])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _weighted_column(
     x: Array32,
     y: Array32,
@@ -89,7 +89,7 @@ def _weighted_column(
         column[i] = (column[i] * flux) * weights[i]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _numerical_derivatives(
     x: Array32,
     y: Array32,
@@ -121,12 +121,12 @@ def _numerical_derivatives(
             jac[k, i] = (jac[k, i] - r[i]) / h
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _objective(r: Array, probability: float) -> float:
     return opt.half_square(r) - math.log(probability)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _optimise(
     x: Array32,
     y: Array32,
@@ -203,7 +203,7 @@ def _optimise(
     return opt.FAILED_MAX_OUTER, count, evaluations, f
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _inner_flux(model: Array32, image: Array32, variance: Array32, out: Array) -> None:
     """Flux within the region and its variance (spec 05 §6.10.3)."""
     w = wd = ww = wwv = 0.0
@@ -218,7 +218,7 @@ def _inner_flux(model: Array32, image: Array32, variance: Array32, out: Array) -
     out[LINEAR_AMPLITUDE] = wd / ww
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def fit_stage(
     start: IntArray,
     count: IntArray,
@@ -296,7 +296,7 @@ def fit_stage(
         _inner_flux(column, image[part], variance[part], results[s])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _unconstrained(h: Array, g: Array, mu: Array) -> bool:
     """Solve H mu = -g; False if there is no acceptable solution."""
     values, v = np.empty(2), np.empty((2, 2))
@@ -314,7 +314,7 @@ def _unconstrained(h: Array, g: Array, mu: Array) -> bool:
     return True
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _non_negative(h: Array, g: Array, mu: Array, alpha: Array) -> None:
     """Solution with no negative amplitude, given the unconstrained one."""
     alpha[:] = mu
@@ -326,7 +326,7 @@ def _non_negative(h: Array, g: Array, mu: Array, alpha: Array) -> None:
         alpha[0], alpha[1] = -g[0] / h[0, 0], 0.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _combine(columns: Array32, image: Array32, variance: Array32, alpha: Array, result: Array) -> bool:
     """Linear combination of two columns that fits best (spec 05 §6.11)."""
     h, g, mu, square = np.zeros((2, 2)), np.zeros(2), np.zeros(2), 0.0
@@ -351,7 +351,7 @@ def _combine(columns: Array32, image: Array32, variance: Array32, alpha: Array, 
     return True
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def fit_linear(
     start: IntArray,
     count: IntArray,
@@ -401,7 +401,7 @@ def fit_linear(
         done[s] = _combine(columns, image[part], variance[part], alpha[s], results[s])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def prior_values(kind: int, prior: Array, parameters: Array) -> Array:
     """Return the prior density at every star's parameters, (N,)."""
     values = np.empty(len(parameters))

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from ..jit_numba import njit
 from ._exp_numba import exp_float32
 
 type Array = npt.NDArray[np.float64]
@@ -47,7 +47,7 @@ _HALF_ROOT_32 = np.float32(math.sqrt(0.5))
 _MINUS_HALF = np.float32(-0.5)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _add_order_0(x: Array32, y: Array32, t: Array32, k: Array32, out: Array32) -> None:
     """Add a Gaussian."""
     txx, txy, tyy, ox, oy, det = t[0], t[1], t[2], t[3], t[4], t[5]
@@ -59,7 +59,7 @@ def _add_order_0(x: Array32, y: Array32, t: Array32, k: Array32, out: Array32) -
         out[i] += ((g * _H0) * _H0) * k0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _add_order_1(x: Array32, y: Array32, t: Array32, k: Array32, out: Array32) -> None:
     """Add a shapelet function of order 1."""
     txx, txy, tyy, ox, oy, det = t[0], t[1], t[2], t[3], t[4], t[5]
@@ -74,7 +74,7 @@ def _add_order_1(x: Array32, y: Array32, t: Array32, k: Array32, out: Array32) -
         out[i] += (g0 * _H0) * k0 + (g0 * hv) * k1 + ((g * hu) * _H0) * k2
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _add_order_2(x: Array32, y: Array32, t: Array32, k: Array32, out: Array32) -> None:
     """Add a shapelet function of order 2."""
     txx, txy, tyy, ox, oy, det = t[0], t[1], t[2], t[3], t[4], t[5]
@@ -93,7 +93,7 @@ def _add_order_2(x: Array32, y: Array32, t: Array32, k: Array32, out: Array32) -
         out[i] += first + (g0 * hv2) * k3 + (g1 * hv) * k4 + ((g * hu2) * _H0) * k5
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def ellipse_to_pixels(x: Array, jac: Array, q: Array) -> None:
     """Turn fit parameters into a quadrupole in pixels.
 
@@ -116,7 +116,7 @@ def ellipse_to_pixels(x: Array, jac: Array, q: Array) -> None:
     q[2] = a * c * fxx + (a * d + b * c) * fxy + b * d * fyy
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _convolve(xx: float, xy: float, yx: float, yy: float, k: Array, amplitude: Any, out: Array32) -> None:
     """Coefficients of a convolved component (spec 05 §2.3), in float32."""
     k00, k01, k10, k02, k11, k20 = k[0], k[1], k[2], k[3], k[4], k[5]
@@ -135,7 +135,7 @@ def _convolve(xx: float, xy: float, yx: float, yy: float, k: Array, amplitude: A
     out[5] = np.float32(_FLUX_FACTOR * (xx * xx * k20 + _ROOT2 * xx * yx * k11 + yx * yx * k02)) * amplitude
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def model_column(
     x: Array32,
     y: Array32,

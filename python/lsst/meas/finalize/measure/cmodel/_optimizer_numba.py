@@ -38,7 +38,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from ..jit_numba import njit
 
 type Array = npt.NDArray[np.float64]
 
@@ -72,7 +73,7 @@ _ROOT_EPS = 2.0**-26
 _TINY = 2.2250738585072014e-308
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _tridiagonalise(a: Array, d: Array, e: Array, q: Array) -> None:
     """Householder reduction of a full symmetric matrix, which is destroyed."""
     n = len(d)
@@ -119,7 +120,7 @@ def _tridiagonalise(a: Array, d: Array, e: Array, q: Array) -> None:
         d[i] = a[i, i]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _givens(p: float, q: float) -> tuple[float, float]:
     """Rotation (c, s) that annihilates q."""
     if q == 0.0:
@@ -141,7 +142,7 @@ def _givens(p: float, q: float) -> tuple[float, float]:
     return -t * s, s
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _qr_sweep(d: Array, e: Array, q: Array, start: int, end: int) -> None:
     """One implicit QR step with Wilkinson's shift."""
     td = 0.5 * (d[end - 1] - d[end])
@@ -175,7 +176,7 @@ def _qr_sweep(d: Array, e: Array, q: Array, start: int, end: int) -> None:
             q[row, k + 1] = s * qk + c * qk1
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _diagonalise(d: Array, e: Array, q: Array) -> None:
     """Implicit QR iterations on a tridiagonal matrix, then sort ascending."""
     n = len(d)
@@ -206,7 +207,7 @@ def _diagonalise(d: Array, e: Array, q: Array) -> None:
                 q[row, i], q[row, lowest] = q[row, lowest], q[row, i]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def symmetric_eigen(f: Array, values: Array, vectors: Array) -> None:
     """Decompose a symmetric matrix, with defined signs (spec 05 §1).
 
@@ -242,7 +243,7 @@ def symmetric_eigen(f: Array, values: Array, vectors: Array) -> None:
         values[i] *= scale
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _combine(vectors: Array, t: Array, first: int, count: int, x: Array) -> float:
     """Set x = -V t over ``count`` columns; return the square of its length."""
     n = len(x)
@@ -256,7 +257,7 @@ def _combine(vectors: Array, t: Array, first: int, count: int, x: Array) -> floa
     return square
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def solve_trust_region(f: Array, g: Array, radius: float, tolerance: float, x: Array) -> None:
     """Minimise g·x + x·Fx / 2 where |x| <= radius (spec 05 §4.3).
 
@@ -326,7 +327,7 @@ def solve_trust_region(f: Array, g: Array, radius: float, tolerance: float, x: A
         square = _combine(v, t, 0, n, x)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def max_abs(g: Array) -> float:
     """Return the largest absolute value, NaN if there is a NaN."""
     largest = 0.0
@@ -337,7 +338,7 @@ def max_abs(g: Array) -> float:
 
 
 # Sums over pixels may be reordered: they differ from upstream's anyway.
-@njit(cache=True, error_model="numpy", fastmath={"reassoc"})
+@njit(error_model="numpy", fastmath={"reassoc"})
 def dot(a: Array, b: Array) -> float:
     """Return the scalar product of two vectors."""
     s = 0.0
@@ -346,13 +347,13 @@ def dot(a: Array, b: Array) -> float:
     return s
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def half_square(r: Array) -> float:
     """Return half the sum of squares."""
     return 0.5 * dot(r, r)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def assemble(r: Array, jac: Array, gp: Array, hp: Array, j: Array, g: Array, h: Array) -> None:
     """Compute gradient and Gauss-Newton Hessian.
 
@@ -374,7 +375,7 @@ def assemble(r: Array, jac: Array, gp: Array, hp: Array, j: Array, g: Array, h: 
             h[b, a] = h[a, b]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def step_length(step: Array) -> float:
     """Return the length of a step."""
     s = 0.0
@@ -383,7 +384,7 @@ def step_length(step: Array) -> float:
     return math.sqrt(s)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def predicted_change(step: Array, g: Array, h: Array) -> float:
     """Return the change of the objective a quadratic model predicts."""
     total = 0.0
@@ -395,7 +396,7 @@ def predicted_change(step: Array, g: Array, h: Array) -> float:
     return total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def update_sr1(
     control: Array, step: Array, length: float, j_old: Array, j: Array, b: Array, h: Array
 ) -> None:
@@ -419,7 +420,7 @@ def update_sr1(
             h[a, c] += b[a, c]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def grow_or_shrink(control: Array, ratio: float, length: float, radius: float) -> float:
     """Return the trust radius after an accepted step."""
     if ratio > control[GROW_RATIO] and length / radius > control[GROW_FRACTION]:

@@ -17,7 +17,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from ..jit_numba import njit
 
 type Array = npt.NDArray[np.float64]
 
@@ -25,7 +26,7 @@ _EMPIRICAL = 1
 _LINEAR = 2
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _empirical_radius(p: Array, lam: float, out: Array) -> None:
     """Density of ln(radius) of the semi-empirical prior and derivatives."""
     out[:] = 0.0
@@ -51,7 +52,7 @@ def _empirical_radius(p: Array, lam: float, out: Array) -> None:
     out[2] = (6.0 - 12.0 * t) / (w * w)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _linear_radius(p: Array, lam: float, out: Array) -> None:
     """Density of ln(radius) of the softened linear prior and derivatives."""
     out[:] = 0.0
@@ -74,7 +75,7 @@ def _linear_radius(p: Array, lam: float, out: Array) -> None:
     out[2] = (2.0 * a + 6.0 * b * t) * scale * scale
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _ellipticity(kind: int, p: Array, eta: float, out: Array) -> None:
     """Density of |eta| and its derivatives."""
     if kind == _EMPIRICAL:
@@ -95,7 +96,7 @@ def _ellipticity(kind: int, p: Array, eta: float, out: Array) -> None:
         out[2] = (12.0 * t - 6.0) / (w * w)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _factors(kind: int, p: Array, x: Array, e: Array, rho: Array) -> None:
     """Densities of |eta| and of ln(radius) with their derivatives."""
     _ellipticity(kind, p, math.sqrt(x[0] * x[0] + x[1] * x[1]), e)
@@ -105,7 +106,7 @@ def _factors(kind: int, p: Array, x: Array, e: Array, rho: Array) -> None:
         _linear_radius(p, x[2], rho)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def prior_probability(kind: int, p: Array, x: Array) -> float:
     """Return the prior density.
 
@@ -125,7 +126,7 @@ def prior_probability(kind: int, p: Array, x: Array) -> float:
     return p[0] * e[0] * rho[0]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def log_prior_derivatives(kind: int, p: Array, x: Array, g: Array, h: Array) -> None:
     """Compute derivatives of minus the logarithm of the prior.
 

@@ -22,8 +22,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from ..jit_numba import njit
 from . import _optimizer_numba as opt
 from ._exp_numba import exp_float64
 
@@ -47,7 +47,7 @@ MIN_DIFFERENCE = 3
 MAX_BOX_FRACTION = 4
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _moments(image: Array, moments: Array) -> None:
     """Plain moments of a kernel image: sum, centroid, quadrupole."""
     height, width = image.shape
@@ -76,7 +76,7 @@ def _moments(image: Array, moments: Array) -> None:
     moments[5] = qxy / s
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _bounds(moments: Array, limits: Array, area: float, bounds: Array) -> bool:
     """Limits of the radii in units of the moments' ellipse; is it valid?"""
     qxx, qyy, qxy = moments[3], moments[4], moments[5]
@@ -99,7 +99,7 @@ def _bounds(moments: Array, limits: Array, area: float, bounds: Array) -> bool:
     )
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _profile_residuals(data: Array, exponent: Array, norm: float, p: Array, r: Array, e: Array) -> None:
     """Residuals of two concentric Gaussians; keep their exponentials."""
     a0, a1 = p[0] * norm / (p[2] * p[2]), p[1] * norm / (p[3] * p[3])
@@ -110,7 +110,7 @@ def _profile_residuals(data: Array, exponent: Array, norm: float, p: Array, r: A
         r[k] = data[k] - a0 * e[0, k] - a1 * e[1, k]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _profile_derivatives(exponent: Array, norm: float, p: Array, e: Array, jac: Array) -> None:
     """Differentiate the residuals."""
     for c in range(2):
@@ -121,13 +121,13 @@ def _profile_derivatives(exponent: Array, norm: float, p: Array, e: Array, jac: 
             jac[2 + c, k] = 2.0 * p[c] * value / p[2 + c] * (1.0 + exponent[k] * s)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _inside(p: Array, bounds: Array) -> bool:
     """Is the prior 1 there?"""
     return bool(p[3] - p[2] >= bounds[0] and p[3] <= bounds[1] and p[2] >= bounds[2])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _fit_profile(data: Array, exponent: Array, norm: float, bounds: Array, control: Array, p: Array) -> int:
     """Optimise the two Gaussians (spec 05 §4, §5.2.3); return the state."""
     n, m = 4, len(data)
@@ -181,7 +181,7 @@ def _fit_profile(data: Array, exponent: Array, norm: float, bounds: Array, contr
     return opt.FAILED_MAX_OUTER
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _fill_term(term: int, u: Array, v: Array, rho: float, gaussian: Array, scale: float, out: Array) -> None:
     """Evaluate one shapelet function above order 0, in packed order."""
     for k in range(len(out)):
@@ -199,7 +199,7 @@ def _fill_term(term: int, u: Array, v: Array, rho: float, gaussian: Array, scale
         out[k] = h * scale * gaussian[k]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _normal_equations(
     r: Array, e: Array, u: Array, v: Array, norm: float, p: Array, sizes: IntArray, gram: Array, rhs: Array
 ) -> None:
@@ -219,7 +219,7 @@ def _normal_equations(
             gram[q, t] = gram[t, q]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _fit_one(
     image: Array,
     limits: Array,
@@ -268,7 +268,7 @@ def _fit_one(
     return OK
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def fit_double_shapelets(
     images: Array,
     limits: Array,

@@ -15,10 +15,11 @@ __all__ = ("blur_windows",)
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from ..jit_numba import njit
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(error_model="numpy", inline="always")
 def _add(total: npt.NDArray, part: npt.NDArray, weight: float, squared: bool) -> None:
     """Add pixels times a weight or its square; vectorised by the compiler."""
     if squared:
@@ -29,7 +30,7 @@ def _add(total: npt.NDArray, part: npt.NDArray, weight: float, squared: bool) ->
             total[i] += part[i] * weight
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _blur(
     pixels: npt.NDArray,
     weights: npt.NDArray,
@@ -59,7 +60,7 @@ def _blur(
             _add(total, scratch[j + margin + t - half, :width], weights[t], squared)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def blur_windows(
     images: npt.NDArray,
     variances: npt.NDArray,

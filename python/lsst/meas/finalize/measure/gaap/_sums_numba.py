@@ -16,16 +16,16 @@ __all__ = ("gaussian_sums",)
 import math
 from typing import Any
 
-import numba
 import numpy as np
 
+from ..jit_numba import njit
 from ..moments.gaussian_numba import FAILED, invert, needs_subpixel, region, weighted_sums
 
 _F = np.float32
 _D = np.float64  # unlike float(), widens a float32 in compiled code
 
 
-@numba.njit(cache=True)
+@njit()
 def _row_sum(
     pixels: Any,
     first: Any,
@@ -66,7 +66,7 @@ def _row_sum(
     return total
 
 
-@numba.njit(cache=True)
+@njit()
 def _average_sum(pixels: Any, window: Any, xc: Any, yc: Any, w11: Any, w12: Any, w22: Any) -> Any:
     """Sum pixels under the weight's average over 4 x 4 samples of each."""
     total = 0.0
@@ -83,7 +83,7 @@ def _average_sum(pixels: Any, window: Any, xc: Any, yc: Any, w11: Any, w12: Any,
     return total
 
 
-@numba.njit(cache=True)
+@njit()
 def gaussian_sums(
     images: Any,
     sizes: Any,

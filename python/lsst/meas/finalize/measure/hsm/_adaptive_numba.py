@@ -21,7 +21,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from ..jit_numba import njit
 
 # GalSim's HSMParams defaults (spec 04 §7.1), all of them fixed upstream.
 _MAX_ITERATIONS = 400
@@ -45,7 +46,7 @@ _TOO_MANY_ITERATIONS = 8
 _NOT_A_NUMBER = 9
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _clip(value: float) -> float:
     """Limit a step to ±0.25; NaN stays."""
     if value > _CLIP:
@@ -55,7 +56,7 @@ def _clip(value: float) -> float:
     return value
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _working_box(image: npt.NDArray, good: npt.NDArray, nx: int, ny: int) -> tuple[int, int, int, int, int]:
     """Intersect the boxes of non-zero pixels and of non-zero weights."""
     i_min, i_max, j_min, j_max = nx, -1, ny, -1
@@ -77,7 +78,7 @@ def _working_box(image: npt.NDArray, good: npt.NDArray, nx: int, ny: int) -> tup
     return _OK, i_min, i_max, j_min, j_max
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _gaussian_sums(
     image: npt.NDArray,
     good: npt.NDArray,
@@ -125,7 +126,7 @@ def _gaussian_sums(
     return True
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _small_eigenvalue(mxx: float, mxy: float, myy: float) -> float:
     """Return the smaller eigenvalue of a symmetric 2x2 matrix."""
     two_theta = math.atan2(2.0 * mxy, mxx - myy)
@@ -133,7 +134,7 @@ def _small_eigenvalue(mxx: float, mxy: float, myy: float) -> float:
     return mxx + myy - large
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _elliptical_step(sums: npt.NDArray, state: npt.NDArray, s_start: float) -> tuple[int, float, float]:
     """Update the state from the sums: steps 4-7 of spec 04 §7.2.
 
@@ -164,7 +165,7 @@ def _elliptical_step(sums: npt.NDArray, state: npt.NDArray, s_start: float) -> t
     return _OK, conv, s_start
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _checked(state: npt.NDArray, guess_x: float, guess_y: float) -> int:
     """Return the status of an updated state, tested in GalSim's order."""
     mxx, mxy, myy = state[2], state[3], state[4]
@@ -181,7 +182,7 @@ def _checked(state: npt.NDArray, guess_x: float, guess_y: float) -> int:
     return _OK
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _iterate_elliptical(
     image: npt.NDArray,
     good: npt.NDArray,
@@ -215,7 +216,7 @@ def _iterate_elliptical(
     return _OK, k
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def elliptical_moments(
     images: npt.NDArray,
     good: npt.NDArray,
@@ -248,7 +249,7 @@ def elliptical_moments(
             out[n, 6] = sums[6] / sums[0]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _round_sums(
     image: npt.NDArray,
     good: npt.NDArray,
@@ -284,7 +285,7 @@ def _round_sums(
     sums[3], sums[4], sums[5] = cxx, cxy, cyy
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _iterate_round(
     image: npt.NDArray,
     good: npt.NDArray,
@@ -318,7 +319,7 @@ def _iterate_round(
     return _OK, k
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def round_moments(
     images: npt.NDArray,
     good: npt.NDArray,
@@ -347,7 +348,7 @@ def round_moments(
             out[n, 5] = 2.0 * sums[0]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _inverse_root(mxx: float, mxy: float, myy: float) -> tuple[float, float, float]:
     """Return xx, xy, yy of the symmetric inverse root of a matrix."""
     det = mxx * myy - mxy * mxy
@@ -358,7 +359,7 @@ def _inverse_root(mxx: float, mxy: float, myy: float) -> tuple[float, float, flo
     return (myy + root) / eta, -mxy / eta, (mxx + root) / eta
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def higher_moments(
     images: npt.NDArray,
     good: npt.NDArray,

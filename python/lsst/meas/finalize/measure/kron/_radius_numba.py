@@ -15,13 +15,14 @@ __all__ = ("radius_sums",)
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from ..jit_numba import njit
 
 # Mean distance from the centre of a pixel's points, in pixels.
 _PIXEL_RADIUS = 0.38259771140356325
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def radius_sums(
     images: npt.NDArray,
     x_low: npt.NDArray,

@@ -20,8 +20,9 @@ __all__ = ("adaptive_kernel", "fixed_kernel")
 import math
 from typing import Any
 
-import numba
 import numpy as np
+
+from ..jit_numba import njit
 
 _EPS32 = 1.1920928955078125e-07  # float32 epsilon
 _F = np.float32
@@ -36,7 +37,7 @@ MAX_ITER = 16
 OUTGROWN = 32
 
 
-@numba.njit(cache=True)
+@njit()
 def invert(
     a: Any,
     b: Any,
@@ -49,7 +50,7 @@ def invert(
     return True, c / det, -b / det, a / det
 
 
-@numba.njit(cache=True)
+@njit()
 def region(
     xc: Any,
     yc: Any,
@@ -66,7 +67,7 @@ def region(
     return x_min, x_max, y_min, y_max
 
 
-@numba.njit(cache=True)
+@njit()
 def _exponent(
     x: Any,
     y: Any,
@@ -81,7 +82,7 @@ def _exponent(
     return _F(x2 * w11 + 2.0 * xy * w12 + y2 * w22)
 
 
-@numba.njit(cache=True)
+@njit()
 def _normal_sums(
     image: Any,
     x0: Any,
@@ -117,7 +118,7 @@ def _normal_sums(
             sums[5] += _F(m * y2)
 
 
-@numba.njit(cache=True)
+@njit()
 def _subpixel_sums(
     image: Any,
     x0: Any,
@@ -166,7 +167,7 @@ def _subpixel_sums(
                 ys = _F(ys + _F(0.25))
 
 
-@numba.njit(cache=True)
+@njit()
 def weighted_sums(
     image: Any,
     x0: Any,
@@ -202,7 +203,7 @@ def weighted_sums(
     return sums[0] > 0.0 and sums[3] > 0.0 and sums[5] > 0.0, amplitude
 
 
-@numba.njit(cache=True)
+@njit()
 def needs_subpixel(
     sxx: Any,
     sxy: Any,
@@ -211,7 +212,7 @@ def needs_subpixel(
     return sxx < 0.25 or syy < 0.25 or sxx * syy - sxy * sxy < 0.0625
 
 
-@numba.njit(cache=True)
+@njit()
 def _outgrown(
     window: Any,
     image: Any,
@@ -225,7 +226,7 @@ def _outgrown(
     return window[0] < x0 or window[1] >= x0 + width or window[2] < y0 or window[3] >= y0 + height
 
 
-@numba.njit(cache=True)
+@njit()
 def _unweighted(
     image: Any,
     x0: Any,
@@ -255,7 +256,7 @@ def _unweighted(
     return UNWEIGHTED
 
 
-@numba.njit(cache=True)
+@njit()
 def _adapt(
     image: Any,
     x0: Any,
@@ -358,7 +359,7 @@ def _adapt(
     return status, n_passes
 
 
-@numba.njit(cache=True)
+@njit()
 def adaptive_kernel(
     images: Any,
     x0: Any,
@@ -395,7 +396,7 @@ def adaptive_kernel(
         )
 
 
-@numba.njit(cache=True)
+@njit()
 def fixed_kernel(
     images: Any,
     x0: Any,

@@ -16,23 +16,23 @@ __all__ = ("draw_normal", "fill_noise", "paste_all", "paste_own")
 import math
 from typing import Any
 
-import numba
 import numpy as np
 
+from ..jit_numba import njit
 from ._ziggurat import TAIL
 
 _F = np.float32
 _U = np.uint32
 
 
-@numba.njit(cache=True)
+@njit()
 def _mix(high: Any, low: Any, far: Any) -> Any:
     """Combine three words of MT19937's state."""
     y = (high & _U(0x80000000)) | (low & _U(0x7FFFFFFF))
     return far ^ (y >> _U(1)) ^ ((_U(0) - (y & _U(1))) & _U(0x9908B0DF))
 
 
-@numba.njit(cache=True)
+@njit()
 def _regenerate(state: Any) -> Any:
     """Make the next 624 words of MT19937."""
     for i in range(227):
@@ -43,7 +43,7 @@ def _regenerate(state: Any) -> Any:
     state[624] = _U(0)
 
 
-@numba.njit(cache=True)
+@njit()
 def _word(state: Any) -> Any:
     """Return the next 32-bit word."""
     position = np.int64(state[624])
@@ -59,7 +59,7 @@ def _word(state: Any) -> Any:
     return np.int64(_U(y))
 
 
-@numba.njit(cache=True)
+@njit()
 def _normal(state: Any, n: Any, accept: Any, width: Any, height: Any) -> Any:
     """Return the deviate that begins with word n (spec 03 §2.5)."""
     while True:
@@ -81,7 +81,7 @@ def _normal(state: Any, n: Any, accept: Any, width: Any, height: Any) -> Any:
         n = _word(state)
 
 
-@numba.njit(cache=True)
+@njit()
 def draw_normal(
     state: Any,
     accept: Any,
@@ -103,7 +103,7 @@ def draw_normal(
             out[k] = _normal(state, n, accept, width, height)
 
 
-@numba.njit(cache=True)
+@njit()
 def fill_noise(
     plane: Any,
     origin_x: Any,
@@ -171,7 +171,7 @@ def fill_noise(
                 s += 1
 
 
-@numba.njit(cache=True)
+@njit()
 def _paste(
     image: Any,
     x0: Any,
@@ -206,7 +206,7 @@ def _paste(
         position += b - a + 1
 
 
-@numba.njit(cache=True)
+@njit()
 def paste_own(
     images: Any,
     x0: Any,
@@ -242,7 +242,7 @@ def paste_own(
         )
 
 
-@numba.njit(cache=True)
+@njit()
 def paste_all(
     images: Any,
     x0: Any,
