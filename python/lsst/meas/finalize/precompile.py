@@ -10,8 +10,9 @@
 """Compile the measurement plugins before they are needed.
 
 Numba compiles a plugin where it is first used, which takes about a minute for
-the default ones, and the result is kept (see `measure.jit_numba`).  Run this once after installing, for instance into a
-container, so that no quantum has to.
+the default ones, and the result is kept (see `measure.jit_numba`).  Run this
+once after installing, for instance into a container, so that no quantum has
+to.
 
 Usage: python -m lsst.meas.finalize.precompile [-j PROCESSES]
 """
