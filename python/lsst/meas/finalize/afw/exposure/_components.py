@@ -47,7 +47,7 @@ from ..wcs import SkyWcs
 from ._clean_header import read_clean_header
 from ._header import filter_from_header, make_obs_info, photo_calib_from_header, read_unit
 from ._header_wcs import header_projection
-from ._pixels import plane_box
+from ._plane import Plane
 
 _LOG = logging.getLogger(__name__)
 
@@ -112,8 +112,12 @@ class ExposureComponents:
         self._unsupported: dict[str, tuple[str, UnsupportedPersistableError]] = {}
 
     @cached_property
+    def _planes(self) -> dict[int, Plane]:
+        return {number: Plane(self._hdulist, number) for number in (1, 2, 3)}
+
+    @property
     def _image_header(self) -> fits.Header:
-        return read_clean_header(self._hdulist, 1)
+        return self._planes[1].header
 
     @cached_property
     def _cards(self) -> Mapping[str, Any]:
@@ -221,7 +225,7 @@ class ExposureComponents:
     @cached_property
     def bbox(self) -> Box:
         """Box of the image, parent coordinates."""
-        return plane_box(self._hdulist)
+        return self._planes[1].box
 
     @cached_property
     def bounds(self) -> Bounds:

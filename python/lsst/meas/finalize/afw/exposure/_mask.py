@@ -13,6 +13,9 @@ from __future__ import annotations
 
 __all__ = ("make_mask", "read_mask_planes")
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from astropy.io import fits
@@ -55,13 +58,13 @@ def read_mask_planes(header: fits.Header, where: str) -> dict[str, int]:
     return dict(sorted(planes.items(), key=lambda item: item[1]))
 
 
-def make_mask(array: npt.NDArray[np.int32], planes: dict[str, int], box: Box) -> Mask:
+def make_mask(blocks: Iterable[tuple[slice, npt.NDArray[Any]]], planes: dict[str, int], box: Box) -> Mask:
     """Convert the mask of a file, by names.
 
     Parameters
     ----------
-    array
-        (height, width) bit mask of the file.
+    blocks
+        Rows of the box, and bits of the file in them.
     planes
         Bit number by name in the file.
     box
@@ -77,16 +80,16 @@ def make_mask(array: npt.NDArray[np.int32], planes: dict[str, int], box: Box) ->
     targets = {name: known.get(name) or MaskPlane(name, f"Mask plane {name} of the file.") for name in planes}
     ordered = dict.fromkeys([*known.values(), *targets.values()])
     schema = MaskSchema(ordered, dtype=np.uint8)
-    result = np.zeros((*array.shape, schema.mask_size), dtype=np.uint8)
-    # Byte by byte through tables of 256 entries, not plane by plane.
-    parts = np.ascontiguousarray(array, dtype="<i4").view(np.uint8).reshape(*array.shape, 4)
+    tables = np.zeros((4, schema.mask_size, 256), dtype=np.uint8)
     values = np.arange(256, dtype=np.uint8)
-    for part in range(4):
-        tables = np.zeros((schema.mask_size, 256), dtype=np.uint8)
-        for name, bit in planes.items():
-            if bit // 8 == part:
-                target = schema.bit(targets[name].name)
-                tables[target.index][(values >> np.uint8(bit % 8) & 1).astype(bool)] |= np.uint8(target.mask)
-        for index in np.flatnonzero(tables.any(axis=1)):
-            result[..., index] |= tables[index][parts[..., part]]
+    for name, bit in planes.items():
+        target = schema.bit(targets[name].name)
+        is_set = (values >> np.uint8(bit % 8) & 1).astype(bool)
+        tables[bit // 8, target.index, is_set] |= np.uint8(target.mask)
+    result = np.zeros((*box.shape, schema.mask_size), dtype=np.uint8)
+    # Byte by byte through tables of 256 entries, not plane by plane.
+    for rows, pixels in blocks:
+        parts = np.ascontiguousarray(pixels, dtype="<i4").view(np.uint8).reshape(*pixels.shape, 4)
+        for part, index in np.argwhere(tables.any(axis=2)):
+            result[rows, :, index] |= tables[part, index][parts[..., part]]
     return Mask(result, schema=schema, bbox=box)

@@ -23,10 +23,8 @@ from lsst.images.cameras import Detector
 from lsst.images.fits import FitsOpaqueMetadata
 
 from .._errors import FitsFormatError
-from ..fits import hdu_label
 from ._components import ExposureComponents
 from ._mask import make_mask, read_mask_planes
-from ._pixels import plane_box, read_plane
 
 _LOG = logging.getLogger(__name__)
 
@@ -89,8 +87,13 @@ class ExposureReader(ExposureComponents):
         image : `lsst.images.Image`
             Float32 image with unit and projection.
         """
-        array, box, _ = read_plane(self._hdulist, 1, np.float32, bbox)
-        return Image(array, bbox=box, unit=self.unit, sky_projection=self.sky_projection)
+        array = self._planes[1].read(np.float32, bbox)
+        return Image(
+            array,
+            bbox=self.bbox if bbox is None else bbox,
+            unit=self.unit,
+            sky_projection=self.sky_projection,
+        )
 
     def read_variance(self, bbox: Box | None = None) -> Image:
         """Read the variance plane; zeros if it is unreadable.
@@ -108,7 +111,7 @@ class ExposureReader(ExposureComponents):
         box = self.bbox if bbox is None else bbox
         try:
             self._check_box(3)
-            array, _, _ = read_plane(self._hdulist, 3, np.float32, bbox)
+            array = self._planes[3].read(np.float32, bbox)
         except FitsFormatError as error:
             _LOG.warning("The variance is replaced by zeros: %s", error)
             array = np.zeros(box.shape, dtype=np.float32)
@@ -129,21 +132,20 @@ class ExposureReader(ExposureComponents):
             file under their own names.
         """
         box = self.bbox if bbox is None else bbox
+        plane = self._planes[2]
         try:
             self._check_box(2)
-            array, _, header = read_plane(self._hdulist, 2, np.int32, bbox)
-            planes = read_mask_planes(header, hdu_label(self._hdulist, 2))
+            planes = read_mask_planes(plane.header, plane.where)
+            result = make_mask(plane.blocks(bbox), planes, box)
         except FitsFormatError as error:
             _LOG.warning("The mask is replaced by zeros: %s", error)
-            array, planes = np.zeros(box.shape, dtype=np.int32), {}
-        return make_mask(array, planes, box).view(sky_projection=self.sky_projection)
+            result = make_mask((), {}, box)
+        return result.view(sky_projection=self.sky_projection)
 
     def _check_box(self, number: int) -> None:
-        box = plane_box(self._hdulist, number)
-        if box != self.bbox:
-            raise FitsFormatError(
-                f"{hdu_label(self._hdulist, number)}: the box {box} differs from {self.bbox} of the image"
-            )
+        plane = self._planes[number]
+        if plane.box != self.bbox:
+            raise FitsFormatError(f"{plane.where}: the box {plane.box} differs from {self.bbox} of the image")
 
     def read_component(self, name: str, bbox: Box | None = None) -> Any:
         """Read one component.

@@ -17,12 +17,11 @@ __all__ = ("check_size",)
 
 import math
 
-import numpy as np
 from astropy.io import fits
 
 from .._errors import FitsFormatError
-from ..fits import header_cards, parse_layout, raw_file
-from ._clean_header import read_clean_header
+from ..fits import raw_file
+from ._tiles import TileTable
 
 _MAX_SIDE = 200_000
 _MAX_COMPRESSION = 2000
@@ -36,31 +35,58 @@ def _integer(header: fits.Header, key: str, where: str, low: int = 0, high: int 
     return value
 
 
-def _check_tiles(hdulist: fits.HDUList, number: int, header: fits.Header, tile_bytes: int) -> None:
-    """Check that no compressed tile is much longer than its pixels: GZIP
-    could expand it without end.
+def _compressed_tiles(
+    header: fits.Header, shape: list[int], pixel_bytes: int, where: str
+) -> tuple[tuple[int, int], int]:
+    """Return the shape and the bytes of the pixels of a tile, after checking
+    that they can be in the file.
     """
-    file, info, where = raw_file(hdulist, number)
-    layout = parse_layout(header_cards(header), where)
-    file.seek(info["datLoc"])
-    rows = np.frombuffer(file.read(layout.n_rows * layout.row_bytes), dtype=np.uint8)
-    rows = rows.reshape(-1, layout.row_bytes)[: layout.n_rows]
-    for column in layout.columns:
-        if column.variable:
-            dtype = ">i8" if column.variable == "Q" else ">i4"
-            pairs = rows[:, column.offset : column.offset + column.width].copy().view(dtype)
-            longest = int(pairs[:, 0].max()) * column.item_size
-            if longest > 2 * tile_bytes + 1024:
-                raise FitsFormatError(
-                    f"{where}: a tile of {tile_bytes} bytes of pixels is compressed to {longest} bytes"
-                )
+    stored = _integer(header, "NAXIS1", where, 0) * _integer(header, "NAXIS2", where, 0, 2**31)
+    stored += _integer(header, "PCOUNT", where, 0, 2**40)
+    n_tiles, tile_bytes = 1, max(pixel_bytes, 4)
+    tiles = []
+    for axis, length in enumerate(reversed(shape), start=1):
+        key = f"ZTILE{axis}"
+        default = length if axis == 1 else 1
+        tile = _integer(header, key, where, 1) if key in header else default
+        tiles.append(min(length, tile))
+        n_tiles *= -(-length // tile)
+        tile_bytes *= tiles[-1]
+    n_bytes = math.prod(shape) * pixel_bytes
+    if n_bytes > _MAX_COMPRESSION * stored or n_tiles != header["NAXIS2"]:
+        raise FitsFormatError(
+            f"{where}: {stored} bytes in {header['NAXIS2']} rows can't hold {n_bytes} bytes of pixels "
+            f"in {n_tiles} tiles"
+        )
+    return (tiles[1], tiles[0]), tile_bytes
 
 
-def check_size(hdulist: fits.HDUList, number: int) -> tuple[fits.Header, tuple[int, int]]:
-    """Check that the file has the data its header announces, before anything
-    is allocated; return header and shape.
+def check_size(
+    hdulist: fits.HDUList, number: int, header: fits.Header
+) -> tuple[tuple[int, int], TileTable | None]:
+    """Check that the file has the data its header announces.
+
+    Parameters
+    ----------
+    hdulist
+        Open file.
+    number
+        HDU of a plane.
+    header
+        Its header.
+
+    Returns
+    -------
+    shape : `tuple` [`int`, `int`]
+        Height and width.
+    tiles : `TileTable` | `None`
+        Table of the tiles if the plane is compressed.
+
+    Raises
+    ------
+    FitsFormatError
+        If it hasn't, or if the HDU is no image.
     """
-    header = read_clean_header(hdulist, number)
     file, info, where = raw_file(hdulist, number)
     file.seek(0, 2)
     available = max(file.tell() - info["datLoc"], 0)
@@ -73,27 +99,18 @@ def check_size(hdulist: fits.HDUList, number: int) -> tuple[fits.Header, tuple[i
     bitpix = header.get(f"{prefix}BITPIX")
     if bitpix not in (8, 16, 32, 64, -32, -64):
         raise FitsFormatError(f"{where}: {prefix}BITPIX is {bitpix!r}")
-    n_bytes = math.prod(shape) * abs(bitpix) // 8
+    size = (shape[-2], shape[-1])
+    table = None
     if compressed:
-        stored = _integer(header, "NAXIS1", where, 0) * _integer(header, "NAXIS2", where, 0, 2**31)
-        stored += _integer(header, "PCOUNT", where, 0, 2**40)
-        n_tiles, tile_bytes = 1, max(abs(bitpix) // 8, 4)
-        for axis, length in enumerate(reversed(shape), start=1):
-            key = f"ZTILE{axis}"
-            default = length if axis == 1 else 1
-            tile = _integer(header, key, where, 1) if key in header else default
-            n_tiles *= -(-length // tile)
-            tile_bytes *= min(length, tile)
-        if n_bytes > _MAX_COMPRESSION * stored or n_tiles != header["NAXIS2"]:
-            raise FitsFormatError(
-                f"{where}: {stored} bytes in {header['NAXIS2']} rows can't hold {n_bytes} bytes of pixels "
-                f"in {n_tiles} tiles"
-            )
-        _check_tiles(hdulist, number, header, tile_bytes)
+        tile_shape, tile_bytes = _compressed_tiles(header, shape, abs(bitpix) // 8, where)
+        stored = header["NAXIS1"] * header["NAXIS2"] + header["PCOUNT"]
+        table = TileTable(header, file, info["datLoc"], size, tile_shape, where)
     else:
-        stored = n_bytes
+        stored = math.prod(shape) * abs(bitpix) // 8
     if stored > available:
         raise FitsFormatError(
             f"{where}: the header announces {stored} bytes of data, but the file has only {available} more"
         )
-    return header, (shape[-2], shape[-1])
+    if table is not None:
+        table.check(tile_bytes)
+    return size, table
