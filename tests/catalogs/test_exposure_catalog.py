@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsst.meas.finalize.catalogs import ExposureCatalog, ExposureRecord, Schema
+from lsst.meas.finalize.catalogs import Deferred, ExposureCatalog, ExposureRecord, Schema
 
 
 def _catalog(ids: list[int]) -> ExposureCatalog:
@@ -43,11 +43,44 @@ def test_rows_are_found_by_id(ids: set[int], other: int) -> None:
     assert (catalog.find(other) is not None) == (other in ids)
 
 
-@pytest.mark.parametrize("ids", [[1, 1], [2, 1], [0, 5, 3]])
-def test_unsorted_rows_are_refused(ids: list[int]) -> None:
-    """Refuse to search rows that aren't sorted by unique ids."""
-    with pytest.raises(ValueError, match="not sorted by unique ids"):
-        _catalog(ids).find(1)
+@pytest.mark.parametrize("ids", [[1, 1], [2, 1], [0, 5, 3, 1]])
+def test_unsorted_rows_are_found(ids: list[int]) -> None:
+    """Find rows in whatever order they are, the first of several."""
+    catalog = _catalog(ids)
+    record = catalog.find(1)
+    assert record is not None
+    assert record.id == 1
+    assert record.ap_corr_map == {"row": ids.index(1)}
+    assert catalog.find(7) is None
+
+
+class _Late(Deferred):
+    def __init__(self) -> None:
+        self.n = 0
+
+    def get(self) -> str:
+        self.n += 1
+        return "made"
+
+
+def test_deferred_objects_are_made_when_asked_for() -> None:
+    """Make objects for whoever asks, and not for appending rows."""
+    source, target = _catalog([1, 4]), _catalog([])
+    late = [_Late() for _ in range(3)]
+    source.psfs[1], source.ap_corr_maps[1], source.components["wcs"][1] = late
+    for record in source:
+        target.append(record)
+    found = target.find(4)
+    assert found is not None
+    assert [item.n for item in late] == [0, 0, 0]
+    assert target.raw_objects()["psf"] == [None, late[0]]
+    assert found.get("wcs") == found.psf == found.ap_corr_map == "made"
+    assert target.psfs[-1] == "made"
+    assert target.psfs == [None, "made"]
+    target.psfs[1] = None
+    assert target.psfs[1] is None
+    del target.psfs[0]
+    assert len(target.psfs) == 1
 
 
 def test_records_are_appended() -> None:

@@ -21,7 +21,7 @@ from astropy.io import fits
 from lsst.images import Box
 from lsst.images.fields import ChebyshevField, ProductField
 from lsst.meas.finalize.afw import ArchiveError, MalformedArchiveError, UnsupportedPersistableError
-from lsst.meas.finalize.afw.archive._reader import ArchiveReader, ArchiveWriter, ObjectRecord, reads, writes
+from lsst.meas.finalize.afw.archive import ArchiveReader, ArchiveWriter, ObjectRecord, reads, writes
 from lsst.meas.finalize.afw.fits._table import read_table
 from lsst.meas.finalize.afw.fits._writer import PRIMARY_HDU
 from lsst.meas.finalize.catalogs import Field, Schema

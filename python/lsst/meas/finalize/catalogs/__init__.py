@@ -13,6 +13,7 @@ stamps.
 
 from ._candidates import *
 from ._catalog import *
+from ._deferred import *
 from ._exposure_catalog import *
 from ._footprints import *
 from ._neighbours import *

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 __all__ = ("ExposureCatalog", "ExposureRecord")
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._catalog import ColumnStore
+from ._deferred import ComponentList, Deferred, resolve
 from ._schema import Schema
 
 if TYPE_CHECKING:
@@ -30,17 +30,19 @@ _COMPONENTS = ("wcs", "photoCalib", "validPolygon", "visitInfo", "transmissionCu
 
 
 class _RowComponents(Mapping[str, Any]):
-    """Components of one row, read from their lists only when asked for.
+    """Components of one row, made only when asked for: a camera is large.
 
-    The lists of a catalogue from a file read lazily, and a camera is large.
+    Parameters
+    ----------
+    components
+        Objects or `Deferred` by name.
     """
 
-    def __init__(self, components: Mapping[str, Sequence[Any]], row: int) -> None:
+    def __init__(self, components: Mapping[str, Any]) -> None:
         self._components = components
-        self._row = row
 
     def __getitem__(self, name: str) -> Any:
-        return self._components[name][self._row]
+        return resolve(self._components[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._components)
@@ -48,8 +50,11 @@ class _RowComponents(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._components)
 
+    def raw(self) -> Mapping[str, Any]:
+        """Return the objects, `Deferred` ones not resolved."""
+        return self._components
 
-@dataclass
+
 class ExposureRecord:
     """One row of an `ExposureCatalog`.
 
@@ -59,29 +64,68 @@ class ExposureRecord:
         Field values by true name; ``id`` is the detector number in visit
         summaries and finalised PSF catalogues.
     psf
-        Point-spread function, if there is one.
+        Point-spread function, if there is one; may be `Deferred`.
     ap_corr_map
-        Aperture corrections by name, if there are any.
+        Aperture corrections by name, if there are any; may be `Deferred`.
     components
         Other attached objects by component name.
     """
 
-    values: dict[str, Any]
-    psf: PointSpreadFunction | None = None
-    ap_corr_map: Mapping[str, BaseField] | None = None
-    components: Mapping[str, Any] = field(default_factory=dict)
+    def __init__(
+        self,
+        values: dict[str, Any],
+        psf: PointSpreadFunction | Deferred | None = None,
+        ap_corr_map: Mapping[str, BaseField] | Deferred | None = None,
+        components: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.values = values
+        self._psf = psf
+        self._ap_corr_map = ap_corr_map
+        self.components: Mapping[str, Any] = {} if components is None else components
 
     @property
     def id(self) -> int:
         """Identifier of the row."""
         return int(self.values["id"])
 
+    @property
+    def psf(self) -> PointSpreadFunction | None:
+        """Point-spread function, if there is one; made when asked for."""
+        return resolve(self._psf)
+
+    @psf.setter
+    def psf(self, psf: PointSpreadFunction | None) -> None:
+        self._psf = psf
+
+    @property
+    def ap_corr_map(self) -> Mapping[str, BaseField] | None:
+        """Aperture corrections by name, if there are any; made when asked
+        for.
+        """
+        return resolve(self._ap_corr_map)
+
+    @ap_corr_map.setter
+    def ap_corr_map(self, ap_corr_map: Mapping[str, BaseField] | None) -> None:
+        self._ap_corr_map = ap_corr_map
+
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
+
+    def __repr__(self) -> str:
+        return f"ExposureRecord({self.values!r})"
 
     def get(self, name: str) -> Any:
         """Return an attached component, `None` if it is not there."""
         return self.components.get(name)
+
+    def raw(self) -> tuple[Any, Any, Mapping[str, Any]]:
+        """Return PSF, aperture corrections and components, `Deferred` ones
+        not resolved.
+        """
+        components = self.components
+        if isinstance(components, _RowComponents):
+            components = components.raw()
+        return self._psf, self._ap_corr_map, components
 
 
 class ExposureCatalog(ColumnStore):
@@ -102,9 +146,36 @@ class ExposureCatalog(ColumnStore):
     ) -> None:
         super().__init__(schema, data, metadata=metadata)
         n = len(self)
-        self.psfs: list[PointSpreadFunction | None] = [None] * n
-        self.ap_corr_maps: list[Mapping[str, BaseField] | None] = [None] * n
-        self.components: dict[str, list[Any]] = {name: [None] * n for name in _COMPONENTS}
+        self.psfs = [None] * n
+        self.ap_corr_maps = [None] * n
+        self.components: dict[str, MutableSequence[Any]] = {
+            name: ComponentList([None] * n) for name in _COMPONENTS
+        }
+
+    @property
+    def psfs(self) -> MutableSequence[Any]:
+        """PSF or `None` of each row; made when asked for."""
+        return self._psfs
+
+    @psfs.setter
+    def psfs(self, psfs: Iterable[Any]) -> None:
+        self._psfs = ComponentList(psfs)
+
+    @property
+    def ap_corr_maps(self) -> MutableSequence[Any]:
+        """Aperture corrections or `None` of each row; made when asked for."""
+        return self._ap_corr_maps
+
+    @ap_corr_maps.setter
+    def ap_corr_maps(self, ap_corr_maps: Iterable[Any]) -> None:
+        self._ap_corr_maps = ComponentList(ap_corr_maps)
+
+    def raw_objects(self) -> dict[str, list[Any]]:
+        """Return all objects by component, ``psf`` and ``apCorrMap``
+        included, `Deferred` ones not resolved.
+        """
+        lists = {"psf": self._psfs, "apCorrMap": self._ap_corr_maps, **self.components}
+        return {name: ComponentList(objects).raw() for name, objects in lists.items()}
 
     def __getitem__(self, key: str | int) -> Any:
         return self.column(key) if isinstance(key, str) else self._record(key)
@@ -115,11 +186,12 @@ class ExposureCatalog(ColumnStore):
     def _record(self, i: int) -> ExposureRecord:
         if not -len(self) <= i < len(self):
             raise IndexError(f"Row {i} is outside a catalogue of {len(self)} rows.")
+        row = i % len(self)
         return ExposureRecord(
             {f.name: self.field_column(f.name)[i] for f in self.schema},
-            self.psfs[i],
-            self.ap_corr_maps[i],
-            _RowComponents(self.components, i),
+            _raw_item(self._psfs, row),
+            _raw_item(self._ap_corr_maps, row),
+            _RowComponents({name: _raw_item(objects, row) for name, objects in self.components.items()}),
         )
 
     def find(self, id: int) -> ExposureRecord | None:
@@ -130,16 +202,13 @@ class ExposureCatalog(ColumnStore):
         id
             Identifier, normally a detector number.
 
-        Raises
-        ------
-        ValueError
-            Raised if rows are not sorted by identifier.
+        Returns
+        -------
+        record : `ExposureRecord` or `None`
+            The row, in whatever order the rows are; the first of several.
         """
-        ids = self.field_column("id")
-        if np.any(np.diff(ids) <= 0):
-            raise ValueError("Rows of the exposure catalogue are not sorted by unique ids.")
-        i = int(np.searchsorted(ids, id))
-        return self._record(i) if i < len(ids) and ids[i] == id else None
+        found = np.flatnonzero(self.field_column("id") == id)
+        return self._record(int(found[0])) if len(found) else None
 
     def append(self, record: ExposureRecord) -> None:
         """Append a row.
@@ -162,7 +231,12 @@ class ExposureCatalog(ColumnStore):
                 new[0] = record.values[f.name]
             self.columns[f.name] = np.concatenate([self.field_column(f.name), new])
         self._n += 1
-        self.psfs.append(record.psf)
-        self.ap_corr_maps.append(record.ap_corr_map)
+        psf, ap_corr_map, components = record.raw()
+        self._psfs.append(psf)
+        self._ap_corr_maps.append(ap_corr_map)
         for name, objects in self.components.items():
-            objects.append(record.components.get(name))
+            objects.append(components.get(name))
+
+
+def _raw_item(objects: Sequence[Any], row: int) -> Any:
+    return objects.raw_item(row) if isinstance(objects, ComponentList) else objects[row]

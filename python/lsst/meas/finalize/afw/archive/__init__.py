@@ -12,8 +12,10 @@
 Uses `fits`; knows none of the classes.
 """
 
+from ._builder import *
+from ._copying import *
 from ._reader import *
 from ._registry import *
+from ._stored_object import *
 from ._stored_tables import *
 from ._writer import *
-from ._writer import TABLE_VERSION

@@ -7,23 +7,14 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""Archives of persisted objects in FITS files: reading.
-
-An archive is an index table followed by data tables (spec 02 §3).  Readers
-and writers of single classes register themselves with `reads` and `writes`.
-"""
+"""Archives of persisted objects in FITS files: reading (spec 02 §3)."""
 
 from __future__ import annotations
 
-__all__ = (
-    "ArchiveReader",
-    "ArchiveWriter",
-    "ObjectRecord",
-    "TableView",
-    "reads",
-    "writes",
-)
+__all__ = ("ArchiveReader",)
 
+import copy
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -32,11 +23,10 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from .._errors import ArchiveError, FitsFormatError, MalformedArchiveError, UnsupportedPersistableError
-from ..fits import FitsTable, TableView, hdu_label, read_table
-from ._registry import reads, resolve_reader, writes
-from ._writer import ArchiveWriter, ObjectRecord
+from ..fits import FitsFile, FitsTable, TableView, hdu_label, read_table
+from ._registry import resolve_reader
 
-_MAX_DEPTH = 200
+_MAX_DEPTH = 100
 _MAX_ID = 2**31 - 1
 _INDEX_TYPES = ("J", "J", "J", "J", "J", "A", "A")
 
@@ -46,9 +36,8 @@ class ArchiveReader:
 
     Parameters
     ----------
-    hdulist : `astropy.io.fits.HDUList`
-        File opened by `astropy.io.fits.open`; must stay open as long as
-        objects are read.
+    file : `astropy.io.fits.HDUList` or `FitsFile`
+        Open file; must stay open as long as objects are read.
     index_hdu_number : `int`
         0-based number of the HDU with the index.
 
@@ -58,20 +47,33 @@ class ArchiveReader:
         Raised if the index is missing or invalid.
     """
 
-    def __init__(self, hdulist: fits.HDUList, index_hdu_number: int):
-        self._hdulist = hdulist
+    def __init__(self, file: fits.HDUList | FitsFile, index_hdu_number: int):
+        self._file = file
         self._first = index_hdu_number
-        self.where = hdu_label(hdulist, index_hdu_number)
+        self.where = hdu_label(file, index_hdu_number)
         self._tables: dict[int, FitsTable] = {}
         self._objects: dict[int, Any] = {}
         self._active: list[int] = []
+        self._lock = threading.RLock()
         try:
-            index = read_table(hdulist, index_hdu_number, MalformedArchiveError)
+            index = read_table(file, index_hdu_number, MalformedArchiveError)
         except MalformedArchiveError:
             raise
         except FitsFormatError as error:
             raise MalformedArchiveError(f"unreadable archive index: {error}") from error
         self._read_index(index)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Objects are made anew; a copy has its own.
+        return {**self.__dict__, "_objects": {}, "_active": [], "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.RLock()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ArchiveReader:
+        result = memo[id(self)] = copy.copy(self)
+        return result
 
     def _read_index(self, index: FitsTable) -> None:
         exttype = index.header.get("EXTTYPE")
@@ -94,6 +96,7 @@ class ArchiveReader:
         self.ids, self.catalogs, self.persistables, self.row0, self.n_rows = (
             value[order].astype(np.int64) for value in values[:5]
         )
+        self.positions = order
         self.names: npt.NDArray[np.str_] = values[5][order]
         self.modules: npt.NDArray[np.str_] = values[6][order]
         self._check_index()
@@ -127,6 +130,32 @@ class ArchiveReader:
         if start == stop:
             raise MalformedArchiveError(f"{self.where}: there is no archive id {archive_id}")
         return slice(start, stop)
+
+    def entries(self, archive_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Find the entries of several objects.
+
+        Parameters
+        ----------
+        archive_ids : `numpy.ndarray` of int64
+            Positive archive ids.
+
+        Returns
+        -------
+        entries : `numpy.ndarray` of int64
+            Positions in the index, object after object.
+
+        Raises
+        ------
+        MalformedArchiveError
+            Raised if an id isn't in the index.
+        """
+        starts = np.searchsorted(self.ids, archive_ids, side="left")
+        counts = np.searchsorted(self.ids, archive_ids, side="right") - starts
+        if not counts.all():
+            missing = archive_ids[int(np.flatnonzero(counts == 0)[0])]
+            raise MalformedArchiveError(f"{self.where}: there is no archive id {missing}")
+        ends = np.cumsum(counts)
+        return np.arange(int(counts.sum()), dtype=np.int64) + np.repeat(starts - (ends - counts), counts)
 
     def name(self, archive_id: int) -> str:
         """Return the persistence name of an object without reading it.
@@ -187,7 +216,7 @@ class ArchiveReader:
                     f"{self.where}: there is no data table {number} of {self.n_tables - 1}"
                 )
             try:
-                table = read_table(self._hdulist, self._first + number, MalformedArchiveError)
+                table = read_table(self._file, self._first + number, MalformedArchiveError)
             except FitsFormatError as error:
                 raise MalformedArchiveError(f"unreadable archive table: {error}") from error
             found = table.header.get("EXTTYPE", "ARCHIVE_DATA"), table.header.get("AR_CATN", number)
@@ -262,8 +291,12 @@ class ArchiveReader:
         archive_id = int(archive_id)
         if archive_id == 0:
             return None
-        if archive_id in self._objects:
+        with self._lock:
+            if archive_id not in self._objects:
+                self._objects[archive_id] = self._make(archive_id)
             return self._objects[archive_id]
+
+    def _make(self, archive_id: int) -> Any:
         if archive_id in self._active:
             chain = " -> ".join(str(i) for i in [*self._active, archive_id])
             raise MalformedArchiveError(f"{self.where}: an object contains itself (archive ids {chain})")
@@ -276,10 +309,9 @@ class ArchiveReader:
                 reader = resolve_reader(name)
             except UnsupportedPersistableError as error:
                 raise UnsupportedPersistableError(f"{self.where}: archive id {archive_id}: {error}") from None
-            self._objects[archive_id] = self._read(reader, archive_id, name)
+            return self._read(reader, archive_id, name)
         finally:
             self._active.pop()
-        return self._objects[archive_id]
 
     def _read(self, reader: Callable[..., Any], archive_id: int, name: str) -> Any:
         try:

@@ -22,17 +22,12 @@ __all__ = (
 import dataclasses
 import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from .._errors import UnsupportedPersistableError
 
-if TYPE_CHECKING:
-    from ..fits import TableView
-    from ._reader import ArchiveReader
-    from ._writer import ObjectRecord
-
-    Reader = Callable[[ArchiveReader, list[TableView], str], Any]
-    Writer = Callable[[ObjectRecord, Any], None]
+type Reader = Callable[..., Any]
+type Writer = Callable[..., None]
 
 _FunctionT = TypeVar("_FunctionT", bound=Callable[..., Any])
 

@@ -18,21 +18,16 @@ from __future__ import annotations
 __all__ = ("StoredTables", "write_stored")
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from .._errors import UnsupportedPersistableError
-from ..fits import table_schema
+from ..fits import TableView, table_schema
+from ._reader import ArchiveReader
 from ._registry import writes
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from ..fits import TableView
-    from ._reader import ArchiveReader
-    from ._writer import ObjectRecord
-
+from ._writer import ObjectRecord
 
 _NESTED_REFERENCES = ("components", "kernelfunction", "spatialfunctions")
 """Columns of archive ids of kernels."""

@@ -13,74 +13,18 @@ from __future__ import annotations
 
 __all__ = ("ArchiveWriter", "ObjectRecord", "RowBuffer")
 
-import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...catalogs import Field, Schema
+from ...catalogs import Schema
 from .._errors import ArchiveError, UnsupportedPersistableError
-from ..fits import encode_table
+from ._builder import ArchiveBuilder, DataTable
+from ._copying import ArchiveCopier
 from ._registry import WriterEntry, resolve_writer
-
-TABLE_VERSION = ("AFW_TABLE_VERSION", 3, "")
-
-_CATN_COMMENT = "# of this catalog relative to the start of this archive"
-_NCAT_COMMENT = "# of catalogs in this archive, including the index"
-_ID_DOC = "Archive ID of the persistable object that owns the records pointed at by this entry"
-_CATALOG_DOC = "index of the catalog this entry points to, from the perspective of the"
-_MODULE_DOC = "Python module that should be imported to register the object's factory"
-_INDEX_SCHEMA = Schema(
-    (
-        Field("id", "I", _ID_DOC),
-        Field(
-            "cat.archive",
-            "I",
-            f"{_CATALOG_DOC} archive",
-        ),
-        Field(
-            "cat.persistable",
-            "I",
-            f"{_CATALOG_DOC} Persistable",
-        ),
-        Field("row0", "I", "first row used by the persistable object in this catalog"),
-        Field("nrows", "I", "number of rows used by the persistable object in this catalog"),
-        Field("name", "String", "unique name for the persistable object's class", size=64),
-        Field(
-            "module",
-            "String",
-            _MODULE_DOC,
-            size=64,
-        ),
-    )
-)
-
-
-class _DataTable:
-    """One data table, collecting rows of all objects with its layout."""
-
-    def __init__(self, number: int, schema: Schema):
-        self.number = number
-        self.schema = schema
-        self.n_rows = 0
-        self.classes: dict[str, None] = {}
-        self.last_class = ""
-        self._chunks: dict[str, list[npt.NDArray[Any]]] = {f.name: [] for f in schema.fields}
-
-    def append(self, columns: dict[str, npt.NDArray[Any]], n_rows: int) -> int:
-        row0 = self.n_rows
-        if n_rows:
-            for name, chunks in self._chunks.items():
-                chunks.append(columns[name])
-        self.n_rows += n_rows
-        return row0
-
-    def columns(self) -> dict[str, npt.NDArray[Any]]:
-        return {
-            f.name: np.concatenate(self._chunks[f.name]) if self._chunks[f.name] else f.make_column(0)
-            for f in self.schema.fields
-        }
+from ._stored_object import StoredObject
 
 
 class RowBuffer:
@@ -88,11 +32,11 @@ class RowBuffer:
 
     Parameters
     ----------
-    table : `_DataTable`
+    table : `DataTable`
         Data table of the archive the rows will go to.
     """
 
-    def __init__(self, table: _DataTable):
+    def __init__(self, table: DataTable):
         self._table = table
         self._columns: dict[str, npt.NDArray[Any]] = {f.name: f.make_column(0) for f in table.schema.fields}
         self._n_rows = 0
@@ -219,30 +163,18 @@ class ObjectRecord:
         return [buffer.flush() for buffer in self._buffers]
 
 
-@dataclasses.dataclass
-class _IndexChunk:
-    ids: npt.NDArray[np.int64]
-    catalogs: npt.NDArray[np.int64]
-    persistables: npt.NDArray[np.int64]
-    row0: npt.NDArray[np.int64]
-    n_rows: npt.NDArray[np.int64]
-    names: npt.NDArray[np.str_]
-    modules: npt.NDArray[np.str_]
-
-
-class ArchiveWriter:
+class ArchiveWriter(ArchiveBuilder):
     """Collects objects to be persisted in a FITS file.
 
     Objects put twice are written once, and share their id.
     """
 
     def __init__(self) -> None:
-        self._next_id = 1
+        super().__init__()
+        self._copier = ArchiveCopier(self)
         self._ids: dict[int, int] = {}
         self._kept: list[Any] = []
         self._active: set[int] = set()
-        self._tables: dict[tuple[tuple[str, str, int], ...], _DataTable] = {}
-        self._index: list[_IndexChunk] = []
 
     def put(self, obj: Any) -> int:
         """Write an object.
@@ -250,7 +182,8 @@ class ArchiveWriter:
         Parameters
         ----------
         obj : `object` | `None`
-            The object.
+            The object.  A `StoredObject` is copied as it is stored, unless
+            it was made, so that it may have been changed.
 
         Returns
         -------
@@ -265,6 +198,8 @@ class ArchiveWriter:
             Raised if the object contains itself or has values that can't be
             stored.
         """
+        if isinstance(obj, StoredObject):
+            return self._put_stored(obj)
         if obj is None:
             return 0
         key = id(obj)
@@ -296,116 +231,32 @@ class ArchiveWriter:
         self._kept.append(obj)
         return archive_id
 
-    def reserve_ids(self, n: int) -> int:
-        """Take consecutive archive ids.
+    def keep_ids(self, stored: Iterable[StoredObject]) -> None:
+        """Prepare for objects of classes that nothing is known about.
+
+        What they refer to can't be told from their tables, so their archive
+        is taken over with its ids.  To be called before anything is put.
 
         Parameters
         ----------
-        n : `int`
-            Number of ids.
-
-        Returns
-        -------
-        first : `int`
-            The first of them.
-        """
-        first = self._next_id
-        self._next_id += n
-        return first
-
-    def claim_table(self, schema: Schema, name: str) -> _DataTable:
-        """Find or make the data table for a list of fields.
-
-        Parameters
-        ----------
-        schema : `~lsst.meas.finalize.catalogs.Schema`
-            The fields; tables with equal names, types and sizes are shared.
-        name : `str`
-            Class whose objects will be stored.
-
-        Returns
-        -------
-        table : `_DataTable`
-            The data table.
-        """
-        key = tuple((f.name, f.type, f.size) for f in schema.fields)
-        if key not in self._tables:
-            self._tables[key] = _DataTable(len(self._tables) + 1, schema)
-        table = self._tables[key]
-        table.classes.setdefault(name)
-        table.last_class = name
-        return table
-
-    def add_index(
-        self, ids: Any, catalogs: Any, persistables: Any, row0: Any, n_rows: Any, names: Any, modules: Any
-    ) -> None:
-        """Add rows to the index.
-
-        Parameters
-        ----------
-        ids, catalogs, persistables, row0, n_rows : array-like of int
-            Columns of the index (spec 02 §3.1).
-        names, modules : `str` or array-like of `str`
-            Persistence names and modules.
-        """
-        n = len(ids)
-        numbers = [
-            np.asarray(column, dtype=np.int64) for column in (ids, catalogs, persistables, row0, n_rows)
-        ]
-        texts = [np.broadcast_to(np.asarray(text, dtype=np.str_), (n,)) for text in (names, modules)]
-        self._index.append(_IndexChunk(*numbers, *texts))
-
-    def __len__(self) -> int:
-        return self._next_id - 1
-
-    def hdus(self) -> list[bytes]:
-        """Encode the index and the data tables.
-
-        Returns
-        -------
-        hdus : `list` [`bytes`]
-            HDUs to be written one after another.
+        stored : `~collections.abc.Iterable` [`StoredObject`]
+            All that will be put.
 
         Raises
         ------
-        ArchiveError
-            Raised if something can't be stored.
+        UnsupportedPersistableError
+            Raised if such objects come from several archives.
         """
-        try:
-            return [self._encode_index(), *(self._encode_table(t) for t in self._tables.values())]
-        except ArchiveError:
-            raise
-        except (ValueError, OverflowError) as error:
-            raise ArchiveError(f"archive can't be written: {error}") from error
+        self._copier.keep_ids((item.archive, item.archive_id) for item in stored if not item.is_made)
 
-    def _encode_index(self) -> bytes:
-        columns: dict[str, npt.NDArray[Any]] = {}
-        names = [f.name for f in dataclasses.fields(_IndexChunk)]
-        for field, name in zip(_INDEX_SCHEMA.fields, names, strict=True):
-            chunks = [getattr(chunk, name) for chunk in self._index]
-            columns[field.name] = np.concatenate(chunks) if chunks else field.make_column(0)
-        cards = [
-            ("EXTTYPE", "ARCHIVE_INDEX", ""),
-            ("EXTNAME", "ARCHIVE_INDEX", ""),
-            ("AR_CATN", 0, _CATN_COMMENT),
-            ("AR_NCAT", len(self._tables) + 1, _NCAT_COMMENT),
-            TABLE_VERSION,
-        ]
-        return encode_table(_INDEX_SCHEMA, columns, len(columns["id"]), cards, where="archive index")
-
-    def _encode_table(self, table: _DataTable) -> bytes:
-        extver = 1 + sum(
-            other.last_class == table.last_class
-            for other in self._tables.values()
-            if other.number < table.number
-        )
-        cards: list[tuple[str, Any, str]] = [
-            ("EXTTYPE", "ARCHIVE_DATA", ""),
-            ("AR_CATN", table.number, _CATN_COMMENT),
-        ]
-        if extver > 1:
-            cards.append(("EXTVER", extver, ""))
-        cards += [("AR_NAME", name, "Class name for objects stored here") for name in table.classes]
-        cards += [("EXTNAME", table.last_class, ""), TABLE_VERSION]
-        where = f"archive table {table.number} ({table.last_class})"
-        return encode_table(table.schema, table.columns(), table.n_rows, cards, where=where)
+    def _put_stored(self, stored: StoredObject) -> int:
+        if stored.is_made:
+            obj = stored.get()
+            try:
+                resolve_writer(type(obj))
+            except UnsupportedPersistableError:
+                # It can be read but not written; as it was it can.
+                pass
+            else:
+                return self.put(obj)
+        return self._copier.copy(stored.archive, stored.archive_id)

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 __all__ = ("read_exposure_catalog", "write_exposure_catalog")
 
-import logging
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,16 +21,16 @@ import numpy.typing as npt
 from lsst.images import Polygon
 from lsst.images.psfs import PointSpreadFunction
 
-from ...catalogs import ExposureCatalog, Field, Schema
-from .._errors import MalformedArchiveError, UnsupportedPersistableError
-from ..archive import TABLE_VERSION, ArchiveReader, ArchiveWriter
+from ...catalogs import ComponentList, ExposureCatalog, Field, Schema
+from .._errors import FitsFormatError
+from ..archive import TABLE_VERSION, ArchiveSource, ArchiveWriter, StoredObject
 from ..components import DetectorRecord, PhotoCalib, TransmissionCurve, VisitInfo
 from ..fits import (
     PRIMARY_HDU,
+    FitsFile,
     FitsSource,
     FitsTable,
     FitsTarget,
-    archive_ids,
     check_minimal,
     check_record_type,
     contains_fields,
@@ -46,11 +44,6 @@ from ..fits import (
     write_file,
 )
 from ..wcs import SkyWcs
-
-if TYPE_CHECKING:
-    from astropy.io import fits
-
-_LOG = logging.getLogger(__name__)
 
 
 class _Component(NamedTuple):
@@ -75,82 +68,6 @@ _OLD_NAMES = {"photoCalib": "calib"}
 _TABLE_VERSION = 5
 
 
-class _ComponentReader:
-    """Reads components, warning once per class that can't be read.
-
-    Parameters
-    ----------
-    archive : `ArchiveReader`
-        The archive.
-    """
-
-    def __init__(self, archive: ArchiveReader):
-        self._archive = archive
-        self._warned: set[str] = set()
-
-    def get(self, archive_id: int, component: str) -> Any:
-        """Read an object; `None` if its class is unknown."""
-        try:
-            found = self._archive.get(archive_id)
-        except UnsupportedPersistableError as error:
-            name = self._archive.name(archive_id)
-            if name not in self._warned:
-                self._warned.add(name)
-                _LOG.warning("Ignoring component %r of class %r: %s", component, name, error)
-            return None
-        expected = _COMPONENTS[component].cls
-        if found is not None and not isinstance(found, expected):
-            raise MalformedArchiveError(
-                f"{self._archive.where}: component {component!r} with archive id {archive_id} is a "
-                f"{self._archive.name(archive_id)}"
-            )
-        return found
-
-
-class _LazyObjects(list[Any]):
-    """A list of components that are read when asked for.
-
-    Parameters
-    ----------
-    reader : `_ComponentReader`
-        Where to read from.
-    ids : `numpy.ndarray`
-        Archive ids.
-    component : `str`
-        Name for messages.
-    """
-
-    def __init__(self, reader: _ComponentReader, ids: npt.NDArray[np.int32], component: str):
-        super().__init__([None] * len(ids))
-        self._reader = reader
-        self._component = component
-        self._pending = {i: int(archive_id) for i, archive_id in enumerate(ids) if archive_id}
-
-    def _resolve(self, index: int) -> None:
-        if index in self._pending:
-            super().__setitem__(index, self._reader.get(self._pending[index], self._component))
-            del self._pending[index]
-
-    def __getitem__(self, index: Any) -> Any:
-        for i in (
-            range(*index.indices(len(self))) if isinstance(index, slice) else (index % max(len(self), 1),)
-        ):
-            self._resolve(i)
-        return super().__getitem__(index)
-
-    def __iter__(self) -> Iterator[Any]:
-        return (self[i] for i in range(len(self)))
-
-    def __eq__(self, other: object) -> bool:
-        return list(self) == other
-
-    __hash__ = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Copies and pickles are ordinary lists.
-        return list, (list(self),)
-
-
 def _component_ids(table: FitsTable) -> dict[str, str]:
     """Return the columns of archive ids there are, by component."""
     found = {}
@@ -164,20 +81,33 @@ def _component_ids(table: FitsTable) -> dict[str, str]:
 
 
 def _attach_components(
-    catalog: ExposureCatalog, hdulist: fits.HDUList, table: FitsTable, columns: dict[str, str]
+    catalog: ExposureCatalog, file: FitsFile, table: FitsTable, columns: dict[str, str]
 ) -> None:
-    ids = {component: archive_ids(table, name) for component, name in columns.items()}
-    if not any(column.any() for column in ids.values()):
-        return
     # The archive of an exposure catalogue always follows its table.
-    reader = _ComponentReader(ArchiveReader(hdulist, 2))
-    for component, column in ids.items():
+    source = ArchiveSource(file, 2)
+    for component, name in columns.items():
+        objects = _stored_objects(source, table, name, component, catalog.field_column("id"))
         if component == "psf":
-            catalog.psfs = [reader.get(int(i), component) for i in column]
+            catalog.psfs = objects
         elif component == "apCorrMap":
-            catalog.ap_corr_maps = [reader.get(int(i), component) for i in column]
+            catalog.ap_corr_maps = objects
         else:
-            catalog.components[component] = _LazyObjects(reader, column, component)
+            catalog.components[component] = objects
+
+
+def _stored_objects(
+    source: ArchiveSource, table: FitsTable, name: str, component: str, row_ids: npt.NDArray[np.int64]
+) -> ComponentList:
+    ids = table.column(name)
+    if ids.dtype != np.int32 or ids.ndim != 1:
+        raise FitsFormatError(f"{table.where}: column {name!r} is no column of archive ids")
+    expected = _COMPONENTS[component].cls
+    shared: dict[int, StoredObject | None] = {0: None}
+    for archive_id, row_id in zip(ids.tolist(), row_ids.tolist(), strict=True):
+        if archive_id not in shared:
+            what = f"component {component!r} of the row with id (detector) {row_id}"
+            shared[archive_id] = StoredObject(source, archive_id, expected, what)
+    return ComponentList(shared[i] for i in ids.tolist())
 
 
 def read_exposure_catalog(path: FitsSource) -> ExposureCatalog:
@@ -191,33 +121,25 @@ def read_exposure_catalog(path: FitsSource) -> ExposureCatalog:
     Returns
     -------
     catalog : `~lsst.meas.finalize.catalogs.ExposureCatalog`
-        All fields and metadata, with PSFs and aperture corrections.  The
-        other components are read when asked for; those of unknown classes are
-        `None`, with one warning per class.
+        All fields and metadata.  PSFs, aperture corrections and other
+        components are made when asked for, from the contents that the file
+        has now; then `UnsupportedPersistableError` is raised for those of
+        unknown classes, `ArchiveError` or `FitsFormatError` for damaged ones.
 
     Raises
     ------
     FitsFormatError
         Raised if the file is truncated, corrupted or no exposure catalogue.
     """
-    hdulist = open_fits_in_memory(path)
-    table = read_table(hdulist, 1)
+    file = open_fits_in_memory(path)
+    table = read_table(file, 1)
     check_record_type(table, "EXPOSURE")
     components = _component_ids(table)
     schema, columns = table_schema(table, skip=components.values())
     contains_fields(schema, Schema.exposure_minimal(), table)
     catalog = ExposureCatalog(schema, columns, metadata=table_metadata(table))
-    _attach_components(catalog, hdulist, table, components)
+    _attach_components(catalog, file, table, components)
     return catalog
-
-
-def _row_order(catalog: ExposureCatalog, where: str) -> npt.NDArray[np.int64]:
-    ids = catalog.field_column("id")
-    order = np.argsort(ids, kind="stable")
-    same = np.flatnonzero(np.diff(ids[order]) == 0)
-    if len(same):
-        raise ValueError(f"{where}: several rows have the id {ids[order[same[0]]]}")
-    return order
 
 
 def write_exposure_catalog(catalog: ExposureCatalog, path: FitsTarget) -> None:
@@ -234,9 +156,8 @@ def write_exposure_catalog(catalog: ExposureCatalog, path: FitsTarget) -> None:
     Raises
     ------
     ValueError
-        Raised if two rows have the same id, if the schema doesn't begin with
-        the minimal exposure fields, or if something can't be stored in a FITS
-        file.
+        Raised if the schema doesn't begin with the minimal exposure fields or
+        something can't be stored in a FITS file.
     ArchiveError
         Raised if a component can't be stored.
     OSError
@@ -244,16 +165,11 @@ def write_exposure_catalog(catalog: ExposureCatalog, path: FitsTarget) -> None:
     """
     where = target_name(path)
     check_minimal(catalog.schema, Schema.exposure_minimal(), where)
-    order = _row_order(catalog, where)
+    order = np.argsort(catalog.field_column("id"), kind="stable")
     archive = ArchiveWriter()
-    objects = {
-        name: catalog.psfs
-        if name == "psf"
-        else catalog.ap_corr_maps
-        if name == "apCorrMap"
-        else catalog.components.get(name, [None] * len(catalog))
-        for name in _COMPONENTS
-    }
+    stored = catalog.raw_objects()
+    objects = {name: stored.get(name, [None] * len(catalog)) for name in _COMPONENTS}
+    archive.keep_ids(item for items in objects.values() for item in items if isinstance(item, StoredObject))
     ids = {name: np.zeros(len(catalog), dtype=np.int32) for name in _COMPONENTS}
     # One object after another, since each is a structure of its own.
     for new_row, row in enumerate(order):

@@ -201,7 +201,7 @@ def _add_old_compound(
 
 
 def table_schema(
-    table: FitsTable, skip: Collection[str] = (), *, aliases: bool = True
+    table: FitsTable, skip: Collection[str] = (), *, aliases: bool = True, strict: bool = False
 ) -> tuple[Schema, dict[str, npt.NDArray[Any]]]:
     """Turn a table into the schema and columns of a catalogue.
 
@@ -213,6 +213,8 @@ def table_schema(
         Columns to leave out.
     aliases : `bool`, optional
         Whether to read aliases.
+    strict : `bool`, optional
+        Whether columns that can't be kept are an error.
 
     Returns
     -------
@@ -250,6 +252,9 @@ def table_schema(
             continue
         found = _field_type(item, table)
         if found is None:
+            if strict:
+                text = f"{table.where}: column {item.name!r} has the unsupported type {item.code!r}"
+                raise table.error(text)
             _LOG.warning("%s: skipping column %r of type %r", table.where, item.name, item.code)
             continue
         add(Field(item.name, found[0], item.doc, item.unit, found[1]), table.column(item.name))

@@ -154,6 +154,7 @@ class FitsTable:
         self._heap = buffer[layout.heap_offset : layout.heap_offset + layout.heap_bytes]
         self._items = {item.name: item for item in layout.items}
         self._cache: dict[str, npt.NDArray[Any]] = {}
+        self._checked: dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = {}
 
     def __len__(self) -> int:
         return self.layout.n_rows
@@ -221,6 +222,32 @@ class FitsTable:
             values.flags.writeable = False
             self._cache[name] = values
         return self._cache[name]
+
+    def rows(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
+        """Decode some rows of a column or flag.
+
+        Parameters
+        ----------
+        name : `str`
+            Name of the column or flag.
+        start, stop : `int`
+            Range of rows.
+
+        Returns
+        -------
+        values : `numpy.ndarray`
+            See `column`.
+
+        Raises
+        ------
+        FitsFormatError
+            Raised if there is no such column or its contents are invalid.
+        """
+        item = self.item(name)
+        if isinstance(item, FlagBit) or not item.variable or name in self._cache:
+            return self.column(name)[start:stop]
+        # The others may be large, and each is somebody's own.
+        return self._variable(item, slice(start, stop))
 
     def ragged(self, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
         """Decode a column of variable length into one flat array.
@@ -324,9 +351,11 @@ class FitsTable:
             raise self.error(f"{self.where}: rows of column {column.name!r} overlap in the heap")
         return counts, offsets
 
-    def _variable(self, column: Column) -> npt.NDArray[Any]:
-        counts, offsets = self._descriptors(column)
-        values = np.empty(len(self), dtype=object)
+    def _variable(self, column: Column, rows: slice = slice(None)) -> npt.NDArray[Any]:
+        if column.name not in self._checked:
+            self._checked[column.name] = self._descriptors(column)
+        counts, offsets = (values[rows] for values in self._checked[column.name])
+        values = np.empty(len(counts), dtype=object)
         # Rows of different length can't be one array.
         for row, (count, offset) in enumerate(zip(counts.tolist(), offsets.tolist(), strict=True)):
             raw = self._heap[offset : offset + count * column.item_size] if count else self._heap[:0]
@@ -372,7 +401,7 @@ class TableView:
         return name in self.table
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
-        return self.table.column(name)[self.start : self.stop]
+        return self.table.rows(name, self.start, self.stop)
 
     @property
     def names(self) -> tuple[str, ...]:
