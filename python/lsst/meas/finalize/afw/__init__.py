@@ -7,8 +7,11 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""Codecs of the FITS files of ``lsst.afw``: exposures and catalogues."""
+"""Codecs of the FITS files of ``lsst.afw``, exposures and catalogues, and the
+conversion of such objects in memory.
+"""
 
 from ._errors import *
+from .border import from_afw, to_afw
 from .catalogs import read_exposure_catalog, read_source_catalog, write_exposure_catalog, write_source_catalog
 from .exposure import ExposureReader, read_exposure

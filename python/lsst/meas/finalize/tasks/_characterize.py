@@ -13,6 +13,7 @@ from __future__ import annotations
 
 __all__ = ("DamagedInputError", "FinalizeCharacterizationTaskBase")
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from lsst.daf.butler import FileIntegrityError
 from lsst.utils.logging import LsstLogAdapter
 
 from ..afw import ArchiveError, FitsFormatError
+from ..afw.border import is_afw
 from ..catalogs import ExposureCatalog, ExposureRecord, PsfCandidates, Schema, SourceCatalog
 from ..stars import (
     OutsideTable,
@@ -34,8 +36,10 @@ from ..stars import (
     add_sky_moments,
     concat_isolated_star_cats,
 )
+from ..version import __version__
 from ._config import FinalizeCharacterizationConfigBase
 from ._output import OutputSchema, to_output_table
+from ._stack_types import Unconverted, as_ours, fetch, results_as_afw, results_as_ours
 
 if TYPE_CHECKING:
     from lsst.images import VisitImage
@@ -73,6 +77,8 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
     source_selector: Any
     make_psf_candidates: Any
     psf_determiner: Any
+    # On the class for subclasses whose __init__ makes other subtasks.
+    _bound: _BoundTasks | None = None
 
     def __init__(self, **kwargs: Any) -> None:
         # Published pipelines may still hand over a schema (see connections).
@@ -83,7 +89,7 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         self.source_selector.log.setLevel(self.source_selector.log.WARNING)
         self.makeSubtask("make_psf_candidates")
         self.makeSubtask("psf_determiner")
-        self._bound: _BoundTasks | None = None
+        log_origin(self)
 
     @property
     def isPsfDeterminerPiff(self) -> bool:
@@ -177,11 +183,11 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         self,
         visit: int,
         detector: int,
-        exposure: VisitImage,
-        src: SourceCatalog,
+        exposure: Any,
+        src: Any,
         isolated_source_table: astropy.table.Table,
-        fgcm_standard_star_cat: np.ndarray | None,
-    ) -> tuple[PointSpreadFunction | None, ApCorrMap | None, SourceCatalog | None]:
+        fgcm_standard_star_cat: np.ndarray | None = None,
+    ) -> tuple[Any, Any, Any]:
         """Compute PSF model and aperture corrections of one detector.
 
         Parameters
@@ -190,10 +196,10 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
             Visit number.
         detector
             Detector number.
-        exposure
-            Image of the detector; it is not modified.
-        src
-            All sources of the detector, with footprints.
+        exposure : `lsst.images.VisitImage` or `lsst.afw.image.ExposureF`
+            Image of the detector, or a handle of it; it is not modified.
+        src : `SourceCatalog` or `lsst.afw.table.SourceCatalog`
+            All sources of the detector, with footprints, or a handle.
         isolated_source_table
             Isolated sources with columns ``id_column`` and ``reserved``.
         fgcm_standard_star_cat
@@ -211,30 +217,71 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         Raises
         ------
         TypeError
-            Raised if image or sources are of other types, such as those of
-            ``lsst.afw``.
+            Raised if image or sources are of other types.
         DamagedInputError
-            Raised if ids of sources are not unique.
+            Raised if ids of sources are not unique, or if an object of
+            ``lsst.afw`` lacks what the file of it would have to have.
+
+        Notes
+        -----
+        For an exposure of ``lsst.afw`` the results are of ``lsst.afw``, too.
         """
+        exposure = fetch(exposure)
+        if not is_afw(exposure):
+            return self._compute(
+                visit, detector, exposure, src, isolated_source_table, fgcm_standard_star_cat
+            )
+        exposure = Unconverted(exposure, {})
+        return results_as_afw(
+            *self._compute(visit, detector, exposure, src, isolated_source_table, fgcm_standard_star_cat)
+        )
+
+    def _compute(
+        self,
+        visit: int,
+        detector: int,
+        exposure: Any,
+        src: Any,
+        isolated_source_table: astropy.table.Table,
+        fgcm_standard_star_cat: np.ndarray | None,
+    ) -> tuple[PointSpreadFunction | None, ApCorrMap | None, SourceCatalog | None]:
+        """Do so, with results that are ours."""
+        from lsst.images import VisitImage
+
         where = f"visit {visit}, detector {detector}"
-        _check_types(exposure, src, where)
-        bound = self._bind(src.schema)
-        measured = self._select_stars(bound, src, isolated_source_table, where)
+        if not isinstance(exposure, Unconverted):
+            as_ours(exposure, VisitImage, f"calexp of {where}")
+        with damaged_input_is_no_work(self.log, where):
+            src = as_ours(fetch(src), SourceCatalog, f"src of {where}")
+        measured = self._select_stars(src, isolated_source_table, where)
         if measured is None:
             return None, None, None
+        with damaged_input_is_no_work(self.log, where):
+            data_id = {"visit": visit, "detector": detector}
+            exposure = as_ours(exposure, VisitImage, f"calexp of {where}", data_id)
         self._add_colors(exposure, measured, fgcm_standard_star_cat)
-
         psf = self._determine_psf(exposure, measured, where)
         if psf is None:
             return None, None, measured
+        return psf, self._measure(exposure, src, measured, psf, where), measured
 
+    def _measure(
+        self,
+        exposure: VisitImage,
+        src: SourceCatalog,
+        measured: SourceCatalog,
+        psf: PointSpreadFunction,
+        where: str,
+    ) -> ApCorrMap | None:
+        """Measure the stars; return the aperture corrections applied."""
+        bound = self._bind(src.schema)
         try:
             bound.measurement.run(
                 measured, exposure, footprints=src, psf=psf, color=measured["psf_color_value"].astype(float)
             )
         except Exception:
             self.log.warning("Measurement failed for %s.", where, exc_info=True)
-            return psf, None, measured
+            return None
         if self.config.do_add_sky_moments:
             add_sky_moments(measured, exposure)
 
@@ -242,20 +289,20 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
             ap_corr_map = dict(bound.measure_ap_corr.run(exposure=exposure, catalog=measured).apCorrMap)
         except Exception:
             self.log.warning("Aperture corrections could not be measured for %s.", where, exc_info=True)
-            return psf, None, measured
+            return None
         # This carries over the normalisation of the calibration flux.
         for name, correction in exposure.aperture_corrections.items():
             ap_corr_map.setdefault(name, correction)
         bound.apply_ap_corr.run(catalog=measured, apCorrMap=ap_corr_map)
-        return psf, ap_corr_map, measured
+        return ap_corr_map
 
     def _select_stars(
-        self, bound: _BoundTasks, src: SourceCatalog, isolated_source_table: astropy.table.Table, where: str
+        self, src: SourceCatalog, isolated_source_table: astropy.table.Table, where: str
     ) -> SourceCatalog | None:
         """Return the isolated ones of the good sources, in output schema."""
         selected = np.flatnonzero(self.source_selector.selectSources(src).selected)
         if not len(selected):
-            self.log.warning("No good sources remain after selection for %s.", where)
+            self.log.warning("No good sources remain after cuts for %s.", where)
             return None
         isolated = OutsideTable(isolated_source_table, f"The table of isolated sources of {where}")
         # An id in two tracts counts as in the later one: hence the reversal.
@@ -269,7 +316,7 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
             self.log.warning("No selected source is isolated for %s.", where)
             return None
         rows = selected[is_isolated]
-        measured = bound.output.make_catalog(src[rows])
+        measured = self._bind(src.schema).output.make_catalog(src[rows])
         measured["calib_psf_candidate"] = True
         measured["calib_psf_reserved"] = np.isin(src["id"][rows], isolated_ids[is_reserved])
         return measured
@@ -328,26 +375,11 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         measured: SourceCatalog,
     ) -> astropy.table.Table:
         """Add a detector's row to the catalogue and return its star table."""
+        psf, ap_corr_map, measured = results_as_ours(psf, ap_corr_map, measured)
         catalog.append(ExposureRecord({"id": detector, "visit": visit}, psf, ap_corr_map))
         measured["visit"] = visit
         measured["detector"] = detector
         return to_output_table(measured)
-
-
-def _check_types(exposure: object, src: object, where: str) -> None:
-    """Refuse objects of other packages before they cause obscure errors."""
-    from lsst.images import VisitImage
-
-    for what, value, expected in (
-        ("calexp", exposure, VisitImage),
-        ("src", src, SourceCatalog),
-    ):
-        if not isinstance(value, expected):
-            found = type(value)
-            raise TypeError(
-                f"The {what} of {where} is a {found.__module__}.{found.__qualname__}, "
-                f"not a {expected.__module__}.{expected.__qualname__}."
-            )
 
 
 _DAMAGES = (FitsFormatError, ArchiveError, FileIntegrityError)
@@ -385,6 +417,18 @@ def damaged_input_is_no_work(log: LsstLogAdapter, where: str) -> Iterator[None]:
             raise
         log.error("An input of %s is damaged: %s", where, cause)
         raise DamagedInputError(f"An input of {where} is damaged: {cause}") from error
+
+
+def log_origin(task: pipeBase.Task) -> None:
+    """Log that a task is the one of this package.
+
+    Parameters
+    ----------
+    task
+        The task, which has a namesake in the stack.
+    """
+    where = inspect.getsourcefile(type(task))
+    task.log.debug("%s is that of lsst.meas.finalize %s, %s.", type(task).__name__, __version__, where)
 
 
 def quantum_data_id(butlerQC: pipeBase.QuantumContext) -> Any:

@@ -13,16 +13,19 @@ from __future__ import annotations
 
 __all__ = ("ConsolidateFinalizeCharacterizationDetectorTask",)
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import astropy.table
 
 import lsst.pipe.base as pipeBase
 
+from ..afw.border import from_afw, is_afw, to_afw
 from ..catalogs import ExposureCatalog
+from ._characterize import log_origin
 from ._config import ConsolidateFinalizeCharacterizationDetectorConfig
 from ._handles import sorted_by
+from ._stack_types import as_stored, fetch
 
 if TYPE_CHECKING:
     from ._characterize import TableHandles
@@ -33,6 +36,10 @@ class ConsolidateFinalizeCharacterizationDetectorTask(pipeBase.PipelineTask):
 
     ConfigClass: ClassVar = ConsolidateFinalizeCharacterizationDetectorConfig
     _DefaultName: ClassVar[str] = "consolidate_finalize_characterization_detector"
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        log_origin(self)
 
     def runQuantum(
         self,
@@ -46,7 +53,8 @@ class ConsolidateFinalizeCharacterizationDetectorTask(pipeBase.PipelineTask):
             psf_ap_corr_detector_dict=by_detector["finalized_psf_ap_corr_detector_cats"],
             src_detector_table_dict=by_detector["finalized_src_detector_tables"],
         )
-        butlerQC.put(struct.psf_ap_corr_cat, outputRefs.finalized_psf_ap_corr_cat)
+        ref = outputRefs.finalized_psf_ap_corr_cat
+        butlerQC.put(as_stored(struct.psf_ap_corr_cat, ref), ref)
         butlerQC.put(struct.output_table, outputRefs.finalized_src_table)
 
     def run(
@@ -57,15 +65,17 @@ class ConsolidateFinalizeCharacterizationDetectorTask(pipeBase.PipelineTask):
         Parameters
         ----------
         psf_ap_corr_detector_dict
-            Handles of the one-row exposure catalogues by detector.
+            One-row exposure catalogues, or handles of them, by detector; ours
+            or those of ``lsst.afw``.
         src_detector_table_dict
-            Handles of the star tables by detector.
+            Star tables, or handles of them, by detector.
 
         Returns
         -------
         `lsst.pipe.base.Struct`
             ``psf_ap_corr_cat`` (`ExposureCatalog`, one row per detector)
-            and ``output_table`` (`astropy.table.Table` of the stars).
+            and ``output_table`` (`astropy.table.Table` of the stars).  The
+            catalogue is of the type of the first input.
 
         Raises
         ------
@@ -85,18 +95,40 @@ class ConsolidateFinalizeCharacterizationDetectorTask(pipeBase.PipelineTask):
                 f"{sorted(psf_ap_corr_detector_dict)} and {sorted(src_detector_table_dict)}."
             )
         detectors = sorted(psf_ap_corr_detector_dict)
-        first: ExposureCatalog = psf_ap_corr_detector_dict[detectors[0]].get()
-        # A handle may give an object that others use, too.
-        catalog = ExposureCatalog(first.schema.copy(), metadata=dict(first.metadata))
-        for record in first:
-            catalog.append(record)
-        for detector in detectors[1:]:
-            record = psf_ap_corr_detector_dict[detector].get().find(detector)
-            if record is None:
-                raise ValueError(f"The PSF catalogue of detector {detector} has no row with that id.")
-            catalog.append(record)
-        table = _stack_tables([src_detector_table_dict[detector].get() for detector in detectors])
+        catalog = _merge_catalogs({d: fetch(psf_ap_corr_detector_dict[d]) for d in detectors})
+        table = _stack_tables([fetch(src_detector_table_dict[detector]) for detector in detectors])
         return pipeBase.Struct(psf_ap_corr_cat=catalog, output_table=table)
+
+
+def _merge_catalogs(catalogs: Mapping[int, Any]) -> Any:
+    """Return a new catalogue with the rows of one-row catalogues.
+
+    It is of the first one's type.  No PSF is rebuilt: rows of ``lsst.afw``
+    are passed on as such, and so are ours.
+    """
+    first = next(iter(catalogs.values()))
+    from_stack = is_afw(first)
+    # A handle may give an object that others use, too.
+    merged = first.copy(deep=True) if from_stack else _new_like(first)
+    for detector, catalog in [*catalogs.items()][1:]:
+        if is_afw(catalog) != from_stack:
+            catalog = to_afw(catalog) if from_stack else from_afw(catalog)
+        if from_stack and catalog.schema != first.schema:
+            raise ValueError(f"The PSF catalogue of detector {detector} has other fields than the first one.")
+        record = catalog.find(detector)
+        if record is None:
+            raise ValueError(f"The PSF catalogue of detector {detector} has no row with that id.")
+        merged.append(record)
+    # The stack's records are shared with the inputs until now.
+    return merged.copy(deep=True) if from_stack else merged
+
+
+def _new_like(catalog: ExposureCatalog) -> ExposureCatalog:
+    """Return a catalogue with the same rows."""
+    result = ExposureCatalog(catalog.schema.copy(), metadata=dict(catalog.metadata))
+    for record in catalog:
+        result.append(record)
+    return result
 
 
 def _stack_tables(tables: Sequence[astropy.table.Table]) -> astropy.table.Table:

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 __all__ = ("FinalizeCharacterizationDetectorTask",)
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import lsst.pipe.base as pipeBase
 
+from ..afw.border import is_afw, to_afw
 from ..stars import read_fgcm_standard_stars
 from ._characterize import (
     FinalizeCharacterizationTaskBase,
@@ -25,11 +26,9 @@ from ._characterize import (
 )
 from ._config import FinalizeCharacterizationDetectorConfig
 from ._handles import sorted_by_tract
+from ._stack_types import Unconverted, as_stored, fetch
 
 if TYPE_CHECKING:
-    from lsst.images import VisitImage
-
-    from ..catalogs import SourceCatalog
     from ._characterize import TableHandles
 
 
@@ -60,7 +59,8 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
             exposure=inputs["calexp"],
             fgcm_standard_star_dict=tracts["fgcm_standard_star"],
         )
-        butlerQC.put(struct.psf_ap_corr_cat, outputRefs.finalized_psf_ap_corr_detector_cat)
+        ref = outputRefs.finalized_psf_ap_corr_detector_cat
+        butlerQC.put(as_stored(struct.psf_ap_corr_cat, ref), ref)
         butlerQC.put(struct.output_table, outputRefs.finalized_src_detector_table)
 
     def run(
@@ -70,8 +70,8 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
         detector: int,
         isolated_star_cat_dict: TableHandles,
         isolated_star_source_dict: TableHandles,
-        src: SourceCatalog,
-        exposure: VisitImage,
+        src: Any,
+        exposure: Any,
         fgcm_standard_star_dict: TableHandles | None = None,
     ) -> pipeBase.Struct:
         """Run the task on data in memory.
@@ -86,10 +86,10 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
             Detector number.
         isolated_star_cat_dict, isolated_star_source_dict
             Handles of the isolated stars and their sources by tract.
-        src
-            Sources of the detector, with footprints.
-        exposure
-            Image of the detector; it is not modified.
+        src : `SourceCatalog` or `lsst.afw.table.SourceCatalog`
+            Sources of the detector, with footprints, or a handle of them.
+        exposure : `lsst.images.VisitImage` or `lsst.afw.image.ExposureF`
+            Image of the detector, or a handle of it; it is not modified.
         fgcm_standard_star_dict
             Handles of the FGCM standard stars by tract.
 
@@ -108,11 +108,14 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
             band, isolated_star_cat_dict, isolated_star_source_dict, visit, detector
         )
         catalog = self._make_exposure_catalog("Only one detector with data has an entry.")
+        with damaged_input_is_no_work(self.log, f"visit {visit}, detector {detector}"):
+            exposure = fetch(exposure)
+        from_stack = is_afw(exposure)
         self.log.info("Starting finalization for visit %d, detector %d.", visit, detector)
         psf, ap_corr_map, measured = self.compute_psf_and_ap_corr_map(
             visit,
             detector,
-            exposure,
+            Unconverted(exposure, {"band": band}) if from_stack else exposure,
             src,
             isolated_sources,
             read_fgcm_standard_stars(fgcm_standard_star_dict or {}, self.config.fgcm_bands()),
@@ -120,4 +123,4 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
         if measured is None:
             raise pipeBase.NoWorkFound(f"No good sources found for visit {visit} / detector {detector}")
         table = self._append_detector(catalog, visit, detector, psf, ap_corr_map, measured)
-        return pipeBase.Struct(psf_ap_corr_cat=catalog, output_table=table)
+        return pipeBase.Struct(psf_ap_corr_cat=to_afw(catalog) if from_stack else catalog, output_table=table)

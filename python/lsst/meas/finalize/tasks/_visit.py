@@ -19,6 +19,7 @@ import astropy.table
 
 import lsst.pipe.base as pipeBase
 
+from ..afw.border import is_afw, to_afw
 from ..stars import read_fgcm_standard_stars
 from ._characterize import (
     DamagedInputError,
@@ -28,6 +29,7 @@ from ._characterize import (
 )
 from ._config import FinalizeCharacterizationConfig
 from ._handles import sorted_by, sorted_by_tract
+from ._stack_types import Unconverted, as_stored, fetch
 
 if TYPE_CHECKING:
     from ._characterize import TableHandles
@@ -57,7 +59,8 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
             calexp_dict=sorted_by(inputs["calexps"], "detector", "calexps"),
             fgcm_standard_star_dict=tracts["fgcm_standard_star"],
         )
-        butlerQC.put(struct.psf_ap_corr_cat, outputRefs.finalized_psf_ap_corr_cat)
+        ref = outputRefs.finalized_psf_ap_corr_cat
+        butlerQC.put(as_stored(struct.psf_ap_corr_cat, ref), ref)
         butlerQC.put(struct.output_table, outputRefs.finalized_src_table)
 
     def run(
@@ -81,9 +84,10 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
         isolated_star_cat_dict, isolated_star_source_dict
             Handles of the isolated stars and their sources by tract.
         src_dict
-            Handles of the source catalogues by detector.
+            Source catalogues, or handles of them, by detector; ours or those
+            of ``lsst.afw``.
         calexp_dict
-            Handles of the images by detector.
+            Images, or handles of them, by detector; likewise.
         fgcm_standard_star_dict
             Handles of the FGCM standard stars by tract.
 
@@ -91,7 +95,9 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
         -------
         `lsst.pipe.base.Struct`
             ``psf_ap_corr_cat`` (`ExposureCatalog`, one row per detector)
-            and ``output_table`` (`astropy.table.Table` of the stars).
+            and ``output_table`` (`astropy.table.Table` of the stars).  The
+            catalogue is a `lsst.afw.table.ExposureCatalog` if an image is of
+            ``lsst.afw``.
 
         Raises
         ------
@@ -112,11 +118,14 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
         standard_stars = read_fgcm_standard_stars(fgcm_standard_star_dict or {}, self.config.fgcm_bands())
         self.log.info("Running finalizeCharacterization on %d detectors.", len(detectors))
         tables = []
+        from_stack = False
         for detector in detectors:
             self.log.info("Starting finalization for visit %d, detector %d.", visit, detector)
             try:
                 with damaged_input_is_no_work(self.log, f"visit {visit}, detector {detector}"):
-                    exposure, src = calexp_dict[detector].get(), src_dict[detector].get()
+                    exposure, src = fetch(calexp_dict[detector]), fetch(src_dict[detector])
+                if is_afw(exposure):
+                    from_stack, exposure = True, Unconverted(exposure, {"band": band})
                 psf, ap_corr_map, measured = self.compute_psf_and_ap_corr_map(
                     visit, detector, exposure, src, isolated_sources, standard_stars
                 )
@@ -128,4 +137,4 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
         if not tables:
             raise pipeBase.NoWorkFound(f"No good sources found for any detectors in visit {visit}")
         table = astropy.table.vstack(tables, join_type="exact", metadata_conflicts="silent")
-        return pipeBase.Struct(psf_ap_corr_cat=catalog, output_table=table)
+        return pipeBase.Struct(psf_ap_corr_cat=to_afw(catalog) if from_stack else catalog, output_table=table)

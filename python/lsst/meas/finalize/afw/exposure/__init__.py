@@ -12,5 +12,6 @@
 Uses all the other rooms of `afw` but `catalogs`.
 """
 
+from ._in_memory import *
 from ._read import *
 from ._reader import *

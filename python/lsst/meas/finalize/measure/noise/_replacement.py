@@ -150,7 +150,10 @@ class NoiseReplacer:
         noise_image: npt.NDArray[np.float32] | None = None,
     ) -> None:
         self._exposure = exposure
-        self._source = np.ascontiguousarray(exposure.image.array, dtype=np.float32)
+        self._source = np.ascontiguousarray(exposure.image.array, dtype=np.float32).view()
+        # One kind of array, for which the kernels are compiled, whether the
+        # pixels are ours to change or not.
+        self._source.flags.writeable = False
         self._origin = exposure.bbox.x.start, exposure.bbox.y.start
         self._detected = detected
         self._footprints = detected.footprints

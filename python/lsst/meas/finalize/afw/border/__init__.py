@@ -1,0 +1,17 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Conversion between objects of ``lsst.afw`` in memory and ours.
+
+Uses all the other rooms of `afw`.  Nothing of the stack is imported before
+one of its objects arrives.
+"""
+
+from ._convert import *
+from ._kinds import *
