@@ -109,7 +109,7 @@ def _merge_catalogs(catalogs: Mapping[int, Any]) -> Any:
     first = next(iter(catalogs.values()))
     from_stack = is_afw(first)
     # A handle may give an object that others use, too.
-    merged = first.copy(deep=True) if from_stack else _new_like(first)
+    merged: Any = first.copy(deep=True) if from_stack else _new_like(first)
     for detector, catalog in [*catalogs.items()][1:]:
         if is_afw(catalog) != from_stack:
             catalog = to_afw(catalog) if from_stack else from_afw(catalog)

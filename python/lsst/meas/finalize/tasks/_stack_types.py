@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..afw.border import from_afw, is_afw, is_afw_type, psf_from_afw, psf_to_afw, to_afw
-from ..catalogs import ExposureCatalog, SourceCatalog
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +51,8 @@ def fetch(source: Any) -> Any:
     obj : `object`
         The object.
     """
-    # Catalogues of lsst.afw have a method of that name, too.
-    if is_afw(source) or isinstance(source, ExposureCatalog | SourceCatalog) or not hasattr(source, "get"):
+    # Catalogues of lsst.afw and mappings have a method of that name, too.
+    if is_afw(source) or isinstance(source, Mapping) or not hasattr(source, "get"):
         return source
     return source.get()
 

@@ -106,7 +106,7 @@ def _exposure_from_afw(exposure: Any, data_id: Any) -> VisitImage:
         return PixelsInMemory(hdulist, pixels, data_id).read()
 
 
-def to_afw(obj: SourceCatalog | ExposureCatalog) -> Any:
+def to_afw(obj: Any) -> Any:
     """Convert a catalogue to that of ``lsst.afw``.
 
     Parameters
