@@ -27,6 +27,7 @@ from ..catalogs import (
     write_source_catalog,
 )
 from ..exposure import ExposurePixels, PixelsInMemory
+from ..fits import check_structure
 from ._kinds import is_afw, kind_of
 from ._memory import object_from_fits, object_to_fits
 
@@ -102,7 +103,8 @@ def _exposure_from_afw(exposure: Any, data_id: Any) -> VisitImage:
         raise ValueError(f"The {type(exposure).__name__} has no pixels.")
     # All the components, and hardly any pixels to write.
     pixel = type(exposure)(exposure, Box2I(corner, Extent2I(1, 1)), PARENT, True)
-    with fits.open(object_to_fits(pixel), lazy_load_hdus=True) as hdulist:
+    stream = object_to_fits(pixel)
+    with fits.open(check_structure(stream, stream.name), lazy_load_hdus=True) as hdulist:
         return PixelsInMemory(hdulist, pixels, data_id).read()
 
 

@@ -27,6 +27,8 @@ from lsst.images import Box, Image, Mask
 from ._mask import make_mask
 from ._reader import ExposureReader
 
+_BLOCK_ROWS = 256
+
 
 @dataclasses.dataclass(frozen=True)
 class ExposurePixels:
@@ -108,4 +110,7 @@ class PixelsInMemory(ExposureReader):
     def read_mask(self, bbox: Box | None = None) -> Mask:
         array, box = self._cut(self._pixels.mask, bbox)
         planes = dict(sorted(self._pixels.mask_planes.items(), key=lambda item: item[1]))
-        return make_mask(array, planes, box).view(sky_projection=self.sky_projection)
+        # Block by block, to need no further array of the size of the image.
+        rows = [slice(start, start + _BLOCK_ROWS) for start in range(0, len(array), _BLOCK_ROWS)]
+        blocks = ((r, array[r]) for r in rows)
+        return make_mask(blocks, planes, box).view(sky_projection=self.sky_projection)
