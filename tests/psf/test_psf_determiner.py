@@ -196,13 +196,36 @@ def test_mixed_colors(make_field: MakeField) -> None:
         _task(useColor=True).determine_psf(exposure, candidates)
 
 
-def test_no_colors(make_field: MakeField, caplog: pytest.LogCaptureFixture) -> None:
-    """Without any colour the model is still made, with a warning."""
-    exposure, candidates = make_field(color_type=np.full(16, ""))
+@pytest.mark.parametrize(
+    ("colors", "order", "expected", "message"),
+    [
+        (np.full(16, np.nan), 1, 0, "using 0 for all of them"),
+        (np.full(16, np.nan), 0, 0, "using 0 for all of them"),
+        (np.full(16, 0.7), 1, 0, "1 different colours; fitting with order 0 instead of 1"),
+        (np.where(np.arange(16) == 5, 0.7, np.nan), 2, 0, "1 different colours; fitting with order 0"),
+        (0.7 + 1e-9 * np.arange(16), 1, 0, "1 different colours"),
+        (np.tile([0.3, 0.9], 8), 2, 1, "2 different colours; fitting with order 1 instead of 2"),
+        (np.tile([0.3, 0.9], 8), 1, 1, ""),
+    ],
+)
+def test_colors_without_spread(
+    colors: np.ndarray,
+    order: int,
+    expected: int,
+    message: str,
+    make_field: MakeField,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What the colours can't constrain isn't fitted, with a warning."""
+    types = np.where(np.isnan(colors), "", "g-i")
+    exposure, candidates = make_field(color=colors, color_type=types)
     with caplog.at_level(logging.WARNING):
-        result = _task(useColor=True, colorOrder=0).determine_psf(exposure, candidates)
-    assert "using 0 for all of them" in caplog.text
-    assert result.psf.average_color == 0.0
+        result = _task(useColor=True, colorOrder=order).determine_psf(exposure, candidates)
+    assert message in caplog.text
+    assert bool(caplog.text) == bool(message)
+    assert result.psf.piff_psf.interp._orders == [1, 1, expected]
+    assert result.psf.average_color == pytest.approx(np.nanmean(colors) if np.isfinite(colors).any() else 0.0)
+    _check_truth(result)
 
 
 def test_spatial_order_per_band(make_field: MakeField) -> None:
@@ -279,14 +302,68 @@ def test_too_few_stars(make_field: MakeField) -> None:
             _task(zerothOrderInterpNotEnoughStars=zeroth).determine_psf(exposure, nobody)
 
 
-def test_constant_fallback(make_field: MakeField) -> None:
-    """If allowed, a constant PSF is fitted to too few stars."""
-    exposure, candidates = make_field(2)
-    result = _task(spatialOrder=2, zerothOrderInterpNotEnoughStars=True).determine_psf(exposure, candidates)
-    assert result.psf.piff_psf.interp.q.shape[1] == 1
+@pytest.mark.parametrize("fitter", ["piff", "structured"])
+@pytest.mark.parametrize(("number", "size"), [(1, 13), (2, 13), (5, 13), (5, 19)])
+def test_constant_fallback(make_field: MakeField, number: int, size: int, fitter: str) -> None:
+    """If allowed, a constant PSF is fitted to too few stars, and converges."""
+    exposure, candidates = make_field(3)
+    candidates = candidates.take(np.arange(number))
+    options = {"spatialOrder": 2, "zerothOrderInterpNotEnoughStars": True, "fitter": fitter}
+    result = _task(stampSize=size, modelSize=size, **options).determine_psf(exposure, candidates)
+    psf = result.psf.piff_psf
+    assert psf.interp.q.shape[1] == 1
+    assert psf.niter > 1
+    assert abs(psf.last_delta_chisq) < psf.chisq_thresh * psf.dof
     assert result.used.any()
     images = result.psf.draw_kernel_images([120.0, 160.0], [220.0, 250.0])
     np.testing.assert_allclose(images[0], images[1], rtol=0, atol=1e-14)
+    sigma = 1.8 + 0.001 * (np.median(candidates.x[result.used]) - 100)
+    shapes = result.psf.compute_shapes([150.0], [250.0])[0]
+    np.testing.assert_allclose(np.sqrt(shapes[:2]), sigma, rtol=0.03)
+
+
+def test_single_step_fallback(make_field: MakeField, caplog: pytest.LogCaptureFixture) -> None:
+    """Upstream's single linear step is an option."""
+    exposure, candidates = make_field(2)
+    options = {"spatialOrder": 2, "zerothOrderInterpNotEnoughStars": True}
+    steps = []
+    for single in (True, False):
+        task = _task(zerothOrderInterpSingleStep=single, **options)
+        steps.append(task.determine_psf(exposure, candidates).psf.piff_psf.niter)
+    assert steps[0] == 1
+    assert steps[1] > 1
+    # Enough stars aren't affected.
+    task = _task(zerothOrderInterpSingleStep=True, spatialOrder=0)
+    assert task.determine_psf(exposure, candidates).psf.piff_psf.niter > 1
+
+
+def test_no_convergence(make_field: MakeField, caplog: pytest.LogCaptureFixture) -> None:
+    """A fit that stops before it has converged says so."""
+    exposure, candidates = make_field(3)
+    model = "{type: PixelGrid, scale: 0.2, size: 9, interp: Lanczos(3)}"
+    interp = "{type: BasisPolynomial, order: 0, keys: [x, y]}"
+    text = f"{{model: {model}, interp: {interp}, chisq_thresh: 1.e-9, max_iter: 2}}"
+    with caplog.at_level(logging.WARNING):
+        _task(piffPsfConfigYaml=text).determine_psf(exposure, candidates)
+    assert "did not converge" in caplog.text
+    assert "in the last of 2 iterations" in caplog.text
+
+
+def test_few_stars_in_place(make_field: MakeField, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many stars as terms at full size never reach Piff's dense solver."""
+
+    def solve(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("Piff's dense solver was called")
+
+    monkeypatch.setattr(piff.BasisPolynomial, "solve", solve)
+    exposure, candidates = make_field(3, width=25)
+    # No star is rejected for what rounding leaves of chi-square.
+    options = {"stampSize": 25, "modelSize": 25, "outlierNSigma": 50.0, "interpolant": "Lanczos(11)"}
+    some = candidates.take(np.arange(6))
+    result = _task(spatialOrder=2, **options).determine_psf(exposure, some)
+    assert result.used.all()
+    sizes = np.sqrt(result.psf.compute_shapes(some.x, some.y)[:, 0])
+    np.testing.assert_allclose(sizes, 1.8 + 0.001 * (some.x - 100), rtol=0.03)
 
 
 @pytest.mark.parametrize("fitter", ["piff", "structured"])

@@ -18,6 +18,8 @@ import numpy as np
 import piff
 import pytest
 
+import lsst.meas.finalize.psf.structured._fit as structured_fit
+from lsst.meas.finalize.psf import PsfUnsolvableError
 from lsst.meas.finalize.psf.structured import fit_structured
 
 _WCS = galsim.PixelScale(0.2)
@@ -221,3 +223,89 @@ def test_invalid_configuration(
     config = make_config(order=0) | {"modle": 1}
     with pytest.raises(galsim.GalSimConfigError, match="modle"):
         fit_structured(make_star_list(4), config, {0: _WCS}, None)
+
+
+_UNDETERMINED: dict[str, tuple[int, dict[str, Any]]] = {
+    "fewer stars than terms": (2, {}),
+    "one row": (12, {"keys": ("x", "row")}),
+    "no colour": (12, {"keys": ("x", "y", "zero"), "orders": [1, 1, 1]}),
+    "one colour, uncentred": (12, {"keys": ("x", "y", "row"), "orders": [1, 1, 1], "centered": False}),
+}
+
+
+@pytest.mark.parametrize("case", _UNDETERMINED)
+def test_undetermined_terms(
+    case: str,
+    make_star_list: Callable[..., list[piff.Star]],
+    make_config: Callable[..., dict[str, Any]],
+    fit_with_piff: Callable[..., piff.SimplePSF],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Find Piff's solution of minimum norm for large systems in place."""
+    count, options = _UNDETERMINED[case]
+    stars = _on_a_line(make_star_list(count))
+    for star in stars:
+        star.data.properties["zero"] = 0.0
+    config = make_config(**options, max_iter=3)
+    expected = fit_with_piff(stars, config)
+    # As if these grids were large.
+    monkeypatch.setattr(structured_fit, "MAX_DENSE_UNKNOWNS", 0)
+    psf = fit_structured(stars, config, {0: _WCS}, None)
+    assert psf is not None
+    assert (psf.niter, psf.nremoved, psf.dof) == (expected.niter, expected.nremoved, expected.dof)
+    np.testing.assert_allclose(psf.chisq, expected.chisq, rtol=1e-6, atol=1e-6)
+    # What the coefficients of terms up to 1000 mean for the grid.
+    typical = np.prod(1e3 ** np.indices(psf.interp._mask.shape)[:, psf.interp._mask], axis=0)
+    largest = np.abs(expected.interp.q * typical).max()
+    np.testing.assert_allclose(
+        psf.interp.q * typical, expected.interp.q * typical, rtol=0, atol=1e-6 * largest
+    )
+
+
+@pytest.mark.parametrize("count", [3, 6, 7])
+def test_as_many_stars_as_terms(
+    count: int,
+    make_star_list: Callable[..., list[piff.Star]],
+    change_star: Callable[..., list[piff.Star]],
+    make_config: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Fit few stars with masked pixels, which leave no degree of freedom."""
+    stars = make_star_list(count, stamp=13)
+    stars = change_star(
+        stars, 1, weight=lambda weight: np.where(np.arange(169).reshape(13, 13) % 20 == 3, 0.0, weight)
+    )
+    monkeypatch.setattr(structured_fit, "MAX_DENSE_UNKNOWNS", 0)
+    monkeypatch.setattr(piff.BasisPolynomial, "solve", _must_not_be_called)
+    psf = fit_structured(stars, make_config(size=13, order=1 if count == 3 else 2), {0: _WCS}, None)
+    assert psf is not None
+    # 169 pixels each, and 169 free parameters.
+    assert psf.chisq < (0.5 if count == 7 else 0.01) * psf.dof
+    assert np.isfinite(psf.interp.q).all()
+
+
+def _must_not_be_called(*args: Any, **kwargs: Any) -> None:
+    raise AssertionError("Piff's dense solver was called")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"outliers": {"type": "MAD", "nmad": 4.0}},
+        {"model": {"type": "PixelGrid", "scale": 0.19, "size": 25, "fit_flux": True}},
+    ],
+    ids=["outliers", "flux"],
+)
+def test_too_large_for_piff(
+    options: dict[str, Any],
+    make_star_list: Callable[..., list[piff.Star]],
+    make_config: Callable[..., dict[str, Any]],
+) -> None:
+    """Refuse large systems that only Piff could try, with the reason."""
+    config = {**make_config(size=25), **options}
+    with pytest.raises(PsfUnsolvableError, match="MADOutliers|the flux itself") as raised:
+        fit_structured(make_star_list(3, stamp=25), config, {0: _WCS}, None)
+    assert raised.value.metadata["unknowns"] == 1875
+    assert "fitter='piff'" in str(raised.value)
+    with pytest.raises(PsfUnsolvableError):
+        fit_structured(make_star_list(3), {"type": "Sum", "components": [config]}, {0: _WCS}, None)

@@ -136,6 +136,11 @@ class PiffPsfDeterminerConfig(BasePsfDeterminerConfig):
     zerothOrderInterpNotEnoughStars = pexConfig.Field[bool](
         doc="If True, use zeroth order interpolation if not enough stars are found.", default=False
     )
+    zerothOrderInterpSingleStep = pexConfig.Field[bool](
+        doc="Stop the fit of zerothOrderInterpNotEnoughStars after one linear step from a Gaussian, as "
+        "upstream does, before it has converged.",
+        default=False,
+    )
     debugStarData = pexConfig.Field[bool](
         doc="Include star images used for fitting in PSF model object.", default=False
     )
@@ -151,7 +156,7 @@ class PiffPsfDeterminerConfig(BasePsfDeterminerConfig):
     )
     piffMaxIter = pexConfig.Field[int](
         doc="Maximum iteration while doing outlier rejection. 1 if zerothOrderInterpNotEnoughStars has to "
-        "step in. Ignored if piffPsfConfigYaml is not None.",
+        "step in and zerothOrderInterpSingleStep is set. Ignored if piffPsfConfigYaml is not None.",
         default=15,
         check=lambda number: number > 0,
     )

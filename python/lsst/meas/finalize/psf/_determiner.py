@@ -31,7 +31,14 @@ from ._config import BasePsfDeterminerConfig, PiffPsfDeterminerConfig
 from ._errors import PiffTooFewGoodStarsError
 from ._fit import fit
 from ._piff_psf import PiffPsf
-from ._piff_setup import Coordinates, make_coordinates, make_piff_config, make_piff_stars, minimum_stars
+from ._piff_setup import (
+    Coordinates,
+    count_distinct,
+    make_coordinates,
+    make_piff_config,
+    make_piff_stars,
+    minimum_stars,
+)
 from ._registry import psfDeterminerRegistry
 from ._weights import good_pixels, star_weights
 
@@ -41,6 +48,9 @@ if TYPE_CHECKING:
     from lsst.images import VisitImage
 
     from ..catalogs import PsfCandidates, StampSet
+
+_MIN_COLOR_DIFFERENCE = 1e-6
+"""Least difference in magnitudes of colours that count as different."""
 
 _LOG_LEVELS = (logging.CRITICAL, logging.WARNING, logging.INFO, logging.DEBUG)
 _FIT_ATTRIBUTES = ("params", "params_var", "A", "b")
@@ -166,6 +176,9 @@ class PiffPsfDeterminerTask(BasePsfDeterminerTask):
         ------
         PiffTooFewGoodStarsError
             Raised if there are fewer good stars than the model needs.
+        PsfUnsolvableError
+            Raised if the structured fitter doesn't solve for the model, and
+            it has too many unknowns to leave it to Piff.
         ValueError
             Raised if the exposure lacks a WCS (or, for field angles, a
             detector), if candidates have colours of different types, or if
@@ -185,7 +198,9 @@ class PiffPsfDeterminerTask(BasePsfDeterminerTask):
         if total == 0:
             raise PiffTooFewGoodStarsError(0, minimum, dimensions)
         kept, stars = self._make_stars(chosen, stamp_size, coordinates)
+        piff_config = self._limit_color_order(piff_config, stars)
         psf = self._fit(stars, piff_config, coordinates)
+        self._warn_unless_converged(psf)
         used = np.zeros(total, dtype=bool)
         fitted = np.array([not (star.is_flagged or star.is_reserve) for star in psf.stars], dtype=bool)
         used[index[kept[fitted]]] = True
@@ -253,6 +268,28 @@ class PiffPsfDeterminerTask(BasePsfDeterminerTask):
         colors[~finite] = colors[finite].mean() if finite.any() else 0.0
         return colors, np.full(len(types), known[0] if known else "")
 
+    def _limit_color_order(self, piff_config: dict[str, Any], stars: list[piff.Star]) -> dict[str, Any]:
+        """Return the configuration with no more orders of colour than the
+        stars' colours can tell apart.
+        """
+        text: str | None = self.config.piffPsfConfigYaml
+        if text is not None or not self.config.useColor:
+            return piff_config
+        wanted: int = self.config.colorOrder
+        number = count_distinct(np.array([star["colorValue"] for star in stars]), _MIN_COLOR_DIFFERENCE)
+        order = min(wanted, max(number - 1, 0))
+        if order == wanted:
+            return piff_config
+        self.log.warning(
+            "PSF candidates have %d different colours; fitting with order %d instead of %d in colour.",
+            number,
+            order,
+            wanted,
+        )
+        result = copy.deepcopy(piff_config)
+        result["interp"]["order"][-1] = order
+        return result
+
     def _fit(self, stars: list[piff.Star], piff_config: dict[str, Any], coordinates: Coordinates) -> piff.PSF:
         """Fit, with a constant model if allowed and needed."""
         minimum, dimensions = minimum_stars(piff_config)
@@ -291,8 +328,21 @@ class PiffPsfDeterminerTask(BasePsfDeterminerTask):
         result = copy.deepcopy(piff_config)
         order = result["interp"]["order"]
         result["interp"]["order"] = [0] * len(order) if isinstance(order, list | tuple) else 0
-        result["max_iter"] = 1
+        if self.config.zerothOrderInterpSingleStep:
+            result["max_iter"] = 1
         return result
+
+    def _warn_unless_converged(self, psf: piff.PSF) -> None:
+        """Tell if chi-square still changed in the last iteration."""
+        # The first iteration has nothing to compare with.
+        if psf.niter > 1 and abs(psf.last_delta_chisq) > psf.chisq_thresh * psf.dof:
+            self.log.warning(
+                "The PSF fit did not converge: chi-square per degree of freedom changed by %.3g to %.3g "
+                "in the last of %d iterations.",
+                -psf.last_delta_chisq / psf.dof,
+                psf.chisq / psf.dof,
+                psf.niter,
+            )
 
     def _add_metadata(
         self,

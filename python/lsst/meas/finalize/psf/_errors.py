@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("PiffTooFewGoodStarsError",)
+__all__ = ("PiffTooFewGoodStarsError", "PsfUnsolvableError")
 
 from lsst.pipe.base import AlgorithmError
 
@@ -45,3 +45,30 @@ class PiffTooFewGoodStarsError(AlgorithmError):
             "minimum_dof": self._minimum_dof,
             "poly_ndim": self._poly_ndim,
         }
+
+
+class PsfUnsolvableError(AlgorithmError):
+    """Raised if the equations of a PSF can't be solved in reasonable time.
+
+    Parameters
+    ----------
+    reason
+        Why the structured fit doesn't solve them.
+    unknowns
+        Number of unknowns.
+    limit
+        Number of unknowns up to which Piff does it instead.
+    """
+
+    def __init__(self, reason: str, unknowns: int, limit: int) -> None:
+        self._reason = reason
+        self._unknowns = unknowns
+        self._limit = limit
+        super().__init__(
+            f"Failed to determine the PSF: {reason}. Piff, which could try, is left systems of up to {limit} "
+            f"unknowns, not of {unknowns}; the option fitter='piff' makes it try however long it takes."
+        )
+
+    @property
+    def metadata(self) -> dict[str, int | str]:
+        return {"reason": self._reason, "unknowns": self._unknowns, "limit": self._limit}

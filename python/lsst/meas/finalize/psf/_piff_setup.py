@@ -13,6 +13,7 @@ from __future__ import annotations
 
 __all__ = (
     "Coordinates",
+    "count_distinct",
     "make_coordinates",
     "make_piff_config",
     "make_piff_stars",
@@ -335,3 +336,23 @@ def minimum_stars(piff_config: dict[str, Any]) -> tuple[int, int]:
     if len(orders) == 3:
         minimum += orders[2]
     return minimum, len(orders)
+
+
+def count_distinct(values: npt.NDArray[np.float64], tolerance: float) -> int:
+    """Count values that differ.
+
+    Parameters
+    ----------
+    values
+        Finite numbers, shape (N,).
+    tolerance
+        Values closer to the next smaller one than this don't count.
+
+    Returns
+    -------
+    int
+        Number of groups of values.
+    """
+    if len(values) == 0:
+        return 0
+    return 1 + int(np.count_nonzero(np.diff(np.sort(values)) > tolerance))

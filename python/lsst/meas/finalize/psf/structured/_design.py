@@ -192,14 +192,33 @@ class SeparableDesign(Design):
 
     def mean_gram(self, weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         n = self.size
+        gram_v, gram_u = self._grams(weight)
+        mean = gram_v.reshape(-1, n * n).T @ gram_u.reshape(-1, n * n)
+        return mean.reshape(n, n, n, n).transpose(0, 2, 1, 3).reshape(n * n, n * n)
+
+    def mean_factors(
+        self, weight: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return mean normal matrices [n, n] of the two axes of the grid.
+
+        Their product is about `mean_gram`.
+        """
+        gram_v, gram_u = self._grams(weight)
+        share = (weight / weight.sum())[:, np.newaxis, np.newaxis]
+        # The first one of the axes has the weights already.
+        first, second = (gram_u, gram_v) if self.stars.transposed else (gram_v, gram_u)
+        first, second = first.sum(axis=0), (second * share).sum(axis=0)
+        return (second, first) if self.stars.transposed else (first, second)
+
+    def _grams(
+        self, weight: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return the normal matrices [N, n, n] of v and u, one weighted."""
         rows = self._rows * self._support.any(axis=2)[:, :, np.newaxis]
         columns = self._columns * self._support.any(axis=1)[:, :, np.newaxis]
         gram_y = (rows.swapaxes(1, 2) @ rows) * (weight / weight.sum())[:, np.newaxis, np.newaxis]
         gram_x = columns.swapaxes(1, 2) @ columns
-        if self.stars.transposed:
-            gram_y, gram_x = gram_x, gram_y
-        mean = gram_y.reshape(-1, n * n).T @ gram_x.reshape(-1, n * n)
-        return mean.reshape(n, n, n, n).transpose(0, 2, 1, 3).reshape(n * n, n * n)
+        return (gram_x, gram_y) if self.stars.transposed else (gram_y, gram_x)
 
 
 class GeneralDesign(Design):

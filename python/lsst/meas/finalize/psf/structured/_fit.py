@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .._errors import PsfUnsolvableError
 from ._design import Design, make_design
 from ._interpolant import grid_weights
 from ._outliers import reject_by_chisq
+from ._preconditioner import MAX_DENSE_UNKNOWNS, Preconditioner
 from ._reflux import Reflux, initial_flux_center, reflux
 from ._result import fill_psf
-from ._setup import basis_terms, initial_profile, make_psf
-from ._solver import NormalEquations, Preconditioner, solve_normal_equations
+from ._setup import basis_terms, check_covered, count_unknowns, initial_profile, make_psf
+from ._solver import NormalEquations, solve_minimum_norm, solve_normal_equations
 from ._stars import NotCoveredError, extract_stars
 from ._state import FitState
 
@@ -73,18 +75,25 @@ def fit_structured(
 
     Raises
     ------
+    PsfUnsolvableError
+        Raised if Piff would have to, but has too many unknowns for that.
     RuntimeError
         Raised, with Piff's text, if no star is left to fit.
     Exception
         Raised by Piff for an invalid configuration.
     """
     logger = _LOG if logger is None else logger
+    psf = make_psf(piff_config, logger)
     try:
-        psf = make_psf(piff_config, wcs, pointing, logger)
+        check_covered(psf)
+        psf.set_context(wcs, pointing)
         if not stars:
             raise NotCoveredError("there are no stars")
         return _fit(psf, stars, logger)
     except NotCoveredError as error:
+        unknowns = count_unknowns(psf)
+        if unknowns > MAX_DENSE_UNKNOWNS:
+            raise PsfUnsolvableError(str(error), unknowns, MAX_DENSE_UNKNOWNS) from error
         _LOG.info("Leaving the PSF fit to Piff: %s.", error)
         return None
 
@@ -97,12 +106,11 @@ def _fit(psf: piff.SimplePSF, stars: Sequence[piff.Star], logger: logging.Logger
     terms = basis_terms(psf.interp, stars)
     recenter = np.array([psf.fit_center and not s.data.properties.get("trust_pos", False) for s in stars])
     state = _initial_state(psf, stars, design, recenter, logger)
-    preconditioner: Preconditioner | None = None
     # Every iteration starts from the one before it.
     for iteration in range(psf.max_iter):
         logger.info("Iteration %d: Fitting %d stars", iteration + 1, np.count_nonzero(state.used))
         first_params = _first_used(state)
-        preconditioner = _improve_model(state, design, terms, preconditioner)
+        _improve_model(state, design, terms)
         removed = _improve_stars(state, design, recenter, stars, logger)
         if psf.outliers and iteration > 0:
             for outliers in psf.outliers:
@@ -148,6 +156,7 @@ def _initial_state(
         flagged=flagged,
         reserved=np.array([bool(s.is_reserve) for s in stars]),
         removed=removed,
+        in_place=q.size > MAX_DENSE_UNKNOWNS,
     )
 
 
@@ -170,12 +179,7 @@ def _normalised(params: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.fl
     return (params / total[:, np.newaxis]).reshape(-1, size, size)
 
 
-def _improve_model(
-    state: FitState,
-    design: Design,
-    terms: npt.NDArray[np.float64],
-    preconditioner: Preconditioner | None,
-) -> Preconditioner:
+def _improve_model(state: FitState, design: Design, terms: npt.NDArray[np.float64]) -> None:
     """Update the coefficients, and from them the parameters of all stars."""
     used = np.flatnonzero(state.used)
     part = design.take(used)
@@ -189,20 +193,44 @@ def _improve_model(
     # A star's weight as if none of its pixels were masked.
     pixels = np.maximum(np.count_nonzero(support, axis=(1, 2)), 1)
     star_weight = weight.reshape(len(used), -1).sum(axis=1) / pixels
-    # Well-determined systems can't lose rank by a few rejected stars.
-    unknowns = design.size**2 * terms.shape[1]
-    probe = preconditioner is None or np.count_nonzero(weight) < _SAFE_REDUNDANCY * unknowns
-    if preconditioner is None:
-        preconditioner = Preconditioner.from_design(part, star_weight)
     profile = _normalised(state.params[used], design.size)
     residual = data - weight * np.concatenate([part.draw(profile[block], block) for block in part.blocks()])
     _keep_model_chisq(state, used, residual, weight)
     equations = NormalEquations(design=part, terms=terms[used], weight=weight)
-    state.q = state.q + solve_normal_equations(
-        equations, residual, data, star_weight, preconditioner, probe=probe
-    )
+    state.q = state.q + _solve(state, equations, residual, data, star_weight)
     state.params = terms @ state.q.T
-    return preconditioner
+
+
+def _solve(
+    state: FitState,
+    equations: NormalEquations,
+    residual: npt.NDArray[np.float64],
+    data: npt.NDArray[np.float64],
+    star_weight: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Solve for the coefficients, whether they are determined or not."""
+    if not state.undetermined:
+        # Well-determined systems can't lose rank by a few rejected stars.
+        redundant = int(np.count_nonzero(equations.weight)) >= _SAFE_REDUNDANCY * state.q.size
+        probe = state.preconditioner is None or not redundant
+        try:
+            if state.preconditioner is None:
+                state.preconditioner = Preconditioner.from_design(equations.design, star_weight)
+            return solve_normal_equations(
+                equations,
+                residual,
+                data,
+                star_weight,
+                state.preconditioner,
+                probe=probe,
+                reduce=state.in_place,
+            )
+        except NotCoveredError as error:
+            if not state.in_place:
+                raise
+            _LOG.info("Looking for the least change of the PSF model: %s.", error)
+            state.undetermined = True
+    return solve_minimum_norm(equations, residual, star_weight)
 
 
 def _keep_model_chisq(
@@ -233,11 +261,14 @@ def _improve_stars(
         reflux(design.take(block), profile[block], state.flux[block], state.center[block], recenter[block])
         for block in design.blocks()
     )
-    good = ~result.singular
-    if (result.unstable & ~state.flagged).any():
+    finite = np.isfinite(np.column_stack([result.flux, result.center, result.chisq])).all(axis=1)
+    if state.in_place:
+        # Whether Piff would call these stars singular is up to rounding.
+        result.singular |= result.unstable | ~finite
+    elif (result.unstable & ~state.flagged).any():
         raise NotCoveredError("the centre of a star depends on rounding errors")
-    values = np.column_stack([result.flux, result.center, result.chisq])[good]
-    if not np.isfinite(values).all():
+    good = ~result.singular
+    if not finite[good].all():
         raise NotCoveredError("a flux, centre or chi-square isn't finite")
     state.flux = np.where(good, result.flux, state.flux)
     state.center = np.where(good[:, np.newaxis], result.center, state.center)

@@ -24,10 +24,9 @@ from ._stars import NotCoveredError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import galsim
     import piff
 
-__all__ = ("basis_terms", "initial_profile", "make_psf")
+__all__ = ("basis_terms", "check_covered", "count_unknowns", "initial_profile", "make_psf")
 
 
 def _for_piff(logger: logging.Logger) -> logging.Logger | None:
@@ -35,22 +34,13 @@ def _for_piff(logger: logging.Logger) -> logging.Logger | None:
     return logger if hasattr(logger, "verbose") else None
 
 
-def make_psf(
-    config: Mapping[str, Any],
-    wcs: Mapping[int, galsim.BaseWCS],
-    pointing: galsim.CelestialCoord | None,
-    logger: logging.Logger,
-) -> piff.SimplePSF:
-    """Build the unfitted Piff PSF, if the structured fit covers it.
+def make_psf(config: Mapping[str, Any], logger: logging.Logger) -> piff.PSF:
+    """Build the unfitted Piff PSF.
 
     Parameters
     ----------
     config
         Piff's configuration of the PSF.
-    wcs
-        Coordinate systems by chip number.
-    pointing
-        Pointing of the telescope.
     logger
         Given to Piff.
 
@@ -58,6 +48,19 @@ def make_psf(
     -------
     psf
         A PSF without a solution.
+    """
+    import piff
+
+    return piff.PSF.process(copy.deepcopy(dict(config)), logger=_for_piff(logger))
+
+
+def check_covered(psf: piff.PSF) -> None:
+    """Check that the structured fit knows a kind of PSF.
+
+    Parameters
+    ----------
+    psf
+        PSF without a solution.
 
     Raises
     ------
@@ -68,7 +71,6 @@ def make_psf(
     import galsim
     import piff
 
-    psf = piff.PSF.process(copy.deepcopy(dict(config)), logger=_for_piff(logger))
     if type(psf) is not piff.SimplePSF:
         raise NotCoveredError(f"PSF type is {type(psf).__name__}")
     if not hasattr(psf, "set_context"):
@@ -92,8 +94,31 @@ def make_psf(
     if psf.max_iter < 1:
         raise NotCoveredError(f"at most {psf.max_iter} iterations")
     grid_weights(model.interp)
-    psf.set_context(wcs, pointing)
-    return psf
+
+
+def count_unknowns(psf: piff.PSF) -> int:
+    """Return the size of the systems that Piff would solve for a PSF.
+
+    Parameters
+    ----------
+    psf
+        PSF without a solution.
+
+    Returns
+    -------
+    unknowns
+        Largest one of the components; 0 for models that aren't polynomials
+        of many parameters solved for all stars at once.
+    """
+    import piff
+
+    components = getattr(psf, "components", None)
+    if components:
+        return max(count_unknowns(part) for part in components)
+    model, interp = getattr(psf, "model", None), getattr(psf, "interp", None)
+    if not (isinstance(model, piff.PixelGrid) and isinstance(interp, piff.BasisPolynomial)):
+        return 0
+    return int(model.size**2 * np.count_nonzero(interp._mask))
 
 
 def basis_terms(interp: piff.BasisPolynomial, stars: Sequence[piff.Star]) -> npt.NDArray[np.float64]:

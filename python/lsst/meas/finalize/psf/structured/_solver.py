@@ -18,28 +18,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
+import scipy.sparse.linalg
 
 from ._stars import NotCoveredError
+from ._terms import orthonormal_terms, reduced_terms
 
 if TYPE_CHECKING:
     from ._design import Design
+    from ._preconditioner import Preconditioner
 
-__all__ = ("NormalEquations", "Preconditioner", "solve_normal_equations")
+__all__ = ("NormalEquations", "solve_minimum_norm", "solve_normal_equations")
 
 _LOG = logging.getLogger(__name__)
 
 _TOLERANCE = 1e-12
 """Residual, relative to the data, at which the iteration stops."""
-
-_MIN_RECIPROCAL_CONDITION = 1e-7
-"""Least reciprocal condition of the polynomial basis with unit columns.
-
-Its square is that of the basis' Gram matrix, which Piff's direct solvers
-factorise.
-"""
-
-_MIN_GRID_EIGENVALUE = 1e-9
-"""Least ratio of the eigenvalues of the mean normal matrix of a star."""
 
 _MIN_RITZ_VALUE = 1e-8
 """Least ratio of the eigenvalues of the preconditioned system.
@@ -47,6 +40,18 @@ _MIN_RITZ_VALUE = 1e-8
 Below it the rounding errors of Piff's solvers differ by more than a millionth
 of the PSF's peak.
 """
+
+_MAX_CONDITION = 1e8
+"""Condition at which a solution of minimum norm isn't refined any further.
+
+Piff's goes on to 1e15 for the squared matrix.
+"""
+
+_STAR_STEPS = 40
+"""Stars for which a solution of minimum norm may take ``max_steps`` steps."""
+
+_MIN_STEPS = 100
+"""Steps of a solution of minimum norm, however many stars there are."""
 
 _TRIAL_STEPS = 60
 """Steps before the solver gives up for lack of progress."""
@@ -100,6 +105,26 @@ class NormalEquations:
         grid = self.design.adjoint(image, block)
         return self.terms[block].T @ grid.reshape(len(image), -1)
 
+    def draw(self, q: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Draw the stars without their weights.
+
+        Parameters
+        ----------
+        q
+            Coefficients [K, n*n].
+
+        Returns
+        -------
+        image
+            Packed images.
+        """
+        size = self.design.size
+        grid = self.terms @ q
+        # One block of stars at a time.
+        return np.concatenate(
+            [self.design.draw(grid[b].reshape(-1, size, size), b) for b in self.design.blocks()]
+        )
+
     def apply(self, q: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Apply the normal matrix.
 
@@ -123,92 +148,6 @@ class NormalEquations:
         return result
 
 
-@dataclasses.dataclass
-class Preconditioner:
-    """Exact inverse for stars whose normal matrices are proportional."""
-
-    inverse: npt.NDArray[np.float64]
-    """Inverse of the mean normal matrix of a star of unit weight."""
-
-    @classmethod
-    def from_design(cls, design: Design, star_weight: npt.NDArray[np.float64]) -> Preconditioner:
-        """Invert the mean normal matrix.
-
-        Parameters
-        ----------
-        design
-            Maps of the stars, with their centres set.
-        star_weight
-            Mean weight of the pixels of each star [N].
-
-        Returns
-        -------
-        preconditioner
-            For a basis in which the weighted Gram matrix is the identity.
-
-        Raises
-        ------
-        NotCoveredError
-            Raised if the stars don't constrain all nodes of the grid, or if
-            none has any weight.
-        """
-        total = star_weight.sum()
-        if not (total > 0.0 and np.isfinite(total)):
-            raise NotCoveredError(f"the stars have a total weight of {total}")
-        mean = design.mean_gram(star_weight)
-        norm = np.abs(mean).sum(axis=0).max()
-        factor, info = scipy.linalg.lapack.dpotrf(mean, lower=1, overwrite_a=1)
-        rcond = scipy.linalg.lapack.dpocon(factor, norm, uplo="L")[0] if info == 0 else 0.0
-        if not rcond > _MIN_GRID_EIGENVALUE:
-            raise NotCoveredError(f"the grid isn't constrained everywhere (reciprocal condition {rcond:.1e})")
-        inverse, info = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
-        inverse = np.tril(inverse)
-        inverse += np.tril(inverse, -1).T
-        return cls(inverse)
-
-
-def orthonormal_terms(
-    terms: npt.NDArray[np.float64], star_weight: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Make the polynomial terms orthonormal over the weighted stars.
-
-    Parameters
-    ----------
-    terms
-        Terms [N, K].
-    star_weight
-        Weights [N].
-
-    Returns
-    -------
-    orthonormal
-        Terms k' [N, K] with ``sum_s w_s k'_s k'_s^T = 1``.
-    back
-        Matrix R^-1 [K, K]; coefficients q' of k' are ``R^-1 q'`` of k.
-
-    Raises
-    ------
-    NotCoveredError
-        Raised if there are fewer stars than terms, or the stars don't tell
-        the terms apart.
-    """
-    if np.count_nonzero(star_weight) < terms.shape[1]:
-        raise NotCoveredError(f"{np.count_nonzero(star_weight)} stars for {terms.shape[1]} polynomial terms")
-    weighted = terms * np.sqrt(star_weight)[:, np.newaxis]
-    norm = np.sqrt((weighted**2).sum(axis=0))
-    if not (np.isfinite(norm).all() and (norm > 0.0).all()):
-        raise NotCoveredError("a polynomial term vanishes or isn't finite")
-    upper = scipy.linalg.qr(weighted / norm, mode="r")[0][: terms.shape[1]]
-    singular = scipy.linalg.svdvals(upper)
-    if not singular[-1] > _MIN_RECIPROCAL_CONDITION * singular[0]:
-        raise NotCoveredError(
-            "the stars don't constrain all polynomial terms "
-            f"(reciprocal condition {singular[-1] / singular[0]:.1e})"
-        )
-    back = scipy.linalg.solve_triangular(upper, np.eye(len(upper))) / norm[:, np.newaxis]
-    return terms @ back, back
-
-
 def _ritz_ratio(diagonal: list[float], off_diagonal: list[float]) -> float:
     """Return the ratio of extreme eigenvalues seen by the iteration."""
     if not diagonal:
@@ -227,12 +166,12 @@ def _is_hopeless(step: int, start: float, now: float, target: float, max_steps: 
 def _conjugate_gradients(
     system: NormalEquations,
     r: npt.NDArray[np.float64],
-    inverse: npt.NDArray[np.float64],
+    preconditioner: Preconditioner,
     target: float,
     max_steps: int,
 ) -> npt.NDArray[np.float64]:
-    """Iterate until ``r . inverse . r`` is below the target; changes r."""
-    z = r @ inverse
+    """Iterate until the norm of r is below the target; changes r."""
+    z = preconditioner.apply(r)
     q = np.zeros_like(r)
     direction = z.copy()
     start = rz = float(np.vdot(r, z))
@@ -253,7 +192,7 @@ def _conjugate_gradients(
         q += alpha * direction
         product *= alpha
         r -= product
-        z = r @ inverse
+        z = preconditioner.apply(r)
         previous, rz = rz, float(np.vdot(r, z))
         beta = rz / previous
         direction *= beta
@@ -278,6 +217,7 @@ def solve_normal_equations(
     preconditioner: Preconditioner,
     *,
     probe: bool,
+    reduce: bool = False,
 ) -> npt.NDArray[np.float64]:
     """Solve for the change of the coefficients.
 
@@ -296,6 +236,8 @@ def solve_normal_equations(
     probe
         Whether to look for directions that no star constrains.  The data
         have no component along them, so the solution doesn't show them.
+    reduce
+        Whether to leave out polynomial terms that the stars don't constrain.
 
     Returns
     -------
@@ -308,19 +250,79 @@ def solve_normal_equations(
         Raised if the system is too ill-conditioned for its solution to be
         independent of the method, or if the stars have no signal.
     """
-    terms, back = orthonormal_terms(equations.terms, star_weight)
+    make_terms = reduced_terms if reduce else orthonormal_terms
+    terms, back = make_terms(equations.terms, star_weight)
+    if terms.shape[1] < equations.terms.shape[1]:
+        _LOG.debug("The stars constrain %d of %d polynomial terms", terms.shape[1], equations.terms.shape[1])
     system = dataclasses.replace(equations, terms=terms)
-    inverse = preconditioner.inverse
     if probe:
-        random = np.random.default_rng(_PROBE_SEED).normal(size=(terms.shape[1], len(inverse)))
-        power = float(np.vdot(random, random @ inverse))
+        random = np.random.default_rng(_PROBE_SEED).normal(size=(terms.shape[1], system.design.size**2))
+        power = float(np.vdot(random, preconditioner.apply(random)))
         target = _PROBE_TOLERANCE**2 * power
         # The solution takes at least twice the steps of the probe.
-        _conjugate_gradients(system, random, inverse, target, system.design.max_steps // 2)
+        _conjugate_gradients(system, random, preconditioner, target, system.design.max_steps // 2)
     scale = system.right_hand_side(data)
-    target = _TOLERANCE**2 * float(np.vdot(scale, scale @ inverse))
+    target = _TOLERANCE**2 * float(np.vdot(scale, preconditioner.apply(scale)))
     if not (target > 0.0 and np.isfinite(target)):
         raise NotCoveredError(f"the stars' pixels set no scale (power {target:.1e})")
     side = system.right_hand_side(residual)
-    q = _conjugate_gradients(system, side, inverse, target, system.design.max_steps)
+    q = _conjugate_gradients(system, side, preconditioner, target, system.design.max_steps)
     return (back @ q).T
+
+
+def solve_minimum_norm(
+    equations: NormalEquations,
+    residual: npt.NDArray[np.float64],
+    star_weight: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Solve for the least change of the coefficients if there are many.
+
+    Parameters
+    ----------
+    equations
+        The system.
+    residual
+        Weighted residual images b_s, packed.
+    star_weight
+        Mean weight of the pixels of each star [N].
+
+    Returns
+    -------
+    change
+        Change of q, [n*n, K].
+
+    Raises
+    ------
+    NotCoveredError
+        Raised if the stars have no weight or the solution isn't finite.
+
+    Notes
+    -----
+    The method is LSMR (Fong & Saunders 2011), which starts from zero and
+    thus stays orthogonal to all that no star constrains.  It finds weakly
+    constrained directions last; a limited number of steps leaves out those
+    that would only amplify noise, and bounds the time.
+    """
+    terms, back = reduced_terms(equations.terms, star_weight)
+    system = dataclasses.replace(equations, terms=terms)
+    root = np.sqrt(system.weight)
+    shape = (terms.shape[1], system.design.size**2)
+
+    def forward(q: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return (root * system.draw(q.reshape(shape))).ravel()
+
+    def backward(image: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return system.right_hand_side(root * image.reshape(root.shape)).ravel()
+
+    operator = scipy.sparse.linalg.LinearOperator(
+        shape=(root.size, shape[0] * shape[1]), matvec=forward, rmatvec=backward, dtype=np.float64
+    )
+    image = np.divide(residual, root, out=np.zeros_like(root), where=root > 0.0).ravel()
+    steps = min(max(_STAR_STEPS * system.design.max_steps // len(root), _MIN_STEPS), system.design.max_steps)
+    q, reason, taken = scipy.sparse.linalg.lsmr(
+        operator, image, atol=_TOLERANCE, btol=_TOLERANCE, conlim=_MAX_CONDITION, maxiter=steps
+    )[:3]
+    if not np.isfinite(q).all():
+        raise NotCoveredError("the least change of the model isn't finite")
+    _LOG.debug("Solved with the least change in %d steps (reason %d)", taken, reason)
+    return (back @ q.reshape(shape)).T

@@ -16,6 +16,8 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
+from ._preconditioner import Preconditioner
+
 __all__ = ("FitState",)
 
 
@@ -61,6 +63,15 @@ class FitState:
 
     iterations: int = 0
     """Number of iterations."""
+
+    in_place: bool = False
+    """Whether singular systems are too large to be left to Piff."""
+
+    undetermined: bool = False
+    """Whether the stars were found not to determine the solution."""
+
+    preconditioner: Preconditioner | None = None
+    """Made in the first iteration."""
 
     @property
     def used(self) -> npt.NDArray[np.bool_]:
