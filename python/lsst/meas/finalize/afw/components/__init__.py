@@ -14,6 +14,7 @@ Uses `archive`, `fits` and `wcs`.
 
 from ._bounded_fields import *
 from ._camera import *
+from ._fields import *
 from ._simple import *
 from ._transmission import *
 from ._visit_info import *

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 __all__ = ("chebyshev_schema",)
 
+import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,12 +25,13 @@ from lsst.images import Box, Interval
 from lsst.images.fields import BaseField, ChebyshevField, ProductField
 
 from ...catalogs import Field, Schema
-from .._errors import ArchiveError, MalformedArchiveError
-from ..archive import reads, writes
+from .._errors import ArchiveError, FitsFormatError, MalformedArchiveError, UnsupportedPersistableError
+from ..archive import ArchiveReader, ObjectRecord, reads, writes
+from ..fits import TableView
+from ..wcs import AfwTransform, SkyWcs
+from ._fields import PixelAreaField, TransformField, UnreadableField
 
-if TYPE_CHECKING:
-    from ..archive import ArchiveReader, ObjectRecord
-    from ..fits import TableView
+_LOG = logging.getLogger(__name__)
 
 _BOX_FIELDS = (
     Field("bbox_min_x", "I", "bounding box (minimum)", "pixel"),
@@ -45,6 +47,15 @@ _AP_CORR_SCHEMA = Schema(
 )
 _MAX_FACTORS = 1000
 _PRODUCT_SCHEMA = Schema((Field("id", "I", "archive ID of the BoundedField factor"),))
+
+_TRANSFORM_SCHEMA = Schema((*_BOX_FIELDS, Field("frameSet", "ArrayB", "FrameSet contained in the Transform")))
+_PIXEL_AREA_SCHEMA = Schema(
+    (
+        *_BOX_FIELDS,
+        Field("wcs", "I", "archive ID of the WCS used to compute pixel areas"),
+        Field("scaling", "D", "factor that multiplies the areas in square radians"),
+    )
+)
 
 
 def chebyshev_schema(n: int) -> Schema:
@@ -65,6 +76,22 @@ def chebyshev_schema(n: int) -> Schema:
     )
 
 
+def _read_box(table: TableView, name: str) -> Box:
+    if "bbox_min" in table:
+        # Points of table version 0 (spec 02 §4.5).
+        x0, y0, x1, y1 = (int(v) for key in ("bbox_min", "bbox_max") for v in table[key][0])
+    else:
+        x0, y0, x1, y1 = (int(table[f.name][0]) for f in _BOX_FIELDS)
+    if x1 < x0 or y1 < y0:
+        raise MalformedArchiveError(f"{table.where}: {name} with the empty box ({x0}, {y0}) to ({x1}, {y1})")
+    return Box(Interval(y0, y1 + 1), Interval(x0, x1 + 1))
+
+
+def _box_values(box: Box) -> dict[str, int]:
+    corners = (box.x.min, box.y.min, box.x.max, box.y.max)
+    return {field.name: value for field, value in zip(_BOX_FIELDS, corners, strict=True)}
+
+
 @reads("ChebyshevBoundedField")
 def _read_chebyshev(archive: ArchiveReader, tables: list[TableView], name: str) -> ChebyshevField:
     table = archive.one_row(tables, name)
@@ -74,24 +101,51 @@ def _read_chebyshev(archive: ArchiveReader, tables: list[TableView], name: str) 
         raise MalformedArchiveError(
             f"{table.where}: {name} of order {n_x - 1} in x can't have {coefficients.size} coefficients"
         )
-    x0, y0, x1, y1 = (int(table[f.name][0]) for f in _BOX_FIELDS)
-    if x1 < x0 or y1 < y0:
-        raise MalformedArchiveError(f"{table.where}: {name} with the empty box ({x0}, {y0}) to ({x1}, {y1})")
-    box = Box(Interval(y0, y1 + 1), Interval(x0, x1 + 1))
-    return ChebyshevField(box, coefficients.reshape(-1, n_x))
+    return ChebyshevField(_read_box(table, name), coefficients.reshape(-1, n_x))
 
 
 @writes(ChebyshevField, name="ChebyshevBoundedField", module="lsst.afw.math")
 def _write_chebyshev(record: ObjectRecord, obj: ChebyshevField) -> None:
     coefficients = np.asarray(obj.coefficients, dtype=np.float64)
-    box = obj.bounds.bbox
     record.table(chebyshev_schema(coefficients.size)).add_row(
-        order_x=coefficients.shape[1] - 1,
-        bbox_min_x=box.x.min,
-        bbox_min_y=box.y.min,
-        bbox_max_x=box.x.max,
-        bbox_max_y=box.y.max,
-        coefficients=coefficients.ravel(),
+        order_x=coefficients.shape[1] - 1, **_box_values(obj.bounds.bbox), coefficients=coefficients.ravel()
+    )
+
+
+@reads("TransformBoundedField")
+def _read_transform_field(archive: ArchiveReader, tables: list[TableView], name: str) -> TransformField:
+    table = archive.one_row(tables, name)
+    transform = AfwTransform.from_bytes(table["frameSet"][0], "TransformPoint2ToGeneric", table.where)
+    return TransformField(_read_box(table, name), transform)
+
+
+@writes(TransformField, name="TransformBoundedField", module="lsst.afw.math")
+def _write_transform_field(record: ObjectRecord, obj: TransformField) -> None:
+    if obj.factor == 1.0:
+        record.table(_TRANSFORM_SCHEMA).add_row(**_box_values(obj.bounds), frameSet=obj.transform.to_bytes())
+        return
+    # The stack's class has no factor.
+    record.name = "ProductBoundedField"
+    factors = [
+        ChebyshevField(obj.bounds, np.array([[obj.factor]])),
+        TransformField(obj.bounds, obj.transform),
+    ]
+    record.table(_PRODUCT_SCHEMA).fill(2, id=[record.archive.put(factor) for factor in factors])
+
+
+@reads("PixelAreaBoundedField")
+def _read_pixel_area(archive: ArchiveReader, tables: list[TableView], name: str) -> PixelAreaField:
+    table = archive.one_row(tables, name)
+    wcs = archive.get(int(table["wcs"][0]))
+    if not isinstance(wcs, SkyWcs):
+        raise MalformedArchiveError(f"{table.where}: {name} without a SkyWcs")
+    return PixelAreaField(_read_box(table, name), wcs, float(table["scaling"][0]))
+
+
+@writes(PixelAreaField, name="PixelAreaBoundedField", module="lsst.afw.math")
+def _write_pixel_area(record: ObjectRecord, obj: PixelAreaField) -> None:
+    record.table(_PIXEL_AREA_SCHEMA).add_row(
+        **_box_values(obj.bounds), wcs=record.archive.put(obj.wcs), scaling=obj.factor
     )
 
 
@@ -141,7 +195,26 @@ def _read_ap_corr_map(archive: ArchiveReader, tables: list[TableView], name: str
     names = [str(n) for n in table["name"]]
     if len(set(names)) != len(names):
         raise MalformedArchiveError(f"{table.where}: duplicate names in an {name}")
-    return {n: _get_field(archive, table, row, "field") for row, n in enumerate(names)}
+    return {n: _get_entry(archive, table, row, n) for row, n in enumerate(names)}
+
+
+def _get_entry(archive: ArchiveReader, table: TableView, row: int, name: str) -> BaseField:
+    """Read one entry of a map; a bad one leaves the others alone."""
+    try:
+        return cast(BaseField, _get_field(archive, table, row, "field"))
+    except (ArchiveError, FitsFormatError) as error:
+        text = f"{table.where}: aperture correction {name!r} can't be read: {error}"
+        unsupported = isinstance(error, UnsupportedPersistableError)
+        kind = UnsupportedPersistableError if unsupported else MalformedArchiveError
+        result = UnreadableField(kind(text))
+        result.error.__cause__ = error
+        _LOG.warning("%s", text)
+        return result
+
+
+@writes(UnreadableField, name="", module="")
+def _refuse_unreadable(record: ObjectRecord, obj: UnreadableField) -> None:
+    obj.fail()
 
 
 @writes(Mapping, name="ApCorrMap", module="lsst.afw.image")

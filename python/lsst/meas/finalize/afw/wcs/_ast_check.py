@@ -353,15 +353,15 @@ _MAPPINGS: dict[str, Callable[[_Node, int, int], tuple[int, int]]] = {
 }
 
 
-def check_ast_text(text: str, n_axes: int | None = 2) -> None:
+def check_ast_text(text: str, n_out: int | None = 2) -> None:
     """Check the text of a mapping or FrameSet.
 
     Parameters
     ----------
     text
         AST native text.
-    n_axes
-        Number of inputs and outputs it must have; None for any.
+    n_out
+        Number of outputs it must have, with two inputs; None for any.
 
     Raises
     ------
@@ -370,5 +370,5 @@ def check_ast_text(text: str, n_axes: int | None = 2) -> None:
         classes with consistent numbers of axes.
     """
     sizes = _sizes(_parse(text))
-    if n_axes is not None and sizes != (n_axes, n_axes):
+    if sizes[0] != 2 or n_out not in (None, sizes[1]):
         raise FitsFormatError(f"the mapping is from {sizes[0]} to {sizes[1]} axes")

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("dump_ast", "parse_ast", "transform_points")
+__all__ = ("apply_mapping", "dump_ast", "parse_ast", "transform_points")
 
 from typing import Any
 
@@ -27,7 +27,7 @@ _BAD = 1e300
 """AST's bad value is minus the largest double."""
 
 
-def parse_ast(text: str, source: str) -> Any:
+def parse_ast(text: str, source: str, n_out: int | None = 2) -> Any:
     """Read an AST object from its native text encoding.
 
     Parameters
@@ -36,6 +36,8 @@ def parse_ast(text: str, source: str) -> Any:
         Text starting with ``Begin``, as written by an AST ``Channel``.
     source
         Name of the origin of the text, for error messages.
+    n_out
+        Number of outputs that the mapping must have; None for any.
 
     Returns
     -------
@@ -45,11 +47,11 @@ def parse_ast(text: str, source: str) -> Any:
     Raises
     ------
     FitsFormatError
-        If the text isn't valid AST, isn't from two to two axes, or contains
-        classes that have no place in a coordinate mapping.
+        If the text isn't valid AST, isn't from two axes to that many, or
+        contains classes that have no place in a coordinate mapping.
     """
     try:
-        check_ast_text(text)
+        check_ast_text(text, n_out)
     except FitsFormatError as err:
         raise FitsFormatError(f"{source}: not a valid AST mapping: {err}.") from None
     try:
@@ -102,11 +104,41 @@ def transform_points(
         If the mapping isn't defined in this direction at all.
     """
     xb, yb = np.broadcast_arrays(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
-    points = np.stack([xb.ravel(), yb.ravel()])
+    result = apply_mapping(mapping, xb, yb, forward=forward)
+    return result[0], result[1]
+
+
+def apply_mapping(
+    mapping: Any, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], *, forward: bool = True
+) -> npt.NDArray[np.float64]:
+    """Apply a mapping with two inputs to points.
+
+    Parameters
+    ----------
+    mapping
+        Wrapped AST mapping.
+    x, y
+        Coordinates of the points, arrays of one shape.
+    forward
+        Whether to apply the mapping or its inverse.
+
+    Returns
+    -------
+    values : `numpy.ndarray`
+        Float64 array with the outputs on its first axis; NaN where the
+        mapping isn't defined.
+
+    Raises
+    ------
+    FitsFormatError
+        If the mapping isn't defined in this direction at all.
+    """
+    points = np.stack([x.ravel(), y.ravel()])
     try:
         result = np.array(mapping.applyForward(points) if forward else mapping.applyInverse(points))
     except Exception as err:
         # AST has an exception class per error code without common base.
         raise FitsFormatError(f"the mapping isn't defined in this direction: {str(err)[:200]}") from err
+    result = np.atleast_2d(result)
     result[np.abs(result) > _BAD] = np.nan
-    return result[0].reshape(xb.shape), result[1].reshape(xb.shape)
+    return result.reshape(-1, *x.shape)

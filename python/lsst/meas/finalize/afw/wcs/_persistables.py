@@ -28,7 +28,7 @@ from lsst.images import DetectorFrame, SkyFrame, SkyProjection, Transform
 from ...catalogs import Field, Schema
 from .._errors import MalformedArchiveError
 from ..archive import reads, writes
-from ._ast_text import parse_ast, transform_points
+from ._ast_text import apply_mapping, parse_ast, transform_points
 
 if TYPE_CHECKING:
     from ..archive import ArchiveReader, ObjectRecord
@@ -197,25 +197,70 @@ class AfwTransform:
     text: str
     where: str = "Transform"
 
+    @classmethod
+    def from_bytes(cls, values: Any, name: str, where: str) -> AfwTransform:
+        """Interpret what the stack stores.
+
+        Parameters
+        ----------
+        values
+            Bytes, as an array of uint8.
+        name
+            Class that it must be.
+        where
+            Origin, for messages.
+
+        Returns
+        -------
+        transform : `AfwTransform`
+            The transform.
+
+        Raises
+        ------
+        MalformedArchiveError
+            If the bytes are no such transform.
+        """
+        tokens = _split_text(_to_text(values, where), 2, where)
+        if tokens[1] != name:
+            raise MalformedArchiveError(f"{where}: a {name} is announced as {tokens[1][:40]!r}")
+        return cls(name, tokens[2], f"{where}: {name}")
+
+    def to_bytes(self) -> npt.NDArray[np.uint8]:
+        """Return what the stack stores, as an array of uint8."""
+        text = self.text if self.text.startswith(" ") else f" {self.text}"
+        return _to_bytes(f"1 {self.name}{text}")
+
     @cached_property
     def mapping(self) -> Any:
         """The mapping, wrapped as by lsst.images."""
-        return parse_ast(self.text, self.where)
+        return parse_ast(self.text, self.where, None if self.name.endswith("Generic") else 2)
+
+    def apply(self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Transform points.
+
+        Parameters
+        ----------
+        x, y
+            Coordinates of the points, arrays of one shape.
+
+        Returns
+        -------
+        values : `numpy.ndarray`
+            Float64 array with the outputs of the mapping on its first axis;
+            NaN where it isn't defined.
+        """
+        return apply_mapping(self.mapping, x, y)
 
 
 @reads(*_TRANSFORM_NAMES)
 def _read_transform(archive: ArchiveReader, tables: list[TableView], name: str) -> AfwTransform:
     table = archive.one_row(tables, name)
-    tokens = _split_text(_to_text(table["bytes"][0], table.where), 2, table.where)
-    if tokens[1] != name:
-        raise MalformedArchiveError(f"{table.where}: a {name} is announced as {tokens[1][:40]!r}")
-    return AfwTransform(name, tokens[2], f"{table.where}: {name}")
+    return AfwTransform.from_bytes(table["bytes"][0], name, table.where)
 
 
 def _write_transform(record: ObjectRecord, obj: AfwTransform) -> None:
     record.name = obj.name
-    text = obj.text if obj.text.startswith(" ") else f" {obj.text}"
-    record.table(_BYTES_SCHEMA).add_row(bytes=_to_bytes(f"1 {obj.name}{text}"))
+    record.table(_BYTES_SCHEMA).add_row(bytes=obj.to_bytes())
 
 
 writes(AfwTransform, name="TransformPoint2ToPoint2", module="lsst.afw.geom")(_write_transform)
