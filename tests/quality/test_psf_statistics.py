@@ -8,16 +8,14 @@
 # license that can be found in the LICENSE file.
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from scipy.spatial import KDTree
 
 from lsst.images import Box
 from lsst.images.fields import ChebyshevField
-from lsst.meas.finalize.quality import field_range, largest_gap
-from lsst.meas.finalize.quality._psf_statistics import grid_range
+from lsst.meas.finalize.quality import field_range, largest_gap, largest_gaps
+from lsst.meas.finalize.quality._psf_statistics import grid_ranges
 
 
 def spec_mask() -> np.ndarray:
@@ -70,39 +68,58 @@ def test_gap_without_stars_or_points_is_nan() -> None:
     assert np.isnan(field_range(field, box, mask=np.ones((100, 100), dtype=bool)))
 
 
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda x, y: 2 + 1e-4 * x + 1e-8 * (y - 1500) ** 2 + 1e-12 * (x - 300) ** 3,
-        lambda x, y: np.sqrt(3 + 0.5 * np.cos(x / 900) * np.sin(y / 1100)),
-        lambda x, y: np.exp(-(((x - 1234) / 300) ** 2) - ((y - 2345) / 300) ** 2),
-    ],
-    ids=["cubic", "waves", "peak"],
-)
-def test_range_of_many_points(function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
+def grid() -> tuple[np.ndarray, np.ndarray]:
+    """Return the points of a large detector."""
+    x, y = np.meshgrid(np.arange(0, 4000, 96.0), np.arange(0, 4000, 96.0))
+    return x.ravel(), y.ravel()
+
+
+def test_range_of_many_points() -> None:
     """Find the extremes of smooth functions without asking everywhere."""
-    x, y = (v.ravel() for v in np.meshgrid(np.arange(0, 4000, 96.0), np.arange(0, 4000, 96.0)))
     asked = 0
 
-    def evaluate(px: np.ndarray, py: np.ndarray) -> np.ndarray:
+    def evaluate(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         nonlocal asked
-        asked += len(px)
-        return function(px, py)
+        asked += len(x)
+        cubic = 2 + 1e-4 * x + 1e-8 * (y - 1500) ** 2 + 1e-12 * (x - 300) ** 3
+        return np.stack([cubic, np.sqrt(3 + 0.5 * np.cos(x / 900) * np.sin(y / 1100))])
 
-    low, high = grid_range(evaluate, x, y)
-    expected = function(x, y)
-    assert (low, high) == (expected.min(), expected.max())
-    # Asking for a peak of a few points everywhere is right.
-    assert asked < len(x) / 2 or high > 0.9 > 100 * np.median(expected)
+    low, high = grid_ranges(evaluate, *grid())
+    assert asked < 1764 / 4
+    expected = evaluate(*grid())
+    np.testing.assert_array_equal(low, expected.min(axis=1))
+    np.testing.assert_array_equal(high, expected.max(axis=1))
 
 
-def test_range_of_what_isnt_smooth_or_finite() -> None:
-    """Ask everywhere where a polynomial doesn't help; pass NaN on."""
-    x, y = (v.ravel() for v in np.meshgrid(np.arange(0, 4000, 96.0), np.arange(0, 4000, 96.0)))
-    values = dict(zip(zip(x, y, strict=True), np.random.default_rng(2).normal(size=len(x)), strict=True))
+def test_range_of_what_isnt_smooth() -> None:
+    """Ask everywhere where polynomials don't help."""
+    x, y = grid()
+    noise = np.random.default_rng(2).normal(size=len(x))
 
-    def noise(px: np.ndarray, py: np.ndarray) -> np.ndarray:
-        return np.array([values[key] for key in zip(px, py, strict=True)])
+    def evaluate(px: np.ndarray, py: np.ndarray) -> np.ndarray:
+        peak = np.exp(-(((px - 1234) / 200) ** 2) - ((py - 2345) / 200) ** 2)
+        rows = (px / 96 + py / 96 * 42).round().astype(int)
+        return np.stack([peak, noise[rows]])
 
-    assert grid_range(noise, x, y) == (min(values.values()), max(values.values()))
-    assert np.isnan(grid_range(lambda px, py: np.where(px < 100, np.nan, px), x, y)).all()
+    low, high = grid_ranges(evaluate, x, y)
+    expected = evaluate(x, y)
+    np.testing.assert_array_equal(low, expected.min(axis=1))
+    np.testing.assert_array_equal(high, expected.max(axis=1))
+
+
+def test_range_with_nan_is_nan() -> None:
+    """Pass on that a function isn't finite somewhere."""
+    ranges = grid_ranges(lambda x, y: np.where(x < 100, np.nan, x)[None], *grid())
+    assert np.isnan(ranges).all()
+
+
+def test_gaps_of_many_detectors() -> None:
+    """Keep detectors apart, with different boxes and some without."""
+    rng = np.random.default_rng(4)
+    boxes = [Box.factory[0:500, 0:300], None, Box.factory[100:900, -200:800], Box.factory[0:50, 0:50]]
+    group = rng.integers(0, 3, 30)
+    x, y = rng.uniform(0, 500, (2, 30))
+    gaps = largest_gaps(x, y, group, boxes)
+    assert np.isnan(gaps[[1, 3]]).all()
+    for i in (0, 2):
+        assert gaps[i] == largest_gap(x[group == i], y[group == i], boxes[i])

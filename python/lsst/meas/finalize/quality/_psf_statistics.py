@@ -11,14 +11,15 @@
 
 from __future__ import annotations
 
-__all__ = ("PSF_STATISTICS", "field_range", "largest_gap", "psf_statistics")
+__all__ = ("PSF_STATISTICS", "field_range", "largest_gap", "largest_gaps", "psf_statistics")
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import KDTree
+from scipy.spatial import cKDTree
 
 from lsst.images import Box
 
@@ -41,11 +42,11 @@ PSF_STATISTICS = (
 
 _MIN_APERTURE = 2.0  # pixels
 _APERTURE = 3.0  # in units of the PSF's sigma
-_DIRECT = 600
+_DIRECT = 150
 """Up to so many points a range is that of all of them."""
-_NODES = 8
+_NODES = 7
 _ORDER = 5
-_CANDIDATES = 24
+_CANDIDATES = 8
 
 
 def _grid(box: Box, sampling: int, mask: Booleans | None) -> tuple[Floats, Floats]:
@@ -91,7 +92,7 @@ def psf_statistics(
     Notes
     -----
     On large grids the extremes are looked for where a polynomial through a
-    coarser grid has them (see ``grid_range``); their values are always those
+    coarser grid has them (see `grid_ranges`); their values are always those
     of the model.
     """
     result = dict.fromkeys(PSF_STATISTICS, np.nan)
@@ -105,78 +106,79 @@ def psf_statistics(
     x, y = _grid(box, sampling, mask)
     if not len(x):
         return result
-    radius = max(_MIN_APERTURE, _APERTURE * sigma) if np.isfinite(sigma) else np.nan
-    low, high = grid_range(lambda x, y: trace_radius(psf.compute_shapes(x, y)), x, y)
-    result["psfTraceRadiusDelta"] = high - low
-    if np.isfinite(radius):
-        low, high = grid_range(lambda x, y: psf.compute_aperture_fluxes(radius, x, y), x, y)
-        result["psfApFluxDelta"] = high - low if low >= 0 else np.nan
+    radius = max(_MIN_APERTURE, _APERTURE * sigma) if np.isfinite(sigma) else _MIN_APERTURE
+
+    def evaluate(x: Floats, y: Floats) -> Floats:
+        return np.stack([trace_radius(psf.compute_shapes(x, y)), psf.compute_aperture_fluxes(radius, x, y)])
+
+    (low_radius, low_flux), (high_radius, high_flux) = grid_ranges(evaluate, x, y)
+    result["psfTraceRadiusDelta"] = float(high_radius - low_radius)
+    if np.isfinite(sigma) and low_flux >= 0:
+        result["psfApFluxDelta"] = float(high_flux - low_flux)
     return result
 
 
-def grid_range(evaluate: Callable[[Floats, Floats], Floats], x: Floats, y: Floats) -> tuple[float, float]:
-    """Return lowest and highest value of a smooth function on a grid.
+def grid_ranges(evaluate: Callable[[Floats, Floats], Floats], x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Return lowest and highest values of smooth functions on a grid.
 
     Parameters
     ----------
     evaluate
-        The function of arrays x and y.
+        Returns the values of K functions at N points, shape (K, N).
     x, y
         Points, shape (N,).
 
     Returns
     -------
-    low, high : `float`
-        NaN if a value that was looked at isn't finite.
+    low, high : `numpy.ndarray`
+        Shape (K,); all NaN if a value that was looked at isn't finite.
 
     Notes
     -----
-    With more than 600 points a polynomial of fifth order in both coordinates
-    is fitted to values at 64 of them, the function is evaluated where it has
-    its extremes, and then at the points that could be more extreme still by
-    the polynomial's error.  What the polynomial can't describe at all is
-    evaluated everywhere.
+    With more than 150 points polynomials of fifth order in both coordinates
+    are fitted to values at some 49 of them, the functions are evaluated where
+    those have their extremes, and then at the points that could be more
+    extreme still by twice the polynomials' error.  What polynomials can't
+    describe is evaluated everywhere.
     """
     if len(x) <= _DIRECT:
-        return _range(evaluate(x, y))
-    nodes = _nodes(x, y)
+        values = evaluate(x, y)
+        return values.min(axis=1), values.max(axis=1)
+    nodes, terms, inverse = _interpolation(x.tobytes(), y.tobytes())
     values = evaluate(x[nodes], y[nodes])
+    prediction = values @ inverse.T @ terms.T
+    extreme = np.unique(np.argsort(prediction, axis=1)[:, [*range(_CANDIDATES), *range(-_CANDIDATES, 0)]])
+    values = np.concatenate([values, evaluate(x[extreme], y[extreme])], axis=1)
+    known = np.concatenate([nodes, extreme])
+    error = 2 * np.abs(values - prediction[:, known]).max(axis=1, keepdims=True)
+    low, high = values.min(axis=1, keepdims=True), values.max(axis=1, keepdims=True)
+    possible = ((prediction > high - error) | (prediction < low + error)).any(axis=0)
+    possible[known] = False
     if not np.isfinite(values).all():
-        return np.nan, np.nan
-    terms = _polynomials(x, y)
-    solution = np.linalg.lstsq(terms[nodes], values, rcond=None)[0]
-    prediction = terms @ solution
-    order = np.argsort(prediction, kind="stable")
-    extreme = np.concatenate([order[:_CANDIDATES], order[-_CANDIDATES:]])
-    found = evaluate(x[extreme], y[extreme])
-    if not np.isfinite(found).all():
-        return np.nan, np.nan
-    known = np.concatenate([values, found])
-    error = 2 * np.abs(known - prediction[np.concatenate([nodes, extreme])]).max()
-    open_ends = (prediction > known.max() - error) | (prediction < known.min() + error)
-    open_ends[extreme] = False
-    if open_ends.sum() > len(x) // 3:
-        return _range(evaluate(x, y))
-    return _range(np.concatenate([known, evaluate(x[open_ends], y[open_ends])]))
+        return values[:, 0] * np.nan, values[:, 0] * np.nan
+    if possible.sum() > len(x) // 3:
+        possible[:] = True
+    if possible.any():
+        values = np.concatenate([values, evaluate(x[possible], y[possible])], axis=1)
+    return values.min(axis=1), values.max(axis=1)
 
 
-def _range(values: Floats) -> tuple[float, float]:
-    return float(values.min()), float(values.max())
+@lru_cache(maxsize=4)
+def _interpolation(x_bytes: bytes, y_bytes: bytes) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
+    """Return nodes among points, polynomials at all points, and the matrix
+    that makes coefficients of values at the nodes.
 
-
-def _nodes(x: Floats, y: Floats) -> npt.NDArray[np.int64]:
-    """Return points near Chebyshev's nodes, without repetitions."""
+    Detectors of a camera have the same grid.
+    """
+    x, y = np.frombuffer(x_bytes), np.frombuffer(y_bytes)
     positions = np.cos(np.pi * np.arange(_NODES) / (_NODES - 1))
     centre, half = np.array([(v.min() + v.max()) / 2 for v in (x, y)]), [np.ptp(x) / 2, np.ptp(y) / 2]
     wanted = np.stack(np.meshgrid(positions, positions), axis=-1).reshape(-1, 2) * half + centre
-    return np.unique(KDTree(np.stack([x, y], axis=1)).query(wanted)[1])
-
-
-def _polynomials(x: Floats, y: Floats) -> Floats:
-    """Return products of Chebyshev polynomials of x and y, (N, 36)."""
-    scaled = [(v - (v.min() + v.max()) / 2) / max(np.ptp(v) / 2, 1.0) for v in (x, y)]
+    nodes = np.unique(cKDTree(np.stack([x, y], axis=1)).query(wanted)[1])
+    scaled = [(v - c) / max(h, 1.0) for v, c, h in zip((x, y), centre, half, strict=True)]
     vx, vy = (np.polynomial.chebyshev.chebvander(v, _ORDER) for v in scaled)
-    return (vx[:, :, None] * vy[:, None, :]).reshape(len(x), -1)
+    terms = (vx[:, :, None] * vy[:, None, :]).reshape(len(x), -1)
+    return nodes, terms, np.linalg.pinv(terms[nodes])
 
 
 def field_range(field: Any, box: Box, *, sampling: int = 96, mask: Booleans | None = None) -> float:
@@ -197,8 +199,7 @@ def field_range(field: Any, box: Box, *, sampling: int = 96, mask: Booleans | No
     x, y = _grid(box, sampling, mask)
     if not len(x):
         return np.nan
-    low, high = _range(np.broadcast_to(np.asarray(field(x=x, y=y), dtype=float), x.shape))
-    return high - low
+    return float(np.ptp(np.broadcast_to(np.asarray(field(x=x, y=y), dtype=float), x.shape)))
 
 
 def largest_gap(x: Floats, y: Floats, box: Box, *, sampling: int = 8, mask: Booleans | None = None) -> float:
@@ -215,36 +216,79 @@ def largest_gap(x: Floats, y: Floats, box: Box, *, sampling: int = 8, mask: Bool
     -------
     `float`
         ``maxDistToNearestPsf`` in pixels (spec 07 §2); NaN without stars.
+    """
+    if mask is None:
+        return float(largest_gaps(x, y, np.zeros(len(x), dtype=int), [box], sampling=sampling)[0])
+    finite = np.isfinite(x) & np.isfinite(y)
+    points = np.stack(_grid(box, sampling, mask), axis=1)
+    if not finite.any() or not len(points):
+        return np.nan
+    return float(cKDTree(np.stack([x, y], axis=1)[finite]).query(points)[0].max())
+
+
+def largest_gaps(
+    x: Floats,
+    y: Floats,
+    group: npt.NDArray[np.int64],
+    boxes: Sequence[Box | None],
+    *,
+    sampling: int = 8,
+) -> Floats:
+    """Return the result of `largest_gap` for many detectors at once.
+
+    Parameters
+    ----------
+    x, y
+        Positions of the stars in pixels, shape (N,).
+    group
+        Which of the boxes each star belongs to, shape (N,).
+    boxes
+        The detectors' pixels; `None` if they aren't known.
+    sampling
+        Spacing of the grids in pixels.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        One for each box; NaN where there are no stars or no box.
 
     Notes
     -----
     As the distance changes by at most the length of a step, squares of the
     grid are divided only if they could hold the largest one.
     """
-    finite = np.isfinite(x) & np.isfinite(y)
-    if not finite.any() or box.area == 0:
-        return np.nan
-    tree = KDTree(np.stack([x[finite], y[finite]], axis=1))
-    if mask is not None:
-        points = np.stack(_grid(box, sampling, mask), axis=1)
-        return float(tree.query(points)[0].max()) if len(points) else np.nan
-    shape = -(-box.x.size // sampling), -(-box.y.size // sampling)
-    start = np.array([box.x.start, box.y.start])
-    step = 1 << max(max(shape) // 8, 1).bit_length() - 1
-    corners = np.stack(np.meshgrid(np.arange(0, shape[0], step), np.arange(0, shape[1], step)), axis=-1)
-    corners = corners.reshape(-1, 2)
-    best = 0.0
+    best = np.full(len(boxes), np.nan)
+    usable = np.array([box is not None and box.area > 0 for box in boxes], dtype=bool)
+    stars = np.isfinite(x) & np.isfinite(y) & usable[group]
+    usable &= np.bincount(group[stars], minlength=len(boxes)) > 0
+    chosen = np.flatnonzero(usable)
+    if not len(chosen):
+        return best
+    spans = [(box.x.start, box.y.start, box.x.size, box.y.size) if box else (0, 0, 0, 0) for box in boxes]
+    start, size = np.split(np.array(spans, dtype=float), 2, axis=1)
+    # In one tree: what is in other detectors is too far to be nearest.
+    everything = np.concatenate([np.stack([x, y], axis=1)[stars], start, start + size])
+    far = 4 * np.ptp(everything, axis=0).max() + 1
+    tree = cKDTree(np.stack([x[stars], y[stars], far * group[stars]], axis=1))
+    shape = -(-size.astype(int) // sampling)
+    step = 1 << max(int(shape.max()) // 8, 1).bit_length() - 1
+    counts = -(-int(shape.max()) // step)
+    corners = np.stack(np.meshgrid(*2 * [np.arange(counts) * step]), axis=-1).reshape(-1, 2)
+    owner, corners = np.repeat(chosen, len(corners)), np.tile(corners, (len(chosen), 1))
     while True:
+        inside = (corners < shape[owner]).all(axis=1)
+        owner, corners = owner[inside], corners[inside]
         # The middle of each square, or the last point that there is.
-        middles = np.minimum(corners + step // 2, np.array(shape) - 1)
-        distances = tree.query(start + middles * float(sampling))[0]
-        best = max(best, float(distances.max()))
+        middles = np.minimum(corners + step // 2, shape[owner] - 1)
+        points = start[owner] + middles * float(sampling)
+        distances = tree.query(np.column_stack([points, far * owner]))[0]
+        np.fmax.at(best, owner, distances)
         if step == 1:
             return best
         reach = np.abs(np.stack([corners - middles, corners + step - 1 - middles])).max(axis=0)
         # Less a little, for rounding.
-        corners = corners[distances + np.hypot(*reach.T) * sampling >= best * (1 - 1e-12)]
+        worth = distances + np.hypot(*reach.T) * sampling >= best[owner] * (1 - 1e-12)
+        owner, corners = owner[worth], corners[worth]
         step //= 2
         quarters = np.array([[0, 0], [0, step], [step, 0], [step, step]])
-        corners = (corners[:, None] + quarters).reshape(-1, 2)
-        corners = corners[(corners < shape).all(axis=1)]
+        owner, corners = np.repeat(owner, 4), (corners[:, None] + quarters).reshape(-1, 2)

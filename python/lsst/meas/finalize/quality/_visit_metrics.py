@@ -26,7 +26,7 @@ from ._detector_models import DetectorModel, measure_models
 from ._fields import describe_columns
 from ._groups import Groups
 from ._limits import PsfLimits, judge
-from ._psf_statistics import largest_gap
+from ._psf_statistics import largest_gaps
 from ._star_statistics import (
     aperture_correction_statistics,
     higher_moment_statistics,
@@ -151,11 +151,8 @@ def _gaps(
     columns: StarColumns, chosen: Integers, group: Integers, models: Sequence[DetectorModel], sampling: int
 ) -> Floats:
     """Return the largest distances to stars; the visit's is the worst."""
-    gaps = np.full(len(models), np.nan)
-    for i, model in enumerate(models):  # each has its own box and tree
-        rows = chosen[group[chosen] == i]
-        if model.box is not None and len(rows):
-            gaps[i] = largest_gap(columns.x[rows], columns.y[rows], model.box, sampling=sampling)
+    boxes = [model.box for model in models]
+    gaps = largest_gaps(columns.x[chosen], columns.y[chosen], group[chosen], boxes, sampling=sampling)
     return np.concatenate([[_largest(gaps)], gaps])
 
 
