@@ -10,13 +10,17 @@
 """Metrics and plots that judge a finished visit from the tasks' outputs."""
 
 from ._columns import *
+from ._correlations import *
 from ._limits import *
 from ._metrics import *
 from ._moments import *
 from ._plots import *
 from ._psf_statistics import *
 from ._report import *
+from ._sky_frame import *
 from ._star_statistics import *
+from ._te import *
 from ._visit_config import *
 from ._visit_metrics import *
+from ._visit_rho import *
 from ._visit_task import *

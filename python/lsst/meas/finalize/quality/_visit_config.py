@@ -48,6 +48,12 @@ class AnalyzeFinalizedVisitConnections(
         storageClass="ArrowAstropy",
         dimensions=("instrument", "visit"),
     )
+    finalized_visit_rho = cT.Output(
+        doc="Correlations of the residuals of used and of reserved stars: rho statistics and TE.",
+        name="finalized_visit_rho",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "visit"),
+    )
 
 
 def _limit_field(name: str, default: float | None) -> pexConfig.Field:
@@ -100,4 +106,19 @@ class AnalyzeFinalizedVisitConfig(
         dtype=int,
         default=8,
         min=1,
+    )
+    rhoPatches: pexConfig.ChoiceField = pexConfig.ChoiceField(
+        doc="Largest number of patches of the sky for the jackknife errors of rho statistics.",
+        dtype=int,
+        default=16,
+        allowed={0: "Shot noise instead.", 4: "4", 8: "8", 16: "16", 32: "32", 64: "64"},
+    )
+    rhoBinSlop = pexConfig.RangeField(
+        doc="TreeCorr's tolerance at the edges of the bins of rho statistics: 0 for exact sums over pairs; "
+        "None for its default, or 0.5 for more than 3000 stars.",
+        dtype=float,
+        default=None,
+        optional=True,
+        min=0.0,
+        max=1.0,
     )

@@ -23,6 +23,7 @@ from ..catalogs import ExposureCatalog
 from ._columns import StarColumns, star_table_columns
 from ._visit_config import AnalyzeFinalizedVisitConfig
 from ._visit_metrics import WHOLE_VISIT, measure_visit
+from ._visit_rho import measure_visit_rho
 
 
 class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
@@ -77,7 +78,8 @@ class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
         -------
         `lsst.pipe.base.Struct`
             ``finalized_visit_metrics`` (`astropy.table.Table`), see
-            `measure_visit`.
+            `measure_visit`, and ``finalized_visit_rho``
+            (`astropy.table.Table`), see `measure_visit_rho`.
 
         Raises
         ------
@@ -95,8 +97,16 @@ class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
             grid_sampling=self.config.psfGridSampling,
             star_sampling=self.config.psfSampling,
         )
+        rho = measure_visit_rho(
+            columns,
+            visit=visit,
+            instrument=instrument,
+            band=band,
+            n_patches=self.config.rhoPatches,
+            bin_slop=self.config.rhoBinSlop,
+        )
         self._log(metrics)
-        return pipeBase.Struct(finalized_visit_metrics=metrics)
+        return pipeBase.Struct(finalized_visit_metrics=metrics, finalized_visit_rho=rho)
 
     def _log(self, metrics: astropy.table.Table) -> None:
         whole = metrics[metrics["detector"] == WHOLE_VISIT]

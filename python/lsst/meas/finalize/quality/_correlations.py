@@ -1,0 +1,311 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Correlations of PSF residuals: the rho statistics."""
+
+from __future__ import annotations
+
+__all__ = ("RHO_NAMES", "RhoStatistics", "make_patches", "residual_correlation", "rho_statistics")
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._moments import distortion
+from ._star_statistics import size_residuals
+
+type Floats = npt.NDArray[np.float64]
+type Integers = npt.NDArray[np.int64]
+
+RHO_NAMES = ("rho1", "rho2", "rho3", "rho4", "rho5", "rho3alt")
+"""The rho statistics, in the order of their results."""
+
+_MIN_SEPARATION, _MAX_SEPARATION, _N_BINS = 0.01, 100.0, 21  # arcmin, as upstream
+_STARS_PER_PATCH = 20
+_MIN_PATCHES = 4
+_PAIRS = {
+    "rho1": ("de",),
+    "rho2": ("e", "de"),
+    "rho3": ("et",),
+    "rho4": ("de", "et"),
+    "rho5": ("e", "et"),
+}
+
+
+@dataclass(frozen=True)
+class RhoStatistics:
+    """Rho statistics as functions of separation.
+
+    Parameters
+    ----------
+    r_min, r_max
+        Edges of the bins in arcmin, shape (bins,).
+    mean_r
+        Mean separation of the pairs; NaN where there are none.
+    n_pairs
+        Number of pairs.
+    values, errors
+        By name of the statistic; NaN where there are no pairs.
+    error_method
+        ``jackknife`` over patches of the sky, or ``shot`` noise for too few
+        stars for that.
+    """
+
+    r_min: Floats
+    r_max: Floats
+    mean_r: Floats
+    n_pairs: Floats
+    values: dict[str, Floats]
+    errors: dict[str, Floats]
+    error_method: str
+
+
+def make_patches(x: Floats, y: Floats, number: int = 16) -> Integers | None:
+    """Divide stars into patches of equally many.
+
+    Parameters
+    ----------
+    x, y
+        Positions, shape (N,).
+    number
+        Largest number of patches; a power of two.
+
+    Returns
+    -------
+    `numpy.ndarray` or `None`
+        Patch of each star, shape (N,); `None` if there are too few stars
+        for four patches of 20.
+    """
+    x, y = (np.where(np.isfinite(v), v, 0.0) for v in (x, y))
+    while number >= _MIN_PATCHES and len(x) < number * _STARS_PER_PATCH:
+        number //= 2
+    if number < _MIN_PATCHES:
+        return None
+    patch = np.zeros(len(x), dtype=np.int64)
+    done = 1
+    while done < number:  # halve each patch along its longer side
+        for p in range(done):
+            rows = np.flatnonzero(patch == p)
+            along = x if np.ptp(x[rows]) > np.ptp(y[rows]) else y
+            order = rows[np.argsort(along[rows], kind="stable")]
+            patch[order[len(order) // 2 :]] += done
+        done *= 2
+    return patch
+
+
+def rho_statistics(
+    x: Floats,
+    y: Floats,
+    star: Floats,
+    psf: Floats,
+    *,
+    bin_slop: float | None = None,
+    n_patches: int = 16,
+    spherical: bool = False,
+) -> RhoStatistics:
+    """Measure rho1 to rho5 and rho3' (``rho3alt``).
+
+    Parameters
+    ----------
+    x, y
+        Positions in arcmin in a plane, or with ``spherical`` right ascension
+        and declination in radians; shape (N,).
+    star, psf
+        Second moments xx, yy, xy of stars and model along these axes,
+        shape (N, 3).
+    bin_slop
+        TreeCorr's tolerance at the edges of bins: 0 for exact sums over
+        pairs, `None` for its default.
+    n_patches
+        Number of patches for the jackknife, a power of two; 0 for shot noise.
+    spherical
+        Whether positions are on a sphere, and arcs the distances.
+
+    Returns
+    -------
+    `RhoStatistics`
+        In upstream's bins, 21 from 0.01 to 100 arcmin.  Stars without finite
+        position or moments are left out.
+
+    Notes
+    -----
+    Spec 07 §7, with upstream's options for TreeCorr.  Ellipticities are
+    distortions divided by two, sizes trace radii: with the residual δe =
+    e_star − e_psf and t = (T_star − T_psf)/T_star, rho1 is ⟨δe* δe⟩, rho2
+    ⟨e* δe⟩, rho3 ⟨(et)* et⟩, rho4 ⟨δe* et⟩, rho5 ⟨e* et⟩ and rho3alt ⟨t t⟩
+    (Rowe 2010, MNRAS 404, 350; Jarvis et al. 2016, MNRAS 460, 2245).
+    """
+    good = np.isfinite(x) & np.isfinite(y)
+    with np.errstate(invalid="ignore"):
+        e, t = distortion(star) / 2, size_residuals(star, psf)
+        de = e - distortion(psf) / 2
+    good &= np.isfinite(e).all(axis=1) & np.isfinite(de).all(axis=1) & np.isfinite(t)
+    x, y, e, de, t = x[good], y[good], e[good], de[good], t[good]
+    if len(x) < 2:
+        return _no_pairs()
+    patch = None
+    if n_patches:
+        patch = make_patches(*(_plane(x, y) if spherical else (x, y)), n_patches)
+    rho = _measure(_catalogs(x, y, e, de, t, patch, spherical), _options(bin_slop, patch, spherical))
+    if bin_slop == 0 and not spherical:
+        # TreeCorr keeps values at single precision.
+        rho.values.update(_exact_values(x, y, e, de, t))
+    return rho
+
+
+def _catalogs(
+    x: Floats, y: Floats, e: Floats, de: Floats, t: Floats, patch: Integers | None, spherical: bool
+) -> dict[str, Any]:
+    import treecorr
+
+    where: dict[str, Any] = {"x": x, "y": y}
+    if spherical:
+        where = {"ra": x, "dec": y, "ra_units": "rad", "dec_units": "rad"}
+    return {
+        name: treecorr.Catalog(**where, g1=g[:, 0], g2=g[:, 1], k=t, patch=patch)
+        for name, g in (("e", e), ("de", de), ("et", e * t[:, None]))
+    }
+
+
+def _options(bin_slop: float | None, patch: Integers | None, spherical: bool) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "nbins": _N_BINS,
+        "min_sep": _MIN_SEPARATION,
+        "max_sep": _MAX_SEPARATION,
+        "bin_type": "Log",
+        "bin_slop": bin_slop,
+        "angle_slop": bin_slop,
+        "verbose": 0,
+        "num_threads": 1,  # a quantum is one core
+        "var_method": "shot" if patch is None else "jackknife",
+    }
+    if spherical:
+        options.update(sep_units="arcmin", metric="Arc")
+    if patch is not None:
+        options["cross_patch_weight"] = "match"
+    return options
+
+
+def _measure(fields: dict[str, Any], options: dict[str, Any]) -> RhoStatistics:
+    import treecorr
+
+    values, errors = {}, {}
+    scalar = treecorr.KKCorrelation(**options)
+    scalar.process(fields["e"])
+    empty = scalar.npairs == 0
+    for name, names in _PAIRS.items():
+        correlation = treecorr.GGCorrelation(**options)
+        correlation.process(*(fields[n] for n in names))
+        values[name], errors[name] = correlation.xip, _error(correlation.varxip)
+    values["rho3alt"], errors["rho3alt"] = scalar.xi, _error(scalar.varxi)
+    mean_r = np.array(scalar.meanr)
+    for array in (mean_r, *values.values(), *errors.values()):
+        array[empty] = np.nan
+    edges = _edges()
+    return RhoStatistics(
+        edges[:-1], edges[1:], mean_r, np.array(scalar.npairs), values, errors, options["var_method"]
+    )
+
+
+def _exact_values(x: Floats, y: Floats, shape: Floats, residual: Floats, t: Floats) -> dict[str, Floats]:
+    """Sum over all pairs at double precision."""
+    e, de = shape[:, 0] + 1j * shape[:, 1], residual[:, 0] + 1j * residual[:, 1]
+    fields = {"e": e, "de": de, "et": e * t, "t": t + 0j}
+    pairs = {**_PAIRS, "rho3alt": ("t",)}
+    sums = {name: np.zeros(_N_BINS + 2) for name in pairs}
+    counts = np.zeros(_N_BINS + 2)
+    # Blocks of rows, so that memory stays small.
+    for rows in np.array_split(np.arange(len(x)), max(1, len(x) ** 2 // 1_000_000)):
+        distance = np.hypot(x[rows, None] - x, y[rows, None] - y).ravel()
+        bins = np.searchsorted(_edges(), distance, side="right")
+        counts += np.bincount(bins, minlength=_N_BINS + 2)
+        for name, names in pairs.items():
+            products = (fields[names[0]][rows, None].conj() * fields[names[-1]]).real.ravel()
+            sums[name] += np.bincount(bins, weights=products, minlength=_N_BINS + 2)
+    with np.errstate(invalid="ignore"):
+        return {name: (total / counts)[1:-1] for name, total in sums.items()}
+
+
+def _edges() -> Floats:
+    return np.geomspace(_MIN_SEPARATION, _MAX_SEPARATION, _N_BINS + 1)
+
+
+def _error(variance: Floats) -> Floats:
+    """Return errors; none where patches gave no variance."""
+    return np.sqrt(np.where(variance > 0, variance, np.nan))
+
+
+def _no_pairs() -> RhoStatistics:
+    values = {name: np.full(_N_BINS, np.nan) for name in RHO_NAMES}
+    errors = {name: np.full(_N_BINS, np.nan) for name in RHO_NAMES}
+    edges, nothing = _edges(), np.zeros(_N_BINS)
+    return RhoStatistics(edges[:-1], edges[1:], nothing * np.nan, nothing, values, errors, "shot")
+
+
+def _plane(ra: Floats, dec: Floats) -> tuple[Floats, Floats]:
+    """Return positions in some plane, good enough to make patches."""
+    vectors = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+    axes = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)[2]
+    return vectors @ axes[0], vectors @ axes[1]
+
+
+def residual_correlation(
+    x: Floats,
+    y: Floats,
+    a: Floats,
+    b: Floats | None,
+    limits: tuple[float, float],
+    *,
+    patch: Integers | None = None,
+    exact: bool = True,
+) -> tuple[float, float, float]:
+    """Correlate residuals of stars at separations between two limits.
+
+    Parameters
+    ----------
+    x, y
+        Positions in arcmin in a plane, shape (N,), finite.
+    a, b
+        Residuals at the stars, shape (N,); `None` for b to correlate a
+        with itself.
+    limits
+        Smallest and largest separation in arcmin.
+    patch
+        Patches for jackknife errors, else they are shot noise.
+    exact
+        Whether to sum over exactly the pairs between the limits; if not,
+        the limits are only good to some 10 %, which is faster.
+
+    Returns
+    -------
+    value, error, n_pairs : `float`
+        NaN without pairs.  No mean is subtracted (spec 07 §4).
+    """
+    import treecorr
+
+    if len(x) < 2:
+        return np.nan, np.nan, 0.0
+    catalogs = [treecorr.Catalog(x=x, y=y, k=k, patch=patch) for k in ((a,) if b is None else (a, b))]
+    correlation = treecorr.KKCorrelation(
+        nbins=1,
+        min_sep=limits[0],
+        max_sep=limits[1],
+        bin_type="Linear" if exact else "Log",
+        bin_slop=0 if exact else 0.2 / np.log(limits[1] / limits[0]),
+        num_threads=1,
+        verbose=0,
+        var_method="shot" if patch is None else "jackknife",
+        **({} if patch is None else {"cross_patch_weight": "match"}),
+    )
+    correlation.process(*catalogs)
+    if not correlation.npairs[0] > 0:
+        return np.nan, np.nan, 0.0
+    return float(correlation.xi[0]), float(_error(correlation.varxi)[0]), float(correlation.npairs[0])
