@@ -18,4 +18,6 @@ from ._columns import *
 from ._isolated import *
 from ._moments import *
 from ._parallactic import *
+from ._prepare import *
 from ._reserve import *
+from ._standard_stars import *

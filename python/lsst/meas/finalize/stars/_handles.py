@@ -14,7 +14,7 @@ from __future__ import annotations
 __all__ = ("TableReader", "describe")
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -72,6 +72,43 @@ class TableReader:
 
     def __init__(self) -> None:
         self._knows_filters = True
+
+    def chunks(
+        self,
+        source: Any,
+        what: str,
+        columns: Sequence[str] | None = None,
+        filters: Filters | None = None,
+    ) -> Iterator[OutsideTable]:
+        """Read a table piece by piece, if the source knows how.
+
+        Parameters
+        ----------
+        source, what, columns, filters
+            See `read`.  A source with a method ``batches`` may return an
+            iterator of pieces, at least one, or `None`.
+
+        Yields
+        ------
+        table : `OutsideTable`
+            Rows in order; those that don't pass the filters may be missing.
+
+        Raises
+        ------
+        KeyError, ValueError
+            Raised as by `read`.
+        """
+        batches = getattr(source, "batches", None)
+        pieces = None if batches is None or columns is None else batches(columns, filters or ())
+        if pieces is None:
+            yield self.read(source, what, columns, filters)
+            return
+        try:
+            for piece in pieces:
+                yield self._checked(OutsideTable(piece, what), columns)
+        except OSError as error:
+            # What Arrow raises for damaged pages.
+            raise ValueError(f"{what} can't be read: {error}") from error
 
     def read(
         self,

@@ -11,11 +11,11 @@
 
 from __future__ import annotations
 
-__all__ = ("concat_isolated_star_cats", "match_ids")
+__all__ = ("concat_isolated_star_cats", "isolated_tracts", "match_ids")
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -129,11 +129,89 @@ def concat_isolated_star_cats(
     than `None` if a tract has sources of the visit but none of a star seen
     in the band.
     """
-    reader = TableReader()
-    choose: Any = reserve.run if hasattr(reserve, "run") else reserve
     stars: list[Table] = []
     sources: list[Table] = []
     n_stars = n_sources = 0
+    for tract in isolated_tracts(
+        band,
+        isolated_star_cat_dict,
+        isolated_star_source_dict,
+        id_column=id_column,
+        reserve=reserve,
+        visit=visit,
+        detector=detector,
+        star_columns=star_columns,
+    ):
+        cat, src = tract.stars, tract.sources
+        star = np.asarray(src["obj_index"])
+        first = _first_sources(star, len(cat))
+        if visit is None and (first < 0).any():
+            raise ValueError(
+                f"{np.sum(first < 0)} isolated stars of tract {tract.tract} with nsource_{band} > 0 "
+                "have no source."
+            )
+        src["obj_index"] = _fitting(star + n_stars, tract.obj_index_type)
+        index_name = f"source_cat_index_{band}"
+        cat[index_name] = _fitting(np.where(first < 0, -1, first + n_sources), cat[index_name].dtype)
+        n_stars += len(cat)
+        n_sources += len(src)
+        stars.append(cat)
+        sources.append(src)
+    if not sources:
+        return None, None
+    return vstack(stars, metadata_conflicts="silent"), vstack(sources, metadata_conflicts="silent")
+
+
+class TractStars(NamedTuple):
+    """Isolated stars of a tract that were seen in a band.
+
+    Notes
+    -----
+    ``stars`` has all of them, whatever the visit, with ``reserved``;
+    ``sources`` the kept sources, whose ``obj_index`` are int64 rows of
+    ``stars``, and ``reserved``.  ``obj_index_type`` is the type that
+    ``obj_index`` had.
+    """
+
+    tract: int
+    stars: Table
+    sources: Table
+    obj_index_type: np.dtype
+
+
+def isolated_tracts(
+    band: str,
+    isolated_star_cat_dict: Mapping[int, Any],
+    isolated_star_source_dict: Mapping[int, Any],
+    *,
+    id_column: str,
+    reserve: ReserveSelection | Callable[..., npt.NDArray[np.bool_]],
+    visit: int | None = None,
+    detector: int | None = None,
+    star_columns: Sequence[str] | None = None,
+) -> Iterator[TractStars]:
+    """Read the isolated stars of one tract after the other.
+
+    Parameters
+    ----------
+    band, isolated_star_cat_dict, isolated_star_source_dict, id_column, \
+            reserve, visit, detector, star_columns
+        See `concat_isolated_star_cats`.
+
+    Yields
+    ------
+    tract : `TractStars`
+        Stars and sources of a tract that has any.
+
+    Raises
+    ------
+    KeyError
+        Raised if a tract lacks its source table, or a table a column.
+    ValueError
+        Raised if a column that is needed isn't of exact integers.
+    """
+    reader = TableReader()
+    choose: Any = reserve.run if hasattr(reserve, "run") else reserve
     for tract, star_handle in isolated_star_cat_dict.items():  # over tracts, a handful
         if tract not in isolated_star_source_dict:
             raise KeyError(f"Tract {tract} has isolated stars, but no table of their sources.")
@@ -148,24 +226,12 @@ def concat_isolated_star_cats(
         if not len(b):
             _LOG.info("No isolated stars in tract %d with sources in band %s", tract, band)
             continue
+        obj_index_type = src["obj_index"].dtype
         src, cat = src[b], cat[use]
-        src["obj_index"] = _fitting(a + n_stars, src["obj_index"].dtype)
-        first = _first_sources(a, len(use))
-        if visit is None and (first < 0).any():
-            raise ValueError(
-                f"{np.sum(first < 0)} isolated stars of tract {tract} with nsource_{band} > 0 have no source."
-            )
-        index_name = f"source_cat_index_{band}"
-        cat[index_name] = _fitting(np.where(first < 0, -1, first + n_sources), cat[index_name].dtype)
+        src["obj_index"] = a.astype(np.int64)
         cat["reserved"] = np.asarray(choose(len(cat), extra=f"{band}_{tract}"), dtype=bool)
         src["reserved"] = np.asarray(cat["reserved"])[a]
-        n_stars += len(cat)
-        n_sources += len(src)
-        stars.append(cat)
-        sources.append(src)
-    if not sources:
-        return None, None
-    return vstack(stars, metadata_conflicts="silent"), vstack(sources, metadata_conflicts="silent")
+        yield TractStars(tract, cat, src, obj_index_type)
 
 
 def _fitting(values: npt.NDArray[np.integer], dtype: np.dtype) -> npt.NDArray[np.integer]:
@@ -188,12 +254,14 @@ def _read_sources(
             conditions["detector"] = detector
     what = describe(handle, "isolated_star_sources", tract)
     filters = [(name, "=", value) for name, value in conditions.items()]
-    table = reader.read(handle, what, columns, filters)
-    keys = {name: table.keys(name) for name in columns}
-    keep = np.ones(len(table), dtype=bool)
-    for name, value in conditions.items():
-        keep &= keys[name] == value
-    return Table({name: values[keep] for name, values in keys.items()}, copy=False)
+    parts = []
+    for table in reader.chunks(handle, what, columns, filters):
+        keys = {name: table.keys(name) for name in columns}
+        keep = np.ones(len(table), dtype=bool)
+        for name, value in conditions.items():
+            keep &= keys[name] == value
+        parts.append({name: values[keep] for name, values in keys.items()})
+    return Table({name: np.concatenate([part[name] for part in parts]) for name in columns}, copy=False)
 
 
 def _read_stars(
@@ -202,12 +270,15 @@ def _read_stars(
     """Read a table of isolated stars."""
     needed = [f"nsource_{band}", f"source_cat_index_{band}"]
     columns = None if star_columns is None else list(dict.fromkeys([*star_columns, *needed]))
-    outside = reader.read(handle, describe(handle, "isolated_star_cats", tract), columns)
-    keys = {name: outside.keys(name) for name in needed}
-    table = Table(outside.table if columns is None else outside.table[columns], copy=False)
-    for name, values in keys.items():
-        table.replace_column(name, Column(values, name=name, description=table[name].info.description))
-    return table
+    parts = []
+    for outside in reader.chunks(handle, describe(handle, "isolated_star_cats", tract), columns):
+        keys = {name: outside.keys(name) for name in needed}
+        table = Table(outside.table if columns is None else outside.table[columns], copy=False)
+        for name, values in keys.items():
+            column = Column(values, name=name, description=table[name].info.description)
+            table.replace_column(name, column)
+        parts.append(table)
+    return parts[0] if len(parts) == 1 else vstack(parts, metadata_conflicts="silent")
 
 
 def _first_sources(star: npt.NDArray[np.intp], n_stars: int) -> npt.NDArray[np.int64]:

@@ -158,6 +158,11 @@ def _from_arrow(column: Any) -> PlainColumn:
         column = column.storage
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if pa.types.is_fixed_size_list(column.type) and not column.null_count:
+        flat = _from_arrow(column.flatten())
+        shape = (-1, column.type.list_size)
+        mask = None if flat.mask is None else flat.mask.reshape(shape)
+        return PlainColumn(flat.values.reshape(shape), mask, None)
     mask = np.asarray(column.is_null()) if column.null_count else None
     numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
     if mask is not None and numeric:

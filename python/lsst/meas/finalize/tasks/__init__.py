@@ -20,4 +20,5 @@ from ._connections import *
 from ._consolidate import *
 from ._detector import *
 from ._output import *
+from ._prepare import *
 from ._visit import *

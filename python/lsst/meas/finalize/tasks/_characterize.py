@@ -31,6 +31,7 @@ from ..afw.border import is_afw
 from ..catalogs import ExposureCatalog, ExposureRecord, PsfCandidates, Schema, SourceCatalog
 from ..stars import (
     OutsideTable,
+    PreparedStandardStars,
     add_colors,
     add_fgcm_photometry,
     add_sky_moments,
@@ -176,7 +177,7 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
             star_columns=(),
         )
         if sources is None:
-            raise pipeBase.NoWorkFound(f"No good isolated sources found for any detectors in visit {visit}")
+            raise no_isolated_sources(visit)
         return sources
 
     def compute_psf_and_ap_corr_map(
@@ -186,7 +187,7 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         exposure: Any,
         src: Any,
         isolated_source_table: astropy.table.Table,
-        fgcm_standard_star_cat: np.ndarray | None = None,
+        fgcm_standard_star_cat: Any = None,
     ) -> tuple[Any, Any, Any]:
         """Compute PSF model and aperture corrections of one detector.
 
@@ -203,7 +204,9 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         isolated_source_table
             Isolated sources with columns ``id_column`` and ``reserved``.
         fgcm_standard_star_cat
-            FGCM standard stars, if colours or photometry are wanted.
+            FGCM standard stars, if colours or photometry are wanted, as a
+            table, structured array or
+            `~lsst.meas.finalize.stars.PreparedStandardStars`.
 
         Returns
         -------
@@ -321,9 +324,9 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         measured["calib_psf_reserved"] = np.isin(src["id"][rows], isolated_ids[is_reserved])
         return measured
 
-    def _add_colors(
-        self, exposure: VisitImage, measured: SourceCatalog, fgcm_standard_star_cat: np.ndarray | None
-    ) -> None:
+    def _add_colors(self, exposure: VisitImage, measured: SourceCatalog, fgcm_standard_star_cat: Any) -> None:
+        if isinstance(fgcm_standard_star_cat, PreparedStandardStars):
+            fgcm_standard_star_cat = fgcm_standard_star_cat.near(measured)
         if self.isPsfDeterminerPiff and fgcm_standard_star_cat is not None:
             piff = self.config.psf_determiner["piff"]
             if piff.useColor:
@@ -380,6 +383,11 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         measured["visit"] = visit
         measured["detector"] = detector
         return to_output_table(measured)
+
+
+def no_isolated_sources(visit: int) -> pipeBase.NoWorkFound:
+    """Return what to raise for a visit without isolated sources."""
+    return pipeBase.NoWorkFound(f"No good isolated sources found for any detectors in visit {visit}")
 
 
 _DAMAGES = (FitsFormatError, ArchiveError, FileIntegrityError)

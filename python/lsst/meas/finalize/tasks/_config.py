@@ -16,6 +16,7 @@ __all__ = (
     "FinalizeCharacterizationConfig",
     "FinalizeCharacterizationConfigBase",
     "FinalizeCharacterizationDetectorConfig",
+    "PrepareIsolatedStarsConfig",
 )
 
 from typing import Any
@@ -31,6 +32,7 @@ from ._connections import (
     ConsolidateFinalizeCharacterizationDetectorConnections,
     FinalizeCharacterizationConnections,
     FinalizeCharacterizationDetectorConnections,
+    PrepareIsolatedStarsConnections,
 )
 
 _BAD_PIXEL_FLAGS = (
@@ -204,6 +206,48 @@ class FinalizeCharacterizationDetectorConfig(
     pipelineConnections=FinalizeCharacterizationDetectorConnections,
 ):
     """Options of `FinalizeCharacterizationDetectorTask`."""
+
+    use_prepared_stars = pexConfig.Field[bool](
+        doc="Read the isolated stars from the table that PrepareIsolatedStarsTask has made for the visit, "
+        "instead of the tables of all tracts?",
+        default=False,
+    )
+    use_prepared_photometry = pexConfig.Field[bool](
+        doc="Take colors and FGCM magnitudes from that table, too, instead of fgcm_standard_star? "
+        "PrepareIsolatedStarsTask needs match_fgcm_standard_stars then.",
+        default=False,
+    )
+
+    def validate(self) -> None:
+        super().validate()
+        if self.use_prepared_photometry and not self.use_prepared_stars:
+            raise pexConfig.FieldValidationError(
+                FinalizeCharacterizationDetectorConfig.use_prepared_photometry,
+                self,
+                "use_prepared_photometry is set, but use_prepared_stars isn't.",
+            )
+
+
+class PrepareIsolatedStarsConfig(
+    pipeBase.PipelineTaskConfig,
+    pipelineConnections=PrepareIsolatedStarsConnections,
+):
+    """Options of `PrepareIsolatedStarsTask`."""
+
+    id_column = pexConfig.Field[str](
+        doc="Name of column in isolated_star_sources with source id.",
+        default="sourceId",
+    )
+    reserve_selection: Any = pexConfig.ConfigurableField(
+        target=ReserveIsolatedStarsTask,
+        doc="Task to select reserved stars.  A detector task whose own is configured differently selects "
+        "them anew.",
+    )
+    match_fgcm_standard_stars = pexConfig.Field[bool](
+        doc="Add the FGCM standard stars near each star, for colors and photometry "
+        "(use_prepared_photometry of the detector task)?",
+        default=False,
+    )
 
 
 class ConsolidateFinalizeCharacterizationDetectorConfig(

@@ -16,6 +16,7 @@ __all__ = (
     "FinalizeCharacterizationConnections",
     "FinalizeCharacterizationConnectionsBase",
     "FinalizeCharacterizationDetectorConnections",
+    "PrepareIsolatedStarsConnections",
 )
 
 from typing import Any
@@ -24,18 +25,13 @@ import lsst.pipe.base as pipeBase
 import lsst.pipe.base.connectionTypes as cT
 
 
-class FinalizeCharacterizationConnectionsBase(
+class IsolatedStarConnections(
     pipeBase.PipelineTaskConnections,
     dimensions=("instrument", "visit"),
     defaultTemplates={},
 ):
-    """Inputs that the visit and the detector task share (spec 01 §1.1)."""
+    """Inputs of which there is a table per tract."""
 
-    src_schema = cT.InitInput(
-        doc="Obsolete and never read; published pipelines which override its name still load.",
-        name="src_schema",
-        storageClass="SourceCatalog",
-    )
     isolated_star_cats = cT.Input(
         doc="Catalog of isolated stars with average positions, number of associated sources, and indexes "
         "to the isolated_star_sources catalogs.",
@@ -63,10 +59,44 @@ class FinalizeCharacterizationConnectionsBase(
         multiple=True,
     )
 
+
+class FinalizeCharacterizationConnectionsBase(
+    IsolatedStarConnections,
+    dimensions=("instrument", "visit"),
+    defaultTemplates={},
+):
+    """Inputs that the visit and the detector task share (spec 01 §1.1)."""
+
+    src_schema = cT.InitInput(
+        doc="Obsolete and never read; published pipelines which override its name still load.",
+        name="src_schema",
+        storageClass="SourceCatalog",
+    )
+
     def __init__(self, *, config: Any = None) -> None:
         super().__init__(config=config)
         del self.src_schema
         if config is not None and not config.needs_fgcm_standard_stars():
+            del self.fgcm_standard_star
+
+
+class PrepareIsolatedStarsConnections(
+    IsolatedStarConnections,
+    dimensions=("instrument", "visit"),
+    defaultTemplates={},
+):
+    """Connections of `PrepareIsolatedStarsTask`."""
+
+    prepared_isolated_stars = cT.Output(
+        doc="Isolated sources of the visit, sorted by detector.",
+        name="finalize_isolated_stars",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "visit"),
+    )
+
+    def __init__(self, *, config: Any = None) -> None:
+        super().__init__(config=config)
+        if config is not None and not config.match_fgcm_standard_stars:
             del self.fgcm_standard_star
 
 
@@ -115,6 +145,13 @@ class FinalizeCharacterizationDetectorConnections(
 ):
     """Connections of `FinalizeCharacterizationDetectorTask`."""
 
+    prepared_isolated_stars = cT.Input(
+        doc="Isolated sources of the visit, sorted by detector.",
+        name="finalize_isolated_stars",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "visit"),
+        deferLoad=True,
+    )
     src = cT.Input(
         doc="Source catalog for the visit and detector.",
         name="src",
@@ -139,6 +176,18 @@ class FinalizeCharacterizationDetectorConnections(
         storageClass="ArrowAstropy",
         dimensions=("instrument", "visit", "detector"),
     )
+
+    def __init__(self, *, config: Any = None) -> None:
+        super().__init__(config=config)
+        if config is None:
+            return
+        if not config.use_prepared_stars:
+            del self.prepared_isolated_stars
+            return
+        del self.isolated_star_cats
+        del self.isolated_star_sources
+        if config.use_prepared_photometry and config.needs_fgcm_standard_stars():
+            del self.fgcm_standard_star
 
 
 class ConsolidateFinalizeCharacterizationDetectorConnections(

@@ -15,13 +15,16 @@ __all__ = ("FinalizeCharacterizationDetectorTask",)
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import astropy.table
+
 import lsst.pipe.base as pipeBase
 
 from ..afw.border import is_afw, to_afw
-from ..stars import read_fgcm_standard_stars
+from ..stars import PreparedStandardStars, read_fgcm_standard_stars, read_prepared_stars
 from ._characterize import (
     FinalizeCharacterizationTaskBase,
     damaged_input_is_no_work,
+    no_isolated_sources,
     quantum_data_id,
 )
 from ._config import FinalizeCharacterizationDetectorConfig
@@ -37,6 +40,8 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
 
     ConfigClass: ClassVar = FinalizeCharacterizationDetectorConfig
     _DefaultName: ClassVar[str] = "finalize_characterization_detector"
+
+    config: FinalizeCharacterizationDetectorConfig
 
     def runQuantum(
         self,
@@ -58,6 +63,7 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
             src=inputs["src"],
             exposure=inputs["calexp"],
             fgcm_standard_star_dict=tracts["fgcm_standard_star"],
+            prepared_isolated_stars=inputs.get("prepared_isolated_stars"),
         )
         ref = outputRefs.finalized_psf_ap_corr_detector_cat
         butlerQC.put(as_stored(struct.psf_ap_corr_cat, ref), ref)
@@ -68,11 +74,12 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
         visit: int,
         band: str,
         detector: int,
-        isolated_star_cat_dict: TableHandles,
-        isolated_star_source_dict: TableHandles,
+        isolated_star_cat_dict: TableHandles | None,
+        isolated_star_source_dict: TableHandles | None,
         src: Any,
         exposure: Any,
         fgcm_standard_star_dict: TableHandles | None = None,
+        prepared_isolated_stars: Any = None,
     ) -> pipeBase.Struct:
         """Run the task on data in memory.
 
@@ -85,13 +92,16 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
         detector
             Detector number.
         isolated_star_cat_dict, isolated_star_source_dict
-            Handles of the isolated stars and their sources by tract.
+            Handles of the isolated stars and their sources by tract; unused
+            with ``prepared_isolated_stars``.
         src : `SourceCatalog` or `lsst.afw.table.SourceCatalog`
             Sources of the detector, with footprints, or a handle of them.
         exposure : `lsst.images.VisitImage` or `lsst.afw.image.ExposureF`
             Image of the detector, or a handle of it; it is not modified.
         fgcm_standard_star_dict
             Handles of the FGCM standard stars by tract.
+        prepared_isolated_stars
+            Handle of the table that `PrepareIsolatedStarsTask` made.
 
         Returns
         -------
@@ -104,9 +114,17 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
         lsst.pipe.base.NoWorkFound
             Raised if there is no good isolated star.
         """
-        isolated_sources = self._get_isolated_sources(
-            band, isolated_star_cat_dict, isolated_star_source_dict, visit, detector
-        )
+        standard_stars: Any = None
+        if prepared_isolated_stars is not None:
+            isolated_sources, standard_stars = self._get_prepared_stars(
+                prepared_isolated_stars, visit, band, detector
+            )
+        else:
+            isolated_sources = self._get_isolated_sources(
+                band, isolated_star_cat_dict or {}, isolated_star_source_dict or {}, visit, detector
+            )
+        if standard_stars is None:
+            standard_stars = read_fgcm_standard_stars(fgcm_standard_star_dict or {}, self.config.fgcm_bands())
         catalog = self._make_exposure_catalog("Only one detector with data has an entry.")
         with damaged_input_is_no_work(self.log, f"visit {visit}, detector {detector}"):
             exposure = fetch(exposure)
@@ -118,9 +136,29 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
             Unconverted(exposure, {"band": band}) if from_stack else exposure,
             src,
             isolated_sources,
-            read_fgcm_standard_stars(fgcm_standard_star_dict or {}, self.config.fgcm_bands()),
+            standard_stars,
         )
         if measured is None:
             raise pipeBase.NoWorkFound(f"No good sources found for visit {visit} / detector {detector}")
         table = self._append_detector(catalog, visit, detector, psf, ap_corr_map, measured)
         return pipeBase.Struct(psf_ap_corr_cat=to_afw(catalog) if from_stack else catalog, output_table=table)
+
+    def _get_prepared_stars(
+        self, prepared: Any, visit: int, band: str, detector: int
+    ) -> tuple[astropy.table.Table, PreparedStandardStars | None]:
+        """Return the detector's isolated sources, and what its standard
+        stars are if they are to come from the same table.
+        """
+        config = self.config
+        stars = read_prepared_stars(
+            prepared,
+            band,
+            id_column=config.id_column,
+            reserve=self.reserve_selection,
+            visit=visit,
+            detector=detector,
+            standard_stars=config.use_prepared_photometry and config.needs_fgcm_standard_stars(),
+        )
+        if stars is None:
+            raise no_isolated_sources(visit)
+        return stars.sources, stars.standard_stars
