@@ -13,11 +13,31 @@ the synthetic instrument.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ._delegate import ExposureDelegate
 from ._formatters import CatalogFormatter, ExposureFormatter
 from ._instrument import SynthCam
+from ._parquet_stream import StreamedTable, stream
 from ._piff_archive import teach_bandpass
 
-__all__ = ("CatalogFormatter", "ExposureDelegate", "ExposureFormatter", "SynthCam")
+__all__ = (
+    "CatalogFormatter",
+    "ExposureDelegate",
+    "ExposureFormatter",
+    "StreamedTable",
+    "SynthCam",
+    "stream",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "PreparedStarsFormatter":
+        # Needs pyarrow, which is slow to import and needed by few.
+        from ._prepared_formatter import PreparedStarsFormatter
+
+        return PreparedStarsFormatter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 teach_bandpass()

@@ -23,6 +23,9 @@ from ._plain import is_table
 
 _LOG = logging.getLogger(__name__)
 
+# What readers raise for tables that aren't as they should be.
+_READ_ERRORS = (KeyError, OSError, RuntimeError, TypeError, ValueError)
+
 type Filters = Sequence[tuple[str, str, Any]]
 
 
@@ -56,6 +59,20 @@ def _expand(patterns: Sequence[str], names: Sequence[str]) -> tuple[list[str], l
     found = {p: [n for n in names if fnmatchcase(n, p)] for p in patterns}
     missing = [p for p, matching in found.items() if not matching]
     return list(dict.fromkeys(n for matching in found.values() for n in matching)), missing
+
+
+def _unreadable(what: str, error: Exception) -> Exception:
+    """Return what to raise if reading fails."""
+    message = f"{what} can't be read: {error}"
+    return OSError(message) if isinstance(error, OSError) else ValueError(message)
+
+
+def _named(pieces: Iterator[Any], what: str) -> Iterator[Any]:
+    """Name the table in errors of its reader, such as for damaged pages."""
+    try:
+        yield from pieces
+    except (OSError, ValueError) as error:
+        raise _unreadable(what, error) from error
 
 
 class TableReader:
@@ -95,7 +112,7 @@ class TableReader:
 
         Raises
         ------
-        KeyError, ValueError
+        KeyError, ValueError, OSError
             Raised as by `read`.
         """
         batches = getattr(source, "batches", None)
@@ -103,12 +120,8 @@ class TableReader:
         if pieces is None:
             yield self.read(source, what, columns, filters)
             return
-        try:
-            for piece in pieces:
-                yield self._checked(OutsideTable(piece, what), columns)
-        except OSError as error:
-            # What Arrow raises for damaged pages.
-            raise ValueError(f"{what} can't be read: {error}") from error
+        for piece in _named(pieces, what):
+            yield self._checked(OutsideTable(piece, what), columns)
 
     def read(
         self,
@@ -142,7 +155,7 @@ class TableReader:
         ------
         KeyError
             Raised if a column, or any of a pattern, is not there.
-        ValueError
+        ValueError, OSError
             Raised if what is there can't be read as a table.
         """
         if is_table(source):
@@ -154,18 +167,18 @@ class TableReader:
                 # Filters on text or floats compare them with integers.
                 if all(table.is_integer(name) for name, _, _ in filters):
                     return self._checked(table, columns)
-            except (KeyError, NotImplementedError, TypeError, ValueError) as error:
+            except _READ_ERRORS as error:
                 # If that wasn't the reason, the second attempt tells.
                 _LOG.debug("Reading without row filters: %s", error)
             self._knows_filters = False
         try:
             return self._checked(self._get(source, what, parameters), columns)
-        except (KeyError, TypeError, ValueError) as error:
+        except _READ_ERRORS as error:
             self._name_missing(source, what, columns, error)
             if any("*" in pattern for pattern in columns or ()):
                 # In-memory pandas tables whose index matches a pattern.
                 return self.read(source, what)
-            raise ValueError(f"{what} can't be read: {error}") from error
+            raise _unreadable(what, error) from error
 
     @staticmethod
     def _get(source: Any, what: str, parameters: dict[str, Any]) -> OutsideTable:

@@ -80,9 +80,19 @@ def as_table(dataset: Any) -> Table:
         columns = {str(name): frame[name] for name in frame.columns}
     elif _is_arrow_table(dataset):
         columns = {name: dataset.column(name) for name in dataset.column_names}
+        table = Table({name: _for_table(column) for name, column in columns.items()}, copy=False)
+        for name in columns:
+            table[name].unit = _arrow_unit(dataset, name)
+        return table
     else:
         raise TypeError(f"A {type(dataset).__module__}.{type(dataset).__qualname__} is not a table.")
     return Table({name: _for_table(column) for name, column in columns.items()}, copy=False)
+
+
+def _arrow_unit(table: Any, name: str) -> str | None:
+    """Return the unit of a column where the butler stores it."""
+    unit: bytes = (table.schema.field(name).metadata or {}).get(b"unit", b"")
+    return unit.decode() or None
 
 
 def _for_table(column: Any) -> Any:

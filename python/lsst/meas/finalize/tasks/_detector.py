@@ -20,6 +20,8 @@ import astropy.table
 import lsst.pipe.base as pipeBase
 
 from ..afw.border import is_afw, to_afw
+from ..butler import stream
+from ..stars import PreparedStandardStars, read_fgcm_standard_stars, read_prepared_stars
 from ..stars import PreparedStandardStars, read_fgcm_standard_stars, read_prepared_stars
 from ._characterize import (
     FinalizeCharacterizationTaskBase,
@@ -63,7 +65,7 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
             src=inputs["src"],
             exposure=inputs["calexp"],
             fgcm_standard_star_dict=tracts["fgcm_standard_star"],
-            prepared_isolated_stars=inputs.get("prepared_isolated_stars"),
+            prepared_isolated_stars=stream(inputs.get("prepared_isolated_stars")),
         )
         ref = outputRefs.finalized_psf_ap_corr_detector_cat
         butlerQC.put(as_stored(struct.psf_ap_corr_cat, ref), ref)

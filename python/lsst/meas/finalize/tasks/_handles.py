@@ -16,6 +16,8 @@ __all__: tuple[str, ...] = ()
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..butler import stream
+
 _PER_TRACT = ("isolated_star_cats", "isolated_star_sources", "fgcm_standard_star")
 _NAMES = {"skymap": "sky maps", "instrument": "instruments", "tract": "tracts", "detector": "detectors"}
 
@@ -95,8 +97,9 @@ def sorted_by_tract(inputs: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     `dict`
-        By connection, handles by tract in ascending order; `None` for
-        those that aren't among the inputs.
+        By connection, handles by tract in ascending order, which read
+        piece by piece if they can; `None` for those that aren't among the
+        inputs.
 
     Raises
     ------
@@ -114,4 +117,7 @@ def sorted_by_tract(inputs: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(
                 f"The tables of isolated stars are {_choose_one(dimension, differing[dimension])}."
             )
-    return sorted_handles
+    return {
+        name: handles and {tract: stream(handle) for tract, handle in handles.items()}
+        for name, handles in sorted_handles.items()
+    }

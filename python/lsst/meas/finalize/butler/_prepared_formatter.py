@@ -1,0 +1,78 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Writer of prepared isolated stars, a row group per few detectors."""
+
+from __future__ import annotations
+
+__all__ = ("PreparedStarsFormatter",)
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from lsst.daf.butler.formatters.parquet import ParquetFormatter, astropy_to_arrow
+from lsst.resources import ResourcePath
+from lsst.utils.introspection import get_full_type_name
+
+_GROUP_ROWS = 1000
+
+
+class PreparedStarsFormatter(ParquetFormatter):
+    """Write ``finalize_isolated_stars`` so that a detector's rows can be read.
+
+    Notes
+    -----
+    Reading is the base class's, and datastores record its name: such files
+    are read by any client.  Tables without a column ``detector`` are written
+    as the base class does.
+    """
+
+    @classmethod
+    def name(cls) -> str:
+        """Return the name of the formatter that reads the files.
+
+        Returns
+        -------
+        name : `str`
+            Name of the base class.
+        """
+        return get_full_type_name(ParquetFormatter)
+
+    def write_local_file(self, in_memory_dataset: Any, uri: ResourcePath) -> None:
+        """Write a table.
+
+        Parameters
+        ----------
+        in_memory_dataset : `astropy.table.Table`
+            Table sorted by the column ``detector``.
+        uri : `lsst.resources.ResourcePath`
+            Where it goes.
+        """
+        if "detector" not in getattr(in_memory_dataset, "colnames", ()):
+            super().write_local_file(in_memory_dataset, uri)
+            return
+        table = astropy_to_arrow(in_memory_dataset)
+        bounds = _group_bounds(np.asarray(in_memory_dataset["detector"]))
+        with pq.ParquetWriter(uri.ospath, table.schema) as writer:
+            for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+                writer.write_table(table.slice(start, stop - start))
+
+
+def _group_bounds(detector: npt.NDArray[np.integer]) -> list[int]:
+    """Return where row groups start, and the number of rows: at the first
+    row of a detector, and not before there are enough rows.
+    """
+    bounds = [0]
+    for start in np.flatnonzero(np.diff(detector)) + 1:  # over detectors, some hundred
+        if start - bounds[-1] >= _GROUP_ROWS:
+            bounds.append(int(start))
+    return [*bounds, len(detector)]

@@ -1,0 +1,168 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import astropy.table
+import numpy as np
+import pytest
+
+from lsst.meas.finalize.psf import as_batch_psf
+from lsst.pipe.base import InMemoryDatasetHandle, NoWorkFound, Struct
+from lsst.pipe.base.testUtils import lintConnections
+from lsst.pipe.tasks.finalizeCharacterization import (
+    FinalizeCharacterizationDetectorConfig,
+    FinalizeCharacterizationDetectorConnections,
+    PrepareIsolatedStarsConfig,
+    PrepareIsolatedStarsConnections,
+    PrepareIsolatedStarsTask,
+)
+
+INPUTS = ("isolated_star_cats", "isolated_star_sources", "fgcm_standard_star")
+
+
+def prepare(inputs: Any, fgcm: bool = False, **options: Any) -> astropy.table.Table:
+    """Run the preparation on the tables of a detector's inputs."""
+    task = PrepareIsolatedStarsTask(config=PrepareIsolatedStarsConfig(**options))
+    return task.run(
+        inputs.visit,
+        inputs.band,
+        inputs.isolated_star_cat_dict,
+        inputs.isolated_star_source_dict,
+        inputs.fgcm_standard_star_dict if fgcm else None,
+    ).prepared_isolated_stars
+
+
+def run_prepared(inputs: Any, task: Any, table: Any) -> Struct:
+    """Run the detector task on a prepared table."""
+    fgcm = None if task.config.use_prepared_photometry else inputs.fgcm_standard_star_dict
+    return task.run(
+        visit=inputs.visit,
+        band=inputs.band,
+        detector=inputs.detector,
+        isolated_star_cat_dict=None,
+        isolated_star_source_dict=None,
+        src=inputs.src,
+        exposure=inputs.exposure,
+        fgcm_standard_star_dict=fgcm,
+        prepared_isolated_stars=table,
+    )
+
+
+def assert_identical(ours: Struct, theirs: Struct) -> None:
+    """Check all columns, the PSF and the corrections bit for bit."""
+    assert ours.output_table.colnames == theirs.output_table.colnames
+    for name in ours.output_table.colnames:
+        a, b = (np.asarray(s.output_table[name]) for s in (ours, theirs))
+        assert a.dtype == b.dtype
+        assert a.tobytes() == b.tobytes(), name
+    x = y = np.array([10.0, 200.0])
+    records = [s.psf_ap_corr_cat[0] for s in (ours, theirs)]
+    images = [as_batch_psf(r.psf).draw_kernel_images(x, y).tobytes() for r in records]
+    assert images[0] == images[1]
+    maps = [{name: f(x=1.5, y=2.5) for name, f in r.ap_corr_map.items()} for r in records]
+    assert maps[0] == maps[1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"do_add_sky_moments": True},
+        {"do_add_fgcm_photometry": True, "fgcmPhotometryBands": ["g", "u", "y"]},
+    ],
+)
+@pytest.mark.parametrize("photometry", [False, True])
+def test_results_are_identical(
+    make_task: Callable[..., Any], tiny_inputs: Any, options: dict[str, Any], photometry: bool
+) -> None:
+    """Get the same bits with and without the step, whichever of the tasks
+    has the options.
+    """
+    expected = tiny_inputs.run(make_task(**options))
+    table = prepare(tiny_inputs, fgcm=photometry, match_fgcm_standard_stars=photometry)
+    task = make_task(use_prepared_stars=True, use_prepared_photometry=photometry, **options)
+    assert_identical(run_prepared(tiny_inputs, task, table), expected)
+
+
+@pytest.mark.parametrize("photometry", [False, True])
+def test_colours_are_identical(make_task: Callable[..., Any], tiny_inputs: Any, photometry: bool) -> None:
+    """Fit the same PSF with colours from either table."""
+    tasks = [
+        make_task(use_prepared_stars=flag, use_prepared_photometry=flag and photometry)
+        for flag in (False, True)
+    ]
+    results = []
+    for task in tasks:
+        config = pickle.loads(pickle.dumps(task.config))
+        config.psf_determiner["piff"].useColor = True
+        config.psf_determiner["piff"].color = {"r": "g-i"}
+        config.reserve_selection.reserve_fraction = 0.4
+        fresh = type(task)(config=config)
+        if config.use_prepared_stars:
+            table = prepare(tiny_inputs, fgcm=photometry, match_fgcm_standard_stars=photometry)
+            results.append(run_prepared(tiny_inputs, fresh, table))
+        else:
+            results.append(tiny_inputs.run(fresh))
+    assert_identical(*results)
+    assert np.isfinite(results[0].output_table["psf_color_value"]).sum() > 10
+    assert results[0].output_table["calib_psf_reserved"].sum() > 10
+
+
+def test_a_detector_without_stars_is_no_work(make_task: Callable[..., Any], tiny_inputs: Any) -> None:
+    """Raise NoWorkFound as without the step."""
+    task = make_task(use_prepared_stars=True)
+    table = prepare(tiny_inputs)
+    for rows in (table[:0], table[table["detector"] != tiny_inputs.detector]):
+        with pytest.raises(NoWorkFound, match="No good isolated sources found for any detectors in visit"):
+            run_prepared(tiny_inputs, task, rows)
+    empty = {
+        tract: InMemoryDatasetHandle(handle.get()[:0], storageClass="ArrowAstropy")
+        for tract, handle in tiny_inputs.isolated_star_source_dict.items()
+    }
+    with pytest.raises(NoWorkFound, match="No good isolated sources found for any detectors in visit"):
+        prepare(tiny_inputs.copy(isolated_star_source_dict=empty))
+
+
+def test_tables_without_standard_stars_are_refused(make_task: Callable[..., Any], tiny_inputs: Any) -> None:
+    """Refuse photometry that wasn't prepared."""
+    options = {"use_prepared_stars": True, "use_prepared_photometry": True}
+    table = prepare(tiny_inputs)
+    with pytest.raises(KeyError, match="prepared isolated stars of visit .*fgcm_row"):
+        run_prepared(tiny_inputs, make_task(do_add_fgcm_photometry=True, **options), table)
+    # What isn't needed isn't missed.
+    run_prepared(tiny_inputs, make_task(**options), table)
+
+
+def test_connections() -> None:
+    """Read tables of tracts, or the prepared one."""
+    lintConnections(PrepareIsolatedStarsConnections)
+    lintConnections(FinalizeCharacterizationDetectorConnections)
+
+    def inputs(config: Any) -> set[str]:
+        config.validate()
+        return set(config.connections.ConnectionsClass(config=config).inputs)
+
+    def detector(**options: Any) -> set[str]:
+        return inputs(FinalizeCharacterizationDetectorConfig(**options)) - {"src", "calexp"}
+
+    assert detector() == {*INPUTS[:2]}
+    assert detector(do_add_fgcm_photometry=True) == {*INPUTS}
+    assert detector(use_prepared_stars=True) == {"prepared_isolated_stars"}
+    with_fgcm = {"use_prepared_stars": True, "do_add_fgcm_photometry": True}
+    assert detector(**with_fgcm) == {"prepared_isolated_stars", "fgcm_standard_star"}
+    assert detector(**with_fgcm, use_prepared_photometry=True) == {"prepared_isolated_stars"}
+    assert inputs(PrepareIsolatedStarsConfig()) == {*INPUTS[:2]}
+    assert inputs(PrepareIsolatedStarsConfig(match_fgcm_standard_stars=True)) == {*INPUTS}
+    with pytest.raises(ValueError, match="use_prepared_stars"):
+        detector(use_prepared_photometry=True)
