@@ -22,7 +22,6 @@ import lsst.pipe.base as pipeBase
 from ..afw.border import is_afw, to_afw
 from ..butler import stream
 from ..stars import PreparedStandardStars, read_fgcm_standard_stars, read_prepared_stars
-from ..stars import PreparedStandardStars, read_fgcm_standard_stars, read_prepared_stars
 from ._characterize import (
     FinalizeCharacterizationTaskBase,
     damaged_input_is_no_work,
