@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from lsst.meas.finalize.apcorr import MeasureApCorrTask
 from lsst.pex.config import FieldValidationError
+from lsst.pipe.base import Task
 from lsst.pipe.tasks.finalizeCharacterization import FinalizeCharacterizationDetectorConfig
 
 # What upstream's process had registered besides, and we don't have.
@@ -77,8 +79,108 @@ def test_slot_of_a_plugin_that_is_off_is_refused() -> None:
         config.validate()
 
 
+def refused(config: FinalizeCharacterizationDetectorConfig) -> str:
+    """Return why a configuration isn't valid."""
+    with pytest.raises(FieldValidationError) as error:
+        config.validate()
+    return str(error.value)
+
+
 def test_unknown_plugin_is_refused() -> None:
-    """Name a plugin that isn't registered."""
+    """Name a plugin that isn't registered, or only in the stack."""
     config = FinalizeCharacterizationDetectorConfig()
-    with pytest.raises(FieldValidationError, match="no_such_Plugin"):
-        config.measurement.plugins.names = ["no_such_Plugin"]
+    config.measurement.plugins.names |= ["ext_trailedSources_Naive"]
+    message = refused(config)
+    assert "measurement.plugins" in message
+    assert "'ext_trailedSources_Naive' can't run here" in message
+    assert "'base_PsfFlux'" in message
+    config.measurement.plugins.names.remove("ext_trailedSources_Naive")
+    config.validate()
+
+
+LATISS = """
+config.psf_determiner.name = "psfex"
+config.psf_determiner["psfex"].spatialOrder = 1
+config.psf_determiner["psfex"].badMaskBits.append("BAD")
+config.psf_determiner["psfex"].nested["key"].option = 1
+config.psf_determiner["pca"].setDefaults()
+config.source_selector["science"].signalToNoise.minimum = 20
+"""
+
+
+def test_overrides_of_what_only_the_stack_has() -> None:
+    """Load a file for another determiner, and refuse it if it is active."""
+    config = FinalizeCharacterizationDetectorConfig()
+    config.loadFromString(LATISS)
+    message = refused(config)
+    assert "psf_determiner" in message
+    assert "'psfex' can't run here: only 'piff' of lsst.meas.finalize can" in message
+    copy = config.copy()
+    assert "'psfex'" in refused(copy)
+    stream = io.StringIO()
+    config.saveToStream(stream)
+    again = FinalizeCharacterizationDetectorConfig()
+    again.loadFromString(stream.getvalue())
+    assert "'psfex'" in refused(again)
+    config.psf_determiner = "piff"
+    config.validate()
+    assert config.source_selector["science"].signalToNoise.minimum == 20
+
+
+def test_selectors_that_only_the_stack_has() -> None:
+    """Refuse selectors, also the nested one."""
+    config = FinalizeCharacterizationDetectorConfig()
+    config.source_selector = "astrometry"
+    assert "source_selector" in refused(config)
+    config.source_selector = "science"
+    config.measure_ap_corr.sourceSelector.name = "astrometry"
+    assert "measure_ap_corr.sourceSelector" in refused(config)
+
+
+def test_typing_errors_are_refused_at_once() -> None:
+    """Don't take a misspelt name for that of a plugin of the stack."""
+    config = FinalizeCharacterizationDetectorConfig()
+    with pytest.raises(FieldValidationError, match="did you mean 'base_GaussianFlux'"):
+        config.measurement.plugins["base_GausianFlux"].background = 3
+    with pytest.raises(FieldValidationError, match="did you mean 'modelfit_CModel'"):
+        config.measurement.plugins.names |= ["modelfit_Cmodel"]
+
+
+def test_options_we_lack_are_refused_by_name() -> None:
+    """Set an option that isn't here."""
+    config = FinalizeCharacterizationDetectorConfig()
+    with pytest.raises(AttributeError, match="noSuchOption"):
+        config.loadFromString('config.psf_determiner["piff"].noSuchOption = 1')
+
+
+@pytest.mark.parametrize("variant", ["default", "color", "field", "lsstcam"])
+def test_dump_of_the_stack_loads(tiny: Path, variant: str) -> None:
+    """Load a dump of upstream's but for what it imports, and validate it."""
+    text = (tiny / "expected" / variant / "config.py").read_text()
+    lines = [
+        line
+        for line in text.splitlines()
+        if not line.startswith(("import ", "assert ")) and "=lsst." not in line
+    ]
+    config = FinalizeCharacterizationDetectorConfig()
+    config.loadFromString("\n".join(lines))
+    config.validate()
+    stream = io.StringIO()
+    config.saveToStream(stream)
+    golden = {name: value for name, value in parse(text).items() if not ABSENT.match(name)}
+    ours = parse(stream.getvalue())
+    assert {name: ours.get(name) for name in golden} == golden
+
+
+def test_retargeting_to_a_task_of_the_stack() -> None:
+    """Refuse subtasks with interfaces of the stack, allow one's own."""
+    target = MeasureApCorrTask
+    stack = type("MeasureApCorrTask", (Task,), {"ConfigClass": target.ConfigClass, "_DefaultName": "x"})
+    stack.__module__ = "lsst.meas.algorithms.measureApCorr"
+    config = FinalizeCharacterizationDetectorConfig()
+    config.measure_ap_corr.retarget(stack)
+    message = refused(config)
+    assert "lsst.meas.algorithms.measureApCorr.MeasureApCorrTask can't run here" in message
+    own = type("OwnTask", (target,), {"__module__": "lsst.meas.own"})
+    config.measure_ap_corr.retarget(own)
+    config.validate()

@@ -29,9 +29,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from lsst.pex.config import Config, ConfigDictField, ConfigField, Field, makeRegistry, registerConfigurable
+from lsst.pex.config import Config, ConfigDictField, ConfigField, Field, registerConfigurable
 from lsst.pipe.base import Struct, Task
 
+from .._open_registry import OpenRegistry
 from ._columns import get_column, n_rows
 from ._limits import (
     CentroidErrorLimit,
@@ -133,9 +134,8 @@ class BaseSourceSelectorTask(Task, abc.ABC):
         raise NotImplementedError
 
 
-sourceSelectorRegistry = makeRegistry(
-    "A registry of source selectors (subclasses of BaseSourceSelectorTask)",
-    configBaseType=Config,
+sourceSelectorRegistry = OpenRegistry(
+    Config, "A registry of source selectors (subclasses of BaseSourceSelectorTask)"
 )
 
 

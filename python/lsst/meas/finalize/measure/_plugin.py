@@ -36,6 +36,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from lsst.pex.config import Config, Field, Registry
 
+from .._open_registry import OpenRegistry
 from ..apcorr import add_ap_corr_name
 from ..catalogs import Schema
 from ._batch import MeasureBatch
@@ -133,8 +134,8 @@ class CatalogCalculationPlugin(SingleFramePlugin):
     execution_order: ClassVar[float] = DEFAULT_CATALOGCALCULATION
 
 
-plugin_registry = Registry(SingleFramePluginConfig)
-"""Measurement plugins by name (`lsst.pex.config.Registry`)."""
+plugin_registry = OpenRegistry(SingleFramePluginConfig, "Measurement plugins")
+"""Measurement plugins by name (`OpenRegistry`)."""
 
 catalog_calculation_registry = Registry(SingleFramePluginConfig)
 """Catalog calculation plugins by name (`lsst.pex.config.Registry`)."""

@@ -13,13 +13,10 @@ from __future__ import annotations
 
 __all__ = ("psfDeterminerRegistry",)
 
-import lsst.pex.config as pexConfig
-
+from .._open_registry import OpenRegistry
 from ._config import BasePsfDeterminerConfig
 
-psfDeterminerRegistry = pexConfig.makeRegistry(
-    doc="A registry of PSF determiner classes", configBaseType=BasePsfDeterminerConfig
-)
+psfDeterminerRegistry = OpenRegistry(BasePsfDeterminerConfig, "A registry of PSF determiner classes")
 """PSF determiners by name; upstream's ``pca`` and ``psfex`` don't exist
 here.
 """

@@ -65,6 +65,17 @@ _MEASUREMENT_PLUGINS = (
 )
 
 
+def _is_of_stack(target: Any) -> bool:
+    module = f"{getattr(target, '__module__', '')}."
+    return module.startswith("lsst.") and not module.startswith("lsst.meas.finalize.")
+
+
+def _subtasks(config: pexConfig.Config) -> dict[str, tuple[type, Any]]:
+    """Return the subtasks that may be retargeted: their class and field."""
+    fields = {name: field for name, field in config._fields.items() if hasattr(field, "target")}
+    return {name: (field.target, field) for name, field in fields.items()}
+
+
 class FinalizeCharacterizationConfigBase(
     pipeBase.PipelineTaskConfig,
     pipelineConnections=pipeBase.PipelineTaskConnections,
@@ -131,6 +142,18 @@ class FinalizeCharacterizationConfigBase(
         # Of a colour, such as "g-i", these two characters count.
         bands = {band for color in piff.color.values() for band in color[0:3:2]} if piff.useColor else set()
         return bands.union(self.fgcmPhotometryBands if self.do_add_fgcm_photometry else ())
+
+    def validate(self) -> None:
+        super().validate()
+        for name, (task, field) in _subtasks(self).items():
+            target = getattr(self, name).target
+            if not (isinstance(target, type) and issubclass(target, task)) and _is_of_stack(target):
+                raise pexConfig.FieldValidationError(
+                    field,
+                    self,
+                    f"{target.__module__}.{target.__qualname__} can't run here: {name} must be a "
+                    f"{task.__module__}.{task.__qualname__}. Don't retarget it, or run the stack's own task.",
+                )
 
     def setDefaults(self) -> None:
         super().setDefaults()
