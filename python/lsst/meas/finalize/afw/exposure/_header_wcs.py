@@ -19,12 +19,19 @@ import warnings
 from typing import Any
 
 import astropy.wcs
+import numpy as np
 from astropy.io import fits
 
 from lsst.images import Box, DetectorFrame, SkyProjection
+from lsst.images._transforms import _ast
 
 from .._errors import FitsFormatError
 from ..fits import hdu_label
+
+_SYSTEMS = frozenset(
+    ("ICRS", "FK5", "FK4", "FK4-NO-E", "FK4_NO_E", "GALACTIC", "SUPERGALACTIC", "ECLIPTIC", "J2000")
+)
+"""Systems of AST that don't depend on where the observer is."""
 
 
 def header_projection(
@@ -52,6 +59,11 @@ def header_projection(
     ------
     FitsFormatError
         If the cards can't be interpreted.
+
+    Notes
+    -----
+    Coordinates of other systems and equinoxes are converted to ICRS by AST,
+    as the stack does.
     """
     if "CTYPE1" not in header:
         return None
@@ -62,9 +74,16 @@ def header_projection(
             wcs = astropy.wcs.WCS(header)
             if not wcs.has_celestial:
                 return None
-            projection = SkyProjection.from_fits_wcs(wcs.celestial, frame, x0=box.x.min, y0=box.y.min)
-        # Converts other equinoxes and systems to ICRS.
+            celestial = wcs.celestial
+            projection = SkyProjection.from_fits_wcs(celestial, frame, x0=box.x.min, y0=box.y.min)
         frame_set: Any = projection.pixel_to_sky_transform._ast_mapping
+        if frame_set.system not in _SYSTEMS:
+            raise FitsFormatError(f"its coordinate system {frame_set.system!r} isn't supported")
+        # On the set, not on its frame: that changes the mapping as well.
+        frame_set.system = "ICRS"
+        if celestial.wcs.lng == 1:
+            swap = _ast.MatrixMap(np.array([[0.0, 1.0], [1.0, 0.0]]))
+            frame_set.addFrame(frame_set.current, swap, _ast.SkyFrame("System=ICRS"))
         return SkyProjection.from_ast_frame_set(frame_set, frame)
     except Exception as error:
         # wcslib and AST have an exception class per kind of problem.
