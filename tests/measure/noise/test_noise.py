@@ -285,7 +285,7 @@ def test_not_finite_pixels(make_exposure: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="No pixel of the image is finite"):
         NoiseReplacer(_config(), empty, detected, np.array([1]))
     dark = make_exposure(_image(), variance=np.full(_SHAPE, np.inf))
-    with pytest.raises(ValueError, match="No pixel has a finite variance"):
+    with pytest.raises(ValueError, match="No pixel has a positive, finite variance"):
         NoiseReplacer(_config(noiseSource="variance_median"), dark, detected, np.array([1]))
     odd = make_exposure(_image(), metadata={"BGMEAN": "dark"})
     negative = make_exposure(_image(), variance=np.full(_SHAPE, -2.0), metadata={"BGMEAN": [1.0, -4.0]})

@@ -141,6 +141,17 @@ class ApplyApCorrTask(Task):
             schema.add_flag(f"{name}_flag_apCorr", f"set if unable to aperture correct {name}")
         self._targets.append(target)
 
+    def fail(self, catalog: SourceCatalog) -> None:
+        """Flag all fluxes as not corrected.
+
+        Parameters
+        ----------
+        catalog : `~lsst.meas.finalize.catalogs.SourceCatalog`
+            Catalogue with the schema given to the constructor.
+        """
+        for target in self._targets:
+            catalog[f"{target.name}_flag_apCorr"] = np.ones(len(catalog), dtype=bool)
+
     def run(self, catalog: SourceCatalog, apCorrMap: Mapping[str, BaseField]) -> None:
         """Correct the fluxes in place.
 

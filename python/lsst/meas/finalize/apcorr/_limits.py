@@ -187,7 +187,7 @@ class SignalToNoiseLimit(BaseLimit):
     errField: Field[str] = Field("Name of the source flux error field to use.", dtype=str, default="flux_err")
 
     def apply(self, catalog: Any, option: str) -> Selection:
-        """Select rows; a ratio that is NaN never passes.
+        """Select rows; one without a positive error never passes.
 
         Parameters
         ----------
@@ -209,7 +209,7 @@ class SignalToNoiseLimit(BaseLimit):
         flux = get_column(catalog, self.fluxField, f"{option}.fluxField")
         err = get_column(catalog, self.errField, f"{option}.errField")
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = flux / err
+            ratio = np.where(err > 0, flux / err, np.nan)
         return _unflagged(catalog, self.fluxField, option) & ~np.isnan(ratio) & self.within(ratio)
 
 

@@ -245,6 +245,9 @@ class MeasureApCorrTask(Task):
             flux = np.asarray(catalog[name + "_instFlux"], dtype=np.float64)
             with np.errstate(invalid="ignore"):
                 good = selected & ~np.asarray(catalog[name + "_flag"]) & np.isfinite(flux) & (flux > 0)
+                # Without a variance there is no error of 0; NaN is allowed
+                # as upstream allows it.
+                good &= ~(np.asarray(catalog[name + "_instFluxErr"]) <= 0)
             rows = np.flatnonzero(good)
             try:
                 fit = self._fit(name, bbox, x, y, reference[rows] / flux[rows], rows)
@@ -270,6 +273,7 @@ class MeasureApCorrTask(Task):
             selected
             & ~np.asarray(catalog[reference + "_flag"])
             & np.isfinite(catalog[reference + "_instFlux"])
+            & ~(np.asarray(catalog[reference + "_instFluxErr"]) <= 0)
             & np.isfinite(catalog["slot_Centroid_x"])
             & np.isfinite(catalog["slot_Centroid_y"])
         )

@@ -11,7 +11,15 @@
 
 from __future__ import annotations
 
-__all__ = ("AFW_MASK_PLANES", "BoxCutter", "StampSet", "cut_stamps", "mask_planes")
+__all__ = (
+    "AFW_MASK_PLANES",
+    "BoxCutter",
+    "StampSet",
+    "count_uninformative",
+    "cut_stamps",
+    "informative_variance",
+    "mask_planes",
+)
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -171,7 +179,8 @@ def cut_stamps(exposure: VisitImage, x0: np.ndarray, y0: np.ndarray, width: int,
     Returns
     -------
     `StampSet`
-        Copies of the pixels.
+        Copies of the pixels; variances that are not positive and finite are
+        NaN.
     """
     box = exposure.bbox
     x0 = np.asarray(x0, dtype=np.int64)
@@ -182,13 +191,66 @@ def cut_stamps(exposure: VisitImage, x0: np.ndarray, y0: np.ndarray, width: int,
         mask |= cut(exposure.mask.array[..., k]).astype(np.uint32) << np.uint32(8 * k)
     return StampSet(
         cut(exposure.image.array),
-        cut(exposure.variance.array),
+        informative_variance(cut(exposure.variance.array), cut.valid),
         mask,
         x0,
         y0,
         mask_planes(exposure.mask.schema),
         cut.valid,
     )
+
+
+def informative_variance(variance: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+    """Replace variances that say nothing about a pixel by NaN.
+
+    A variance of zero is not perfect knowledge, but none, as are negative
+    and infinite ones.
+
+    Parameters
+    ----------
+    variance
+        Variances of any shape, floating point; changed in place.
+    valid
+        bool array of that shape: where to look; everywhere if `None`.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        The same array.
+    """
+    useless = ~_is_informative(variance)
+    if valid is not None:
+        useless &= valid
+    if useless.any():
+        variance[useless] = np.nan
+    return variance
+
+
+def count_uninformative(exposure: VisitImage) -> int:
+    """Count pixels without a positive, finite variance.
+
+    Parameters
+    ----------
+    exposure
+        Image with an uint8 mask.
+
+    Returns
+    -------
+    `int`
+        Their number, without those that the mask says have no data.
+    """
+    useless = ~_is_informative(exposure.variance.array)
+    if not useless.any():
+        return 0
+    plane = mask_planes(exposure.mask.schema).get("NO_DATA")
+    if plane is not None:
+        useless &= (exposure.mask.array[..., plane // 8] >> (plane % 8)) & 1 == 0
+    return int(np.count_nonzero(useless))
+
+
+def _is_informative(variance: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return (variance > 0) & (variance < np.inf)
 
 
 class BoxCutter:

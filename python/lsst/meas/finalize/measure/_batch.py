@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("MeasureBatch",)
+__all__ = ("MeasureBatch", "mask_bits")
 
 from collections.abc import Iterable
 
@@ -28,6 +28,30 @@ from .noise import NoiseReplacer
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]
+
+
+def mask_bits(exposure: VisitImage, names: Iterable[str], name: str) -> int:
+    """Return the OR of the bits of some mask planes of an image.
+
+    Parameters
+    ----------
+    exposure : `lsst.images.VisitImage`
+        The image.
+    names : iterable of `str`
+        Mask planes; a known one that the image lacks has no bit.
+    name : `str`
+        Name of the plugin that asks, for the error message.
+
+    Raises
+    ------
+    MeasurementFatalError
+        Raised if there is no such mask plane.
+    """
+    nowhere = np.zeros(0, dtype=np.int64)
+    try:
+        return cut_stamps(exposure, nowhere, nowhere, 1, 1).bits(names)
+    except ValueError as err:
+        raise MeasurementFatalError(f"Plugin {name}: {err}") from err
 
 
 class MeasureBatch(StarPsfs):
@@ -164,11 +188,7 @@ class MeasureBatch(StarPsfs):
         MeasurementFatalError
             Raised if there is no such mask plane.
         """
-        nowhere = np.zeros(0, dtype=np.int64)
-        try:
-            return cut_stamps(self.exposure, nowhere, nowhere, 1, 1).bits(names)
-        except ValueError as err:
-            raise MeasurementFatalError(f"Plugin {name}: {err}") from err
+        return mask_bits(self.exposure, names, name)
 
     def mask_at(self, x: IntArray, y: IntArray) -> npt.NDArray[np.uint32]:
         """Return the mask of pixels that are on the image.

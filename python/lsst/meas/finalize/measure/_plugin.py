@@ -34,6 +34,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, MutableMapping
 from typing import Any, ClassVar, NamedTuple
 
+from lsst.images import VisitImage
 from lsst.pex.config import Config, Field, Registry
 
 from .._open_registry import OpenRegistry
@@ -41,6 +42,7 @@ from ..apcorr import add_ap_corr_name
 from ..catalogs import Schema
 from ._batch import MeasureBatch
 from ._errors import MeasurementFatalError
+from ._rows import StarRows
 
 CENTROID_ORDER = 0.0
 SHAPE_ORDER = 1.0
@@ -111,17 +113,40 @@ class SingleFramePlugin(ABC):
         """
         raise NotImplementedError()
 
-    def fail(self, batch: MeasureBatch, rows: Any) -> None:
-        """Mark stars as failed after an unexpected error.
+    def check(self, exposure: VisitImage) -> None:  # noqa: B027, most need nothing
+        """Raise if no star of an image can be measured.
+
+        This is called before the PSF is fitted, for what is known by then.
 
         Parameters
         ----------
-        batch : `MeasureBatch`
-            Stars being measured.
+        exposure : `lsst.images.VisitImage`
+            Image to be measured on.
+
+        Raises
+        ------
+        MeasurementFatalError
+            Raised if the plugin needs what the image lacks.
+        """
+
+    def fail(self, batch: StarRows, rows: Any) -> None:
+        """Mark stars as failed if the plugin didn't run or broke down.
+
+        Parameters
+        ----------
+        batch : `StarRows`
+            Stars to be measured.
         rows : array-like
             Indices or mask of the failed stars.
+
+        Notes
+        -----
+        Sets the general flags of the plugin and of all its results: fields
+        ``<name>_flag`` and ``<name>_<result>_flag``.
         """
-        batch.fail(rows, self.name)
+        for field in batch.catalog.schema.names:
+            if field.startswith(f"{self.name}_") and field.endswith("_flag"):
+                batch.set_flag(rows, field)
 
 
 class CatalogCalculationPlugin(SingleFramePlugin):

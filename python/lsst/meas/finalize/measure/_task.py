@@ -13,7 +13,7 @@ from __future__ import annotations
 
 __all__ = ("SingleFrameMeasurementTask",)
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Collection, Iterator, MutableMapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -28,7 +28,14 @@ from ._config import SingleFrameMeasurementConfig
 from ._errors import MeasurementFatalError
 from ._plugin import CENTROID_ORDER, SingleFramePlugin, plugin_registry
 from ._psf import BatchPsf, get_psf
-from .noise import DetectedFootprints, NoiseReplacer, find_rows, get_footprints_from_catalog
+from ._rows import StarRows
+from .noise import (
+    DetectedFootprints,
+    NoiseReplacer,
+    check_footprints,
+    find_rows,
+    get_footprints_from_catalog,
+)
 
 _BLENDEDNESS = "base_Blendedness"
 
@@ -148,8 +155,84 @@ class SingleFrameMeasurementTask(Task):
         ValueError
             Raised if the catalogue lacks fields or if footprints don't fit
             catalogue or image.
+
+        Notes
+        -----
+        After an exception the plugins that didn't run have set their flags.
         """
         self._check_schema(measCat)
+        done: set[SingleFramePlugin] = set()
+        try:
+            batch = self._make_batch(measCat, exposure, footprints, noiseImage, exposureId, psf, color)
+            # Pixels and positions may be anything; what comes of it is a flag.
+            with np.errstate(all="ignore"):
+                self._measure(batch, beginOrder, endOrder, done)
+        except Exception:
+            due = {plugin for _, plugin in self._run_order() if _is_due(plugin, beginOrder, endOrder)}
+            self.fail(measCat, done | (set(self.plugins.values()) - due))
+            raise
+
+    def check(
+        self,
+        measCat: SourceCatalog,
+        exposure: VisitImage,
+        footprints: SourceCatalog | DetectedFootprints | None = None,
+    ) -> None:
+        """Raise if no star can be measured, as far as is known without a PSF.
+
+        Parameters
+        ----------
+        measCat : `SourceCatalog`
+            Stars to measure.
+        exposure : `lsst.images.VisitImage`
+            Image they are on.
+        footprints : `SourceCatalog` or `DetectedFootprints`, optional
+            Everything detected on the image; by default ``measCat`` itself.
+
+        Raises
+        ------
+        MeasurementFatalError
+            Raised if the image lacks what a plugin needs.
+        ValueError
+            Raised if the footprints don't fit the image.
+        """
+        self._check_schema(measCat)
+        if self.config.doReplaceWithNoise:
+            check_footprints(_as_detected(measCat if footprints is None else footprints), exposure)
+        for plugin in self._all_plugins():
+            if plugin.config.doMeasure:
+                plugin.check(exposure)
+
+    def fail(self, measCat: SourceCatalog, done: Collection[SingleFramePlugin] = ()) -> None:
+        """Set the general flags of plugins for all stars.
+
+        Parameters
+        ----------
+        measCat : `SourceCatalog`
+            Stars that aren't measured.
+        done : collection of `SingleFramePlugin`, optional
+            Plugins that have run all the same.
+        """
+        rows = StarRows(measCat, Footprints.empty(len(measCat)))
+        for plugin in self._all_plugins():
+            if plugin not in done:
+                plugin.fail(rows, np.ones(len(measCat), dtype=bool))
+
+    def _all_plugins(self) -> Iterator[SingleFramePlugin]:
+        yield from self.plugins.values()
+        yield from self.undeblendedPlugins.values()
+
+    def _make_batch(
+        self,
+        measCat: SourceCatalog,
+        exposure: VisitImage,
+        footprints: SourceCatalog | DetectedFootprints | None,
+        noiseImage: npt.NDArray[np.float32] | None,
+        exposureId: int | None,
+        psf: BatchPsf | None,
+        color: npt.NDArray[np.float64] | None,
+    ) -> MeasureBatch:
+        """Put together what plugins may ask about the stars."""
         if psf is None:
             psf = get_psf(exposure)
         detected = None
@@ -158,7 +241,7 @@ class SingleFrameMeasurementTask(Task):
         replacer = None
         if self.config.doReplaceWithNoise and detected is not None:
             replacer = self._make_replacer(measCat, exposure, detected, exposureId, noiseImage)
-        batch = MeasureBatch(
+        return MeasureBatch(
             measCat,
             exposure,
             psf=psf,
@@ -166,13 +249,12 @@ class SingleFrameMeasurementTask(Task):
             replacer=replacer,
             color=color,
         )
-        # Pixels and positions may be anything; what comes of it is a flag.
-        with np.errstate(all="ignore"):
-            self._measure(batch, beginOrder, endOrder)
 
-    def _measure(self, batch: MeasureBatch, begin: float | None, end: float | None) -> None:
+    def _measure(
+        self, batch: MeasureBatch, begin: float | None, end: float | None, done: set[SingleFramePlugin]
+    ) -> None:
         """Run everything on stars among noise, then on the restored image."""
-        self._run_plugins(batch, begin, end)
+        self._run_plugins(batch, begin, end, done)
         blendedness: object = self.plugins.get(_BLENDEDNESS)
         if isinstance(blendedness, _BlendednessHooks):
             blendedness.measure_child_pixels(batch)
@@ -180,6 +262,7 @@ class SingleFrameMeasurementTask(Task):
         if end is None:
             for plugin in self.undeblendedPlugins.values():
                 self._run_plugin(plugin, restored)
+                done.add(plugin)
         if isinstance(blendedness, _BlendednessHooks):
             blendedness.measure_parent_pixels(restored)
 
@@ -208,13 +291,14 @@ class SingleFrameMeasurementTask(Task):
             catalog.metadata["NOISE_EXPOSURE_ID"] = int(exposure_id)
         return replacer
 
-    def _run_plugins(self, batch: MeasureBatch, begin: float | None, end: float | None) -> None:
+    def _run_plugins(
+        self, batch: MeasureBatch, begin: float | None, end: float | None, done: set[SingleFramePlugin]
+    ) -> None:
         for _, plugin in self._run_order():
-            if begin is not None and plugin.execution_order < begin:
+            if not _is_due(plugin, begin, end):
                 continue
-            if end is not None and plugin.execution_order >= end:
-                break
             self._run_plugin(plugin, batch)
+            done.add(plugin)
             if plugin.execution_order <= CENTROID_ORDER:
                 batch.invalidate()
 
@@ -230,6 +314,12 @@ class SingleFrameMeasurementTask(Task):
             # As upstream: one plugin's failure must not lose the others.
             self.log.warning("Plugin %s failed on %d stars.", plugin.name, len(batch), exc_info=True)
             plugin.fail(batch, np.arange(len(batch)))
+
+
+def _is_due(plugin: SingleFramePlugin, begin: float | None, end: float | None) -> bool:
+    """Tell whether a plugin's execution order is in a half-open range."""
+    order = plugin.execution_order
+    return (begin is None or order >= begin) and (end is None or order < end)
 
 
 def _as_detected(footprints: SourceCatalog | DetectedFootprints) -> DetectedFootprints:

@@ -41,7 +41,7 @@ def good_pixels(stamps: StampSet, zero_weight_bits: Iterable[str]) -> npt.NDArra
     ValueError
         Raised for an unknown mask plane.
     """
-    good = (stamps.variance != 0) & np.isfinite(stamps.variance) & np.isfinite(stamps.image)
+    good = (stamps.variance > 0) & np.isfinite(stamps.variance) & np.isfinite(stamps.image)
     good &= ~stamps.bad(zero_weight_bits)
     if stamps.valid is not None:
         good &= stamps.valid

@@ -28,7 +28,15 @@ from lsst.utils.logging import LsstLogAdapter
 
 from ..afw import ArchiveError, FitsFormatError
 from ..afw.border import is_afw
-from ..catalogs import ExposureCatalog, ExposureRecord, PsfCandidates, Schema, SourceCatalog
+from ..catalogs import (
+    ExposureCatalog,
+    ExposureRecord,
+    PsfCandidates,
+    Schema,
+    SourceCatalog,
+    count_uninformative,
+)
+from ..measure import MeasurementFatalError
 from ..stars import (
     OutsideTable,
     PreparedStandardStars,
@@ -222,7 +230,8 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         TypeError
             Raised if image or sources are of other types.
         DamagedInputError
-            Raised if ids of sources are not unique, or if an object of
+            Raised if ids of sources are not unique, if image or footprints
+            are such that no star can be measured, or if an object of
             ``lsst.afw`` lacks what the file of it would have to have.
 
         Notes
@@ -263,8 +272,12 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
             data_id = {"visit": visit, "detector": detector}
             exposure = as_ours(exposure, VisitImage, f"calexp of {where}", data_id)
         self._add_colors(exposure, measured, fgcm_standard_star_cat)
+        bound = self._bind(src.schema)
+        self._check_measurable(bound, exposure, src, measured, where)
         psf = self._determine_psf(exposure, measured, where)
         if psf is None:
+            bound.measurement.fail(measured)
+            bound.apply_ap_corr.fail(measured)
             return None, None, measured
         return psf, self._measure(exposure, src, measured, psf, where), measured
 
@@ -284,6 +297,7 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
             )
         except Exception:
             self.log.warning("Measurement failed for %s.", where, exc_info=True)
+            bound.apply_ap_corr.fail(measured)
             return None
         if self.config.do_add_sky_moments:
             add_sky_moments(measured, exposure)
@@ -292,12 +306,34 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
             ap_corr_map = dict(bound.measure_ap_corr.run(exposure=exposure, catalog=measured).apCorrMap)
         except Exception:
             self.log.warning("Aperture corrections could not be measured for %s.", where, exc_info=True)
+            bound.apply_ap_corr.fail(measured)
             return None
         # This carries over the normalisation of the calibration flux.
         for name, correction in exposure.aperture_corrections.items():
             ap_corr_map.setdefault(name, correction)
         bound.apply_ap_corr.run(catalog=measured, apCorrMap=ap_corr_map)
         return ap_corr_map
+
+    def _check_measurable(
+        self,
+        bound: _BoundTasks,
+        exposure: VisitImage,
+        src: SourceCatalog,
+        measured: SourceCatalog,
+        where: str,
+    ) -> None:
+        """Refuse what cannot be measured before time is spent on a fit."""
+        try:
+            bound.measurement.check(measured, exposure, src)
+        except (MeasurementFatalError, ValueError) as error:
+            raise DamagedInputError(f"No star of {where} can be measured: {error}") from error
+        uninformative = count_uninformative(exposure)
+        if uninformative:
+            self.log.warning(
+                "%d pixels of the calexp of %s have no positive, finite variance; they are not used.",
+                uninformative,
+                where,
+            )
 
     def _select_stars(
         self, src: SourceCatalog, isolated_source_table: astropy.table.Table, where: str

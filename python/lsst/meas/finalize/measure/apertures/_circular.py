@@ -218,10 +218,6 @@ class CircularApertureFluxPlugin(SingleFramePlugin):
                 )
             store_aperture(batch, prefix, rows, result)
 
-    def fail(self, batch: MeasureBatch, rows: Any) -> None:
-        for prefix in self.prefixes:
-            batch.fail(rows, prefix)
-
 
 def store_aperture(batch: MeasureBatch, prefix: str, rows: IntArray, result: ApertureFlux) -> None:
     """Write aperture fluxes and their flags to the catalogue.

@@ -19,10 +19,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from lsst.images import VisitImage
 from lsst.pex.config import Field, ListField
 
 from ...catalogs import Schema
-from .._batch import MeasureBatch
+from .._batch import MeasureBatch, mask_bits
 from .._plugin import (
     FLUX_ORDER,
     SingleFramePlugin,
@@ -65,6 +66,9 @@ class LocalBackgroundPlugin(SingleFramePlugin):
         schema.add_flag(f"{name}_flag_noGoodPixels", doc="no good pixels in the annulus")
         schema.add_flag(f"{name}_flag_noPsf", doc="no PSF provided")
         alias_centroid_flag(schema, name)
+
+    def check(self, exposure: VisitImage) -> None:
+        mask_bits(exposure, self.config.badMaskPlanes, self.name)
 
     def measure(self, batch: MeasureBatch) -> None:
         bad = np.uint32(batch.bits(self.config.badMaskPlanes, self.name))

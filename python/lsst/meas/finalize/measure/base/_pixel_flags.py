@@ -19,10 +19,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from lsst.images import VisitImage
 from lsst.pex.config import ListField
 
 from ...catalogs import Schema, cut_stamps
-from .._batch import MeasureBatch
+from .._batch import MeasureBatch, mask_bits
 from .._plugin import FLUX_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
 
 type IntArray = npt.NDArray[np.int64]
@@ -98,6 +99,9 @@ class PixelFlagsPlugin(SingleFramePlugin):
         for plane in config.masksFpAnywhere:
             self._any[plane] = f"{name}_flag_{plane.lower()}"
             schema.add_flag(self._any[plane], doc=f"Source footprint includes {plane} pixels")
+
+    def check(self, exposure: VisitImage) -> None:
+        mask_bits(exposure, {*self._any, *self._center, *self._center_all}, self.name)
 
     def measure(self, batch: MeasureBatch) -> None:
         x, y, has_center = self._centers(batch)

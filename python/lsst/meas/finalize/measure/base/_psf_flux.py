@@ -19,10 +19,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lsst.images import VisitImage
 from lsst.pex.config import ListField
 
 from ...catalogs import Schema, StampSet
-from .._batch import MeasureBatch
+from .._batch import MeasureBatch, mask_bits
 from .._plugin import (
     FLUX_ORDER,
     SingleFramePlugin,
@@ -113,6 +114,9 @@ class PsfFluxPlugin(SingleFramePlugin):
             doc="object was too close to the edge of the image to use the full PSF model",
         )
         alias_centroid_flag(schema, name)
+
+    def check(self, exposure: VisitImage) -> None:
+        mask_bits(exposure, self.config.badMaskPlanes, self.name)
 
     def measure(self, batch: MeasureBatch) -> None:
         batch.require_psf(self.name)

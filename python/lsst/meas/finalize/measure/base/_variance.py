@@ -19,10 +19,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from lsst.images import VisitImage
 from lsst.pex.config import Field, ListField
 
 from ...catalogs import Schema
-from .._batch import MeasureBatch
+from .._batch import MeasureBatch, mask_bits
 from .._plugin import FLUX_ORDER, SingleFramePlugin, SingleFramePluginConfig, alias_centroid_flag, register
 from ..pixels import box_batches, ellipse_boxes, pixel_regions
 
@@ -57,6 +58,9 @@ class VariancePlugin(SingleFramePlugin):
             f"{name}_flag_emptyFootprint", doc="Set to True when the footprint has no usable pixels"
         )
         alias_centroid_flag(schema, name)
+
+    def check(self, exposure: VisitImage) -> None:
+        mask_bits(exposure, self.config.mask, self.name)
 
     def measure(self, batch: MeasureBatch) -> None:
         bad = np.uint32(batch.bits(self.config.mask, self.name))

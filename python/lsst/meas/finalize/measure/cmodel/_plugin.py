@@ -19,8 +19,10 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lsst.images import VisitImage
+
 from ...catalogs import Schema, SourceCatalog
-from .._batch import MeasureBatch
+from .._batch import MeasureBatch, mask_bits
 from .._errors import MeasurementFatalError
 from .._plugin import APCORR_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
 from ..base import photometric_calibration
@@ -160,7 +162,8 @@ class CModelPlugin(SingleFramePlugin):
         schema.add_flag(f"{name}_flag_noFlux", doc=_NO_FLUX_DOC)
 
     def measure(self, batch: MeasureBatch) -> None:
-        self._check(batch)
+        batch.require_psf(self.name)
+        self.check(batch.exposure)
         for prefix in (self.name, self.initial.name, self.exp.name, self.dev.name):
             batch.catalog[f"{prefix}_flag"][:] = True
         # Quirk: regions that are never chosen are unit circles, not NaN.
@@ -182,14 +185,11 @@ class CModelPlugin(SingleFramePlugin):
         good = self.initial.run(batch.catalog, inputs, pixels, parameters)
         self._fit_final(batch, stars.take(good), inputs.take(good), region[good], parameters[good])
 
-    def _check(self, batch: MeasureBatch) -> None:
-        """Raise if the exposure lacks what every star needs."""
-        batch.require_psf(self.name)
-        exposure = batch.exposure
+    def check(self, exposure: VisitImage) -> None:
         if exposure.sky_projection is None:
             raise MeasurementFatalError(f"Plugin {self.name} needs a WCS, but the exposure has none.")
-        x_min, y_min, x_max, y_max = batch.image_box
-        center = np.array([0.5 * (x_min + x_max)]), np.array([0.5 * (y_min + y_max)])
+        x, y = exposure.bbox.x, exposure.bbox.y
+        center = np.array([0.5 * (x.min + x.max)]), np.array([0.5 * (y.min + y.max)])
         calibration = photometric_calibration(exposure, *center)
         if calibration is None:
             raise MeasurementFatalError(
@@ -197,7 +197,7 @@ class CModelPlugin(SingleFramePlugin):
             )
         if calibration[0] == 0.0:
             raise MeasurementFatalError(f"Plugin {self.name}: the photometric calibration is 0.")
-        batch.bits(self.config.region.badMaskPlanes, self.name)
+        mask_bits(exposure, self.config.region.badMaskPlanes, self.name)
 
     def _read(self, batch: MeasureBatch) -> _Stars:
         """Read centroids, PSFs and shapes (spec 05 §6.4.1 - §6.4.4)."""

@@ -17,7 +17,13 @@ left behind.
 
 from __future__ import annotations
 
-__all__ = ("DetectedFootprints", "NoiseReplacer", "find_rows", "get_footprints_from_catalog")
+__all__ = (
+    "DetectedFootprints",
+    "NoiseReplacer",
+    "check_footprints",
+    "find_rows",
+    "get_footprints_from_catalog",
+)
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ...catalogs import BoxCutter, Footprints, SourceCatalog, StampSet
+from ...catalogs import BoxCutter, Footprints, SourceCatalog, StampSet, informative_variance
 from ..pixels import clipped_mean_std
 from ._config import NoiseReplacerConfig
 from ._ziggurat import seed_state, ziggurat_tables
@@ -76,6 +82,41 @@ def get_footprints_from_catalog(catalog: SourceCatalog) -> DetectedFootprints:
     if catalog.footprints is None:
         raise ValueError("The source catalogue has no footprints.")
     return DetectedFootprints(catalog["id"], catalog["parent"], catalog.footprints)
+
+
+def check_footprints(detected: DetectedFootprints, exposure: VisitImage) -> None:
+    """Raise if noise cannot be put in place of sources.
+
+    Parameters
+    ----------
+    detected : `DetectedFootprints`
+        All sources on the image.
+    exposure : `lsst.images.VisitImage`
+        Image with all sources.
+
+    Raises
+    ------
+    ValueError
+        Raised if identifiers are not unique, if a source has no footprint,
+        or one that leaves the image.
+    """
+    footprints = detected.footprints
+    ids, counts = np.unique(detected.id, return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(f"Source ids are not unique: {_some(ids[counts > 1])}.")
+    if not footprints.present.all():
+        raise ValueError(f"Sources without a footprint: {_some(detected.id[~footprints.present])}.")
+    box = exposure.bbox
+    x_min, y_min, x_max, y_max = footprints.bboxes.T
+    outside = (x_min < box.x.start) | (y_min < box.y.start) | (x_max >= box.x.stop) | (y_max >= box.y.stop)
+    # Only these are replaced by noise.
+    outside &= (footprints.area > 0) & (footprints.is_heavy | (detected.parent == 0))
+    rows = np.flatnonzero(outside)
+    if len(rows):
+        raise ValueError(
+            f"Footprints of sources {_some(detected.id[rows])} reach outside the image "
+            f"{box}; the first has the bounding box {footprints.bboxes[rows[0]].tolist()}."
+        )
 
 
 def _some(values: npt.ArrayLike) -> str:
@@ -157,13 +198,12 @@ class NoiseReplacer:
         self._origin = exposure.bbox.x.start, exposure.bbox.y.start
         self._detected = detected
         self._footprints = detected.footprints
-        self._check_input()
+        check_footprints(detected, exposure)
         is_heavy = self._footprints.is_heavy
         # Footprints with pixels of their own: heavy ones and whole parents.
         self._replaced = np.flatnonzero(is_heavy | (detected.parent == 0))
         self._top_level = np.flatnonzero(detected.parent == 0)
         self._bboxes = np.asarray(self._footprints.bboxes, dtype=np.int64)
-        self._check_bounds()
         self._own = self._resolve_own(find_rows(detected, np.asarray(measured_ids), "Measured sources"))
         self._start = np.where(is_heavy, self._footprints.heavy_offsets[:-1], -1).astype(np.int64)
         self._keep, n_keep = self._plan_kept_noise()
@@ -175,29 +215,6 @@ class NoiseReplacer:
         else:
             self._fill_from(noise_image)
         self._overwritten = self._find_overwritten()
-
-    def _check_input(self) -> None:
-        ids, counts = np.unique(self._detected.id, return_counts=True)
-        if (counts > 1).any():
-            raise ValueError(f"Source ids are not unique: {_some(ids[counts > 1])}.")
-        absent = ~self._footprints.present
-        if absent.any():
-            raise ValueError(f"Sources without a footprint: {_some(self._detected.id[absent])}.")
-
-    def _check_bounds(self) -> None:
-        box = self._exposure.bbox
-        outside = (
-            (self._bboxes[:, 0] < box.x.start)
-            | (self._bboxes[:, 1] < box.y.start)
-            | (self._bboxes[:, 2] >= box.x.stop)
-            | (self._bboxes[:, 3] >= box.y.stop)
-        ) & (self._footprints.area > 0)
-        rows = self._replaced[outside[self._replaced]]
-        if len(rows):
-            raise ValueError(
-                f"Footprints of sources {_some(self._detected.id[rows])} reach outside the image "
-                f"{box}; the first has the bounding box {self._bboxes[rows[0]].tolist()}."
-            )
 
     def _resolve_own(self, rows: IntArray) -> IntArray:
         """Return whose pixels each star is measured with: its own, or those
@@ -238,16 +255,15 @@ class NoiseReplacer:
         if config.noiseSource == "variance":
             # Upstream takes the box of these pixels as LOCAL, which is wrong
             # unless XY0 is 0; this uses the right ones.
-            return offset, 0.0, np.ascontiguousarray(self._exposure.variance.array, dtype=np.float32)
+            # No noise is made where none is known.
+            known = informative_variance(np.array(self._exposure.variance.array, dtype=np.float32))
+            return offset, 0.0, np.nan_to_num(known, copy=False, nan=0.0)
         if config.noiseSource == "variance_median":
-            variance = self._exposure.variance.array
-            variance = variance[np.isfinite(variance)]
+            variance = informative_variance(np.array(self._exposure.variance.array))
+            variance = variance[~np.isnan(variance)]
             if not len(variance):
-                raise ValueError("No pixel has a finite variance; noise cannot be made of it.")
-            median = float(np.median(variance))
-            if median < 0:
-                raise ValueError(f"The median of the variance is {median}; noise cannot be made of it.")
-            return offset, float(np.sqrt(median)), none
+                raise ValueError("No pixel has a positive, finite variance; noise cannot be made of it.")
+            return offset, float(np.sqrt(np.median(variance))), none
         if config.noiseSource == "meta" and background is not None:
             return offset, float(np.sqrt(_as_variance(background))), none
         try:
