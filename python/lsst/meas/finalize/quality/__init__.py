@@ -20,6 +20,7 @@ from ._report import *
 from ._sky_frame import *
 from ._star_statistics import *
 from ._te import *
+from ._trends import *
 from ._visit_config import *
 from ._visit_metrics import *
 from ._visit_rho import *

@@ -15,6 +15,8 @@ __all__ = ("METRICS", "describe_columns")
 
 import astropy.table
 
+from ._trends import COVARIATES, RESIDUALS
+
 _MODEL = {
     "psfSigma": ("pix", "Determinant radius of the PSF model in the middle of the detector."),
     "psfIxx": ("pix2", "Second moment xx of the model there."),
@@ -58,6 +60,7 @@ _RESIDUALS = {
     "psfStarDeltaSize": ("pix", "trace radius of star minus model"),
     "psfStarDeltaTOverT": ("", "(trace radius of star minus model)/(that of the star)"),
 }
+_TREND_RESIDUALS = dict(zip(RESIDUALS, (_RESIDUALS[f"psfStar{name}"][1] for name in RESIDUALS), strict=True))
 _HIGHER = ("Coma1", "Coma2", "Trefoil1", "Trefoil2", "Kurtosis", "E41", "E42")
 
 
@@ -72,6 +75,11 @@ def _all_metrics() -> dict[str, tuple[str, str]]:
         result[f"psf{name}Median"] = ("", f"Median {name} of the model's standardized moments there.")
         result[f"psfStarDelta{name}Median"] = ("", f"Median difference in {name}, star minus model.")
         result[f"psfStarDelta{name}MedianErr"] = ("", "Bootstrap error of that difference.")
+    for covariate, (unit, what) in COVARIATES.items():
+        for residual, description in _TREND_RESIDUALS.items():
+            text = f"Slope of {description} with {what}"
+            result[f"slope{residual}{covariate}"] = (unit, f"{text}.")
+            result[f"slope{residual}{covariate}Err"] = (unit, f"{text}: jackknife error.")
     return result
 
 

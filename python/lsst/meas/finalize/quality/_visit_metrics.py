@@ -27,12 +27,14 @@ from ._fields import describe_columns
 from ._groups import Groups
 from ._limits import PsfLimits, judge
 from ._psf_statistics import largest_gaps
+from ._sky_frame import SkyFrame, project_stars
 from ._star_statistics import (
     aperture_correction_statistics,
     higher_moment_statistics,
     select_stars,
     star_statistics,
 )
+from ._trends import local_density, trend_statistics
 
 type Floats = npt.NDArray[np.float64]
 type Integers = npt.NDArray[np.int64]
@@ -54,6 +56,7 @@ def measure_visit(
     limits: PsfLimits | None = None,
     grid_sampling: int = 96,
     star_sampling: int = 8,
+    frame: SkyFrame | None = None,
 ) -> astropy.table.Table:
     """Measure how good the PSF models of a visit are.
 
@@ -70,6 +73,8 @@ def measure_visit(
     grid_sampling, star_sampling
         Spacings in pixels of the grids for the model and for the distance to
         stars.
+    frame
+        The stars on the sky, if they have been projected already.
 
     Returns
     -------
@@ -86,10 +91,12 @@ def measure_visit(
     """
     columns = stars if isinstance(stars, StarColumns) else StarColumns.from_table(stars, band or None)
     detectors = np.union1d(columns.detector, np.asarray(catalog["id"], dtype=np.int64)).astype(np.int64)
+    frame = frame or project_stars(columns)
+    density = local_density(frame.x, frame.y)
     models = measure_models(catalog, columns, detectors, sampling=grid_sampling)
     parts = []
     for sample in SAMPLES:
-        rows, reasons = _measure_sample(columns, sample, detectors, models, star_sampling)
+        rows, reasons = _measure_sample(columns, frame, density, sample, detectors, models, star_sampling)
         _add_verdicts(rows, limits or PsfLimits())
         rows["reasons"] = ["; ".join(dict.fromkeys(texts)) for texts in reasons]
         rows["sample"] = [sample] * len(reasons)
@@ -100,6 +107,8 @@ def measure_visit(
 
 def _measure_sample(
     columns: StarColumns,
+    frame: SkyFrame,
+    density: Floats,
     sample: str,
     detectors: Integers,
     models: Sequence[DetectorModel],
@@ -114,10 +123,11 @@ def _measure_sample(
     counts = _whole_and_each(lambda g, n: {"nPsfStar": Groups(g, n).counts}, group[members], number)
     result = {**counts, **_star_metrics(columns, members, chosen, group, number)}
     result["maxDistToNearestPsf"] = _gaps(columns, chosen, group, models, star_sampling)
-    for name, values in _model_metrics(models).items():
-        result[name] = values
+    result.update(_model_metrics(models))
+    slopes, remarks = trend_statistics(columns, frame, density, chosen, group[chosen], number)
+    result.update(slopes)
     _forget_scatters_of_one(result)
-    return result, _reasons(columns, sample, result, models)
+    return result, _reasons(columns, sample, result, models, remarks)
 
 
 def _whole_and_each(measure: Any, group: Integers, number: int) -> dict[str, Any]:
@@ -184,7 +194,11 @@ def _forget_scatters_of_one(result: dict[str, Any]) -> None:
 
 
 def _reasons(
-    columns: StarColumns, sample: str, result: Mapping[str, Any], models: Sequence[DetectorModel]
+    columns: StarColumns,
+    sample: str,
+    result: Mapping[str, Any],
+    models: Sequence[DetectorModel],
+    remarks: Sequence[str],
 ) -> list[list[str]]:
     """Tell for each row why something is NaN."""
     missing = _missing_columns(columns)
@@ -207,6 +221,10 @@ def _reasons(
             )
         if selected and not missing and not np.isfinite(result["starKurtosisMedian"][i]):
             texts.append("no finite higher moments")
+        if selected:
+            texts += remarks
+            if not np.isfinite(result["slopeDeltaTOverTX"][i]):
+                texts.append(f"no trends: {selected} selected stars are too few, or all at one place")
         reasons.append(texts + (missing if in_sample else []))
     return reasons
 

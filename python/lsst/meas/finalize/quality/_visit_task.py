@@ -21,6 +21,7 @@ import lsst.pipe.base as pipeBase
 
 from ..catalogs import ExposureCatalog
 from ._columns import StarColumns, star_table_columns
+from ._sky_frame import project_stars
 from ._visit_config import AnalyzeFinalizedVisitConfig
 from ._visit_metrics import WHOLE_VISIT, measure_visit
 from ._visit_rho import measure_visit_rho
@@ -87,6 +88,7 @@ class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
             Raised if the star table doesn't tell detectors and samples.
         """
         columns = StarColumns.from_table(_read(finalized_src_table), band or None)
+        frame = project_stars(columns)
         metrics = measure_visit(
             columns,
             finalized_psf_ap_corr_cat,
@@ -96,12 +98,14 @@ class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
             limits=self.config.limits.to_limits(),
             grid_sampling=self.config.psfGridSampling,
             star_sampling=self.config.psfSampling,
+            frame=frame,
         )
         rho = measure_visit_rho(
             columns,
             visit=visit,
             instrument=instrument,
             band=band,
+            frame=frame,
             n_patches=self.config.rhoPatches,
             bin_slop=self.config.rhoBinSlop,
         )
