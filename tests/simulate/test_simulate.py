@@ -28,7 +28,8 @@ from lsst.meas.finalize.simulate._render import render
     ("option", "value", "message"),
     [
         ("band", "x", "Band 'x'"),
-        ("n_detectors", 11, "n_detectors=11"),
+        ("n_detectors", 190, "n_detectors=190"),
+        ("dither", -1.0, "dither=-1"),
         ("size", 10, "size=10"),
         ("n_stars", -1, "negative"),
         ("visit", 5, "visit=5"),
@@ -145,9 +146,9 @@ def test_command_has_the_defaults_of_the_simulation() -> None:
     """State the defaults that the simulation has."""
     defaults = {parameter.name: parameter.default for parameter in simulate_visit.params}
     for field in dataclasses.fields(VisitSimulation):
-        if field.name in defaults:
+        if field.name in defaults and field.name != "dither":
             assert defaults.pop(field.name) == field.default
-    assert set(defaults) == {"repo", "output_run"}
+    assert set(defaults) == {"repo", "output_run", "n_visits", "dither", "jobs"}
 
 
 def test_command_puts_other_visits_beside_the_first(tmp_path: Path) -> None:

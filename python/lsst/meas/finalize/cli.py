@@ -11,14 +11,20 @@
 
 from __future__ import annotations
 
-__all__ = ("get_cli_subcommands", "simulate_visit")
+__all__ = ("finalize_status", "get_cli_subcommands", "simulate_visit")
 
-from typing import Any
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from lsst.daf.butler.cli.opt import repo_argument
 from lsst.daf.butler.cli.utils import ButlerCommand
+
+if TYPE_CHECKING:
+    from .operations import RunSource
 
 # The command line must start fast, so nothing here imports the simulation
 # before the command runs; its defaults are those of VisitSimulation.
@@ -26,15 +32,27 @@ from lsst.daf.butler.cli.utils import ButlerCommand
 
 @click.command(
     name="simulate-visit",
-    short_help="Simulate a visit into a data repository.",
+    short_help="Simulate visits into a data repository.",
     cls=ButlerCommand,
     context_settings={"show_default": True},
 )
 @repo_argument(required=True, help="URI of the repository; it is made if there is none.")
-@click.option("--visit", type=int, default=20260304001, help="Visit number, YYYYMMDDnnn.")
-@click.option("--band", type=click.Choice(list("ugrizy")), default="r", help="Band.")
+@click.option("--visit", type=int, default=20260304001, help="Number of the first visit, YYYYMMDDnnn.")
+@click.option("--visits", "n_visits", type=click.IntRange(1, 999), default=1, help="Number of visits.")
 @click.option(
-    "--detectors", "n_detectors", type=click.IntRange(1, 10), default=4, help="Number of detectors."
+    "--band",
+    "--bands",
+    "band",
+    default="r",
+    help="Band, or several like gri, of which each visit takes the next.",
+)
+@click.option(
+    "--detectors", "n_detectors", type=click.IntRange(1, 189), default=4, help="Number of detectors."
+)
+@click.option(
+    "--dither",
+    type=click.FloatRange(0, 3600),
+    help="Largest offset of a visit in arcsec.  [default: 30 for several visits, else 0]",
 )
 @click.option(
     "--size", type=click.IntRange(200, 8192), default=1000, help="Width and height of a detector in pixels."
@@ -44,29 +62,138 @@ from lsst.daf.butler.cli.utils import ButlerCommand
 @click.option("--fwhm", type=click.FloatRange(0.4, 3.0), default=0.75, help="Seeing in arcsec.")
 @click.option("--seed", type=click.IntRange(0), default=1, help="Seed of all random numbers.")
 @click.option("--output-run", default="simulated/inputs", help="Output run collection.")
-def simulate_visit(repo: str, output_run: str, **options: Any) -> None:
-    """Simulate a visit with stars, galaxies, blends and detector defects.
+@click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="Number of processes.")
+def simulate_visit(
+    repo: str, output_run: str, n_visits: int, dither: float | None, jobs: int, **options: Any
+) -> None:
+    """Simulate visits with stars, galaxies, blends and detector defects.
 
     The repository gets the inputs of final characterization (``calexp``,
     ``src``, isolated stars, FGCM standard stars) and the true objects
-    (``simulated_truth``).
+    (``simulated_truth``). Several visits, and visits that are added later
+    with the same seed, numbers of objects and size, see the same field.
     """
-    from lsst.daf.butler.registry import ConflictingDefinitionError
-
-    from .simulate import VisitSimulation, put_simulated_visit
+    from .simulate import put_simulated_visits, survey
 
     if not output_run.strip():
         raise click.UsageError("The name of the output run is empty.")
+    if dither is None:
+        dither = 30.0 if n_visits > 1 else 0.0
     try:
-        simulation = VisitSimulation(**options)
+        simulations = survey(n_visits, bands=options.pop("band"), dither=dither, **options)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    with _one_line_errors(repo):
+        put_simulated_visits(repo, simulations, run=output_run, progress=click.echo, jobs=jobs)
+
+
+@contextmanager
+def _one_line_errors(repo: str, *others: type[Exception], exit_code: int = 1) -> Iterator[None]:
+    """Tell in one line what is wrong with a repository."""
+
+    def fail(message: str, cause: BaseException) -> NoReturn:
+        exception = click.ClickException(f"Repository {repo}: {message}")
+        exception.exit_code = exit_code  # type: ignore[misc]
+        raise exception from cause
+
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from lsst.daf.butler import ButlerUserError
+    from lsst.daf.butler.registry import ConflictingDefinitionError
+
+    one_line: tuple[type[Exception], ...] = (
+        ButlerUserError,
+        ConflictingDefinitionError,
+        OSError,
+        SQLAlchemyError,
+        *others,
+    )
     try:
-        put_simulated_visit(repo, simulation, run=output_run, progress=click.echo)
-    except (ConflictingDefinitionError, OSError) as error:
-        raise click.ClickException(f"Repository {repo}: {str(error).splitlines()[0]}") from error
+        yield
+    except one_line as error:
+        fail(str(error).splitlines()[0], error)
+    except RuntimeError as error:
+        # What a formatter could not write, for instance to a full disk.
+        if not isinstance(error.__cause__, OSError):
+            raise
+        fail(str(error.__cause__), error)
+
+
+@click.command(
+    name="finalize-status",
+    short_help="Tell what became of each detector of final characterization.",
+    cls=ButlerCommand,
+)
+@repo_argument(required=True, help="URI of the repository.")
+@click.argument("collection", required=False)
+@click.option("-i", "--input", "inputs", multiple=True, help="Collection of inputs that COLLECTION hasn't.")
+@click.option("-d", "--data-query", "where", default="", help="Data that are wanted, as for pipetask.")
+@click.option(
+    "-g",
+    "--graph",
+    "graphs",
+    multiple=True,
+    help="Quantum graph, or submit directory with it: for batch runs whose outputs aren't in COLLECTION yet.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Write JSON rather than a table.")
+def finalize_status(
+    repo: str,
+    collection: str | None,
+    inputs: tuple[str, ...],
+    where: str,
+    graphs: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Tell what became of each detector, during or after a run.
+
+    COLLECTION is the output collection of pipetask or bps. Every visit whose
+    inputs it has is expected to be there, or those of --data-query, or those
+    of the quantum graph. The exit code is 0 if all that is expected is done
+    or had no work, 1 if something is missing or failed, and 2 if that can't
+    be found out.
+    """
+    from .operations import NoRunError, find_status, format_status
+
+    if not collection and not graphs:
+        raise click.UsageError("Give a collection, a quantum graph, or both.")
+    with _one_line_errors(repo, NoRunError, exit_code=2):
+        visits = find_status(_status_sources(repo, collection, inputs, where, graphs))
+    if as_json:
+        report = {
+            "collection": collection,
+            "complete": all(status.is_complete for status in visits),
+            "visits": [status.to_dict() for status in visits],
+        }
+        click.echo(json.dumps(report, indent=1))
+    else:
+        click.echo(format_status(visits))
+    if not all(status.is_complete for status in visits):
+        raise click.exceptions.Exit(1)
+
+
+def _status_sources(
+    repo: str, collection: str | None, inputs: tuple[str, ...], where: str, graphs: tuple[str, ...]
+) -> list[RunSource]:
+    from lsst.daf.butler import Butler, MissingCollectionError
+
+    from .operations import CollectionSource, GraphSource, NoRunError
+
+    sources: list[RunSource] = [GraphSource(repo, graph) for graph in graphs]
+    if collection:
+        try:
+            # Its collections tell the butler which instrument is meant.
+            butler = Butler.from_config(repo, collections=[collection, *inputs])
+            sources.append(CollectionSource(butler, collection, inputs=inputs, where=where))
+        except (NoRunError, MissingCollectionError) as error:
+            # A batch run makes its collection at the end.
+            if not graphs:
+                reason = str(error).splitlines()[0]
+                raise NoRunError(
+                    f"{reason} Of a batch run that goes on, give the graph (--graph)."
+                ) from error
+    return sources
 
 
 def get_cli_subcommands() -> list[click.Command]:
     """Return the subcommands; ``butler`` finds this by its entry point."""
-    return [simulate_visit]
+    return [finalize_status, simulate_visit]

@@ -27,13 +27,14 @@ _LARGEST_ID = 10**12
 
 
 class SynthCam(Instrument):
-    """A camera of ten detectors with one physical filter per band.
+    """A camera of ten or more detectors with one physical filter per band.
 
     Notes
     -----
-    Detectors are named after their row and column, ``S00``, ``S01``, ``S10``
-    … ``S41``; filters after their band, ``u_sim`` … ``y_sim``. A simulated
-    visit may use any subset of the detectors.
+    Detectors are named after pair and place in it, ``S00``, ``S01``, ``S10``
+    … ``S41`` …; filters after their band, ``u_sim`` … ``y_sim``. A simulated
+    visit may use any number of the detectors; `register_detectors` adds more
+    than ten.
     """
 
     configPaths: Sequence[ResourcePathExpression] = ("resource://lsst.meas.finalize.butler/config/SynthCam",)
@@ -68,19 +69,45 @@ class SynthCam(Instrument):
         """
         name = self.getName()
         with registry.transaction():
-            registry.syncDimensionData(
-                "instrument",
-                {
-                    "name": name,
-                    "detector_max": _N_DETECTORS,
-                    "visit_max": _LARGEST_ID,
-                    "exposure_max": _LARGEST_ID,
-                    "visit_system": 0,
-                    "class_name": get_full_type_name(type(self)),
-                },
-                update=update,
-            )
-            for detector in range(_N_DETECTORS):
+            self.register_detectors(registry, _N_DETECTORS, update=update)
+            for band in _BANDS:
+                record = {"instrument": name, "name": f"{band}_sim", "band": band}
+                registry.syncDimensionData("physical_filter", record, update=update)
+
+    def register_detectors(self, registry: Registry, number: int, *, update: bool = False) -> None:
+        """Insert the instrument and its first detectors into a registry.
+
+        Parameters
+        ----------
+        registry
+            Registry of the repository.
+        number
+            Number of detectors; if there are more already, they stay.
+        update
+            Whether records that differ from these are replaced.
+
+        Raises
+        ------
+        lsst.daf.butler.registry.ConflictingDefinitionError
+            Raised if a record differs and ``update`` is `False`; nothing is
+            inserted then.
+        """
+        name = self.getName()
+        known = list(registry.queryDimensionRecords("instrument", instrument=name))
+        largest = max([number, *(record.detector_max for record in known)])
+        record = {
+            "name": name,
+            "detector_max": largest,
+            "visit_max": _LARGEST_ID,
+            "exposure_max": _LARGEST_ID,
+            "visit_system": 0,
+            "class_name": get_full_type_name(type(self)),
+        }
+        with registry.transaction():
+            # Only the number of detectors may grow without being told to.
+            grows = bool(known) and known[0].toDict() == record | {"detector_max": known[0].detector_max}
+            registry.syncDimensionData("instrument", record, update=update or grows)
+            for detector in range(number):
                 record = {
                     "instrument": name,
                     "id": detector,
@@ -88,9 +115,6 @@ class SynthCam(Instrument):
                     "purpose": "SCIENCE",
                 }
                 registry.syncDimensionData("detector", record, update=update)
-            for band in _BANDS:
-                record = {"instrument": name, "name": f"{band}_sim", "band": band}
-                registry.syncDimensionData("physical_filter", record, update=update)
 
     def getRawFormatter(self, dataId: DataId) -> type[Formatter | FormatterV2]:
         """Refuse: simulated visits start as calibrated images.

@@ -11,8 +11,9 @@
 
 from __future__ import annotations
 
-__all__ = ("make_detector", "make_sky_projection")
+__all__ = ("EXPOSURE_TIME", "exposure_times", "make_detector", "make_sky_projection")
 
+import astropy.time
 import astropy.units as u
 import astropy.wcs
 import numpy as np
@@ -22,6 +23,23 @@ from lsst.images._transforms import _ast
 from lsst.images.cameras import CameraFrameSet, Detector, DetectorAttributes, DetectorType, Orientation
 
 from ._config import VisitSimulation
+
+EXPOSURE_TIME = 30.0 * u.s
+_CADENCE = 40.0 * u.s
+
+
+def exposure_times(simulation: VisitSimulation) -> tuple[astropy.time.Time, astropy.time.Time]:
+    """Return when the shutter opened and closed.
+
+    Parameters
+    ----------
+    simulation
+        The visit; the first one of a day begins at 23:00 TAI.
+    """
+    day = str(simulation.day_obs)
+    first = astropy.time.Time(f"{day[:4]}-{day[4:6]}-{day[6:]}T23:00:00", scale="tai")
+    begin = first + (simulation.visit % 1000 - 1) * _CADENCE
+    return begin, begin + EXPOSURE_TIME
 
 
 def _make_frame_set(simulation: VisitSimulation, detector: int) -> _ast.FrameSet:

@@ -11,13 +11,17 @@
 
 from __future__ import annotations
 
-__all__ = ("VisitSimulation",)
+__all__ = ("VisitSimulation", "survey")
 
 import datetime
 import math
+import random
 from dataclasses import dataclass
+from typing import Any
 
 _BANDS = "ugrizy"
+_MOST_DETECTORS = 189
+_LARGEST_DITHER = 3600.0
 _YEARS = range(1970, 2100)  # those that a butler can store
 
 
@@ -34,11 +38,12 @@ class VisitSimulation:
     band
         Band, one of ``ugrizy``.
     n_detectors
-        Number of detectors, at most 10; they form rows of two.
+        Number of detectors, at most 189; up to ten form rows of two, more
+        fill a square.
     size
         Width and height of a detector in pixels.
     n_stars, n_galaxies
-        Objects per detector; a few of the stars are saturated.
+        Objects per detector, on average; a few of the stars are saturated.
     n_blends
         Pairs of close stars per detector, besides the above.
     n_cosmic_rays, n_bad_columns
@@ -49,6 +54,14 @@ class VisitSimulation:
         Sky level in electrons per pixel.
     saturation
         Level in electrons at which pixels saturate.
+    dither
+        Largest distance of the boresight from the centre of the field in
+        arcsec; where in that circle it is depends on seed and visit.
+
+    Notes
+    -----
+    Visits of one seed and of equal ``size``, ``n_stars``, ``n_galaxies`` and
+    ``n_blends`` see the same objects in the sky, whatever their band.
 
     Raises
     ------
@@ -69,27 +82,30 @@ class VisitSimulation:
     fwhm: float = 0.75
     sky: float = 900.0
     saturation: float = 150_000.0
+    dither: float = 0.0
 
     pixel_scale = 0.2
     """Pixel scale in arcsec."""
     pixel_size = 0.01
     """Size of a pixel in mm."""
-    boresight = (150.1, 2.2)
-    """Right ascension and declination of the boresight in degrees."""
+    field_center = (150.1, 2.2)
+    """Right ascension and declination of the field in degrees."""
     tracts = (4, 7)
     """Tracts of the sky map; stars belong to the western or the eastern."""
 
     def __post_init__(self) -> None:
         if self.band not in _BANDS:
             raise ValueError(f"Band {self.band!r} is not one of {_BANDS!r}.")
-        if not 1 <= self.n_detectors <= 10:
-            raise ValueError(f"n_detectors={self.n_detectors} is not in the range 1 to 10.")
+        if not 1 <= self.n_detectors <= _MOST_DETECTORS:
+            raise ValueError(f"n_detectors={self.n_detectors} is not in the range 1 to {_MOST_DETECTORS}.")
         if self.size < 200:
             raise ValueError(f"size={self.size} is smaller than 200 pixels.")
         if min(self.n_stars, self.n_galaxies, self.n_blends, self.n_cosmic_rays, self.n_bad_columns) < 0:
             raise ValueError("Numbers of objects and defects must not be negative.")
         if not all(math.isfinite(v) and v > 0 for v in (self.fwhm, self.sky, self.saturation)):
             raise ValueError("fwhm, sky and saturation must be positive numbers.")
+        if not 0 <= self.dither <= _LARGEST_DITHER:
+            raise ValueError(f"dither={self.dither} is not in the range 0 to {_LARGEST_DITHER:g} arcsec.")
         self._check_visit()
 
     def _check_visit(self) -> None:
@@ -108,12 +124,22 @@ class VisitSimulation:
         return self.visit // 1000
 
     @property
+    def boresight(self) -> tuple[float, float]:
+        """Right ascension and declination of the boresight in degrees."""
+        ra, dec = self.field_center
+        if self.dither == 0:
+            return ra, dec
+        rng = random.Random(f"dither {self.seed} {self.visit}")
+        radius, angle = self.dither / 3600 * math.sqrt(rng.random()), 2 * math.pi * rng.random()
+        return ra + radius * math.cos(angle) / math.cos(math.radians(dec)), dec + radius * math.sin(angle)
+
+    @property
     def tract_boundary(self) -> float:
         """Right ascension in degrees where the eastern tract begins.
 
         It runs through a column of detectors, which have stars of both.
         """
-        ra, dec = self.boresight
+        ra, dec = self.field_center
         return ra + self.size / 3 * self.pixel_scale / 3600 / math.cos(math.radians(dec))
 
     def detector_offset(self, detector: int) -> tuple[float, float]:
@@ -124,7 +150,37 @@ class VisitSimulation:
         detector
             Detector number.
         """
-        row, column = divmod(detector, 2)
+        n_columns = 2 if self.n_detectors <= 10 else math.ceil(math.sqrt(self.n_detectors))
+        row, column = divmod(detector, n_columns)
         pitch = (self.size + 50) * self.pixel_size
-        n_rows = (self.n_detectors + 1) // 2
-        return (column - 0.5) * pitch, (row - (n_rows - 1) / 2) * pitch
+        n_rows = -(-self.n_detectors // n_columns)
+        return (column - (n_columns - 1) / 2) * pitch, (row - (n_rows - 1) / 2) * pitch
+
+
+def survey(n_visits: int, *, visit: int, bands: str, **options: Any) -> list[VisitSimulation]:
+    """Return several visits of one field.
+
+    Parameters
+    ----------
+    n_visits
+        Number of visits.
+    visit
+        Number of the first; the others follow it.
+    bands
+        Bands that the visits take in turn, one letter each.
+    **options
+        Other options of `VisitSimulation`.
+
+    Returns
+    -------
+    `list` [`VisitSimulation`]
+        The visits.
+
+    Raises
+    ------
+    ValueError
+        Raised if there is no band, or an option is out of its range.
+    """
+    if not bands:
+        raise ValueError(f"Bands are missing; they are among {_BANDS!r}.")
+    return [VisitSimulation(visit=visit + i, band=bands[i % len(bands)], **options) for i in range(n_visits)]

@@ -11,40 +11,28 @@
 
 from __future__ import annotations
 
-__all__ = ("put_simulated_visit",)
+__all__ = ("put_simulated_visit", "put_simulated_visits")
 
-import hashlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from multiprocessing import get_context
 
-import astropy.table
-import astropy.time
-import astropy.units as u
-import numpy as np
-
-from lsst.daf.butler import Butler, DatasetType, Timespan
+from lsst.daf.butler import Butler, CollectionType, DatasetRef, MissingCollectionError
 from lsst.daf.butler.registry import ConflictingDefinitionError
-from lsst.images import VisitImage
-from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
+from lsst.resources import ResourcePath
 
-from ..butler import SynthCam
-from ._associations import associate_stars, make_standard_stars
 from ._config import VisitSimulation
+from ._registry import DETECTOR_DATASETS, INSTRUMENT, register_dataset_types, register_visits
+from ._space import refuse_full_disk, refuse_read_only_registry, refuse_unwritable
+from ._star_tables import associated_visits, put_star_tables
 from ._visit import simulate_detector
 
-SKYMAP = "synth_tracts"
-_TRACT_HALF_SIZE = 1.5  # degrees, more than the largest camera's
 
-_DETECTOR_DATASETS = {
-    "calexp": "VisitImage",
-    "src": "SourceCatalog",
-    "simulated_truth": "ArrowAstropy",
-}
-_TRACT_DATASETS = {
-    "isolated_star_presource_associations": "ArrowAstropy",
-    "isolated_star_presources": "ArrowAstropy",
-    "fgcm_standard_star": "ArrowAstropy",
-}
+def _say_nothing(message: str) -> None:
+    pass
 
 
 def put_simulated_visit(
@@ -52,158 +40,194 @@ def put_simulated_visit(
     simulation: VisitSimulation,
     *,
     run: str = "simulated/inputs",
-    progress: Callable[[str], None] = lambda message: None,
+    progress: Callable[[str], None] = _say_nothing,
 ) -> None:
     """Simulate a visit into a butler repository.
 
     Parameters
     ----------
-    repo
-        URI of the repository; one with an SQLite registry is made if there
-        is none.
+    repo, run, progress
+        As for `put_simulated_visits`.
     simulation
         The visit.
-    run
-        Output run collection.
-    progress
-        Called with a line of text before each step.
 
     Raises
     ------
     lsst.daf.butler.registry.ConflictingDefinitionError
         Raised if the run has this visit already, or the repository another
         visit of this number.
+    OSError
+        Raised if the repository can't be written, or has no space.
     ValueError
         Raised if ``run`` is empty.
     """
+    put_simulated_visits(repo, [simulation], run=run, progress=progress)
+
+
+def put_simulated_visits(
+    repo: str,
+    simulations: Sequence[VisitSimulation],
+    *,
+    run: str = "simulated/inputs",
+    progress: Callable[[str], None] = _say_nothing,
+    jobs: int = 1,
+) -> None:
+    """Simulate visits of one field into a butler repository.
+
+    What can be refused is refused before the first pixel. A visit that can't
+    be finished is taken out again; those before it stay. The stars of all
+    simulated visits in the repository are associated anew.
+
+    Parameters
+    ----------
+    repo
+        URI of the repository; one with an SQLite registry is made if there
+        is none.
+    simulations
+        The visits.
+    run
+        Output run collection.
+    progress
+        Called with a line of text before each step.
+    jobs
+        Number of processes.
+
+    Raises
+    ------
+    lsst.daf.butler.registry.ConflictingDefinitionError
+        Raised if the run has such a visit already, or the repository another
+        visit of such a number.
+    OSError
+        Raised if the repository can't be written, or has no space.
+    ValueError
+        Raised if ``run`` is empty, if there is no visit, or one is given
+        twice.
+    """
     if not run.strip():
         raise ValueError("The name of the output run is empty.")
+    if not simulations:
+        raise ValueError("There is no visit to simulate.")
+    twice = [visit for visit, count in Counter(s.visit for s in simulations).items() if count > 1]
+    if twice:
+        raise ValueError(f"Visit {twice[0]} is given twice.")
     if not Butler.has_repo_config(repo):
+        refuse_full_disk([ResourcePath(repo, forceDirectory=True)], simulations)
         progress(f"Creating the butler repository {repo}")
         Butler.makeRepo(repo)
-    with Butler.from_config(repo, writeable=True, run=run) as butler:
+    refuse_read_only_registry(repo)
+    with Butler.from_config(repo, writeable=True) as butler:
+        left_over = _refuse_second_time(butler, simulations, run)
+        roots = [root for root in butler.get_datastore_roots().values() if root is not None]
+        refuse_unwritable(root.join(run, forceDirectory=True) for root in roots)
+        refuse_full_disk(roots, simulations)
+        register_dataset_types(butler)
+        butler.collections.register(run)
+        register_visits(butler, simulations)
+        _prune(butler, left_over)
+        current = simulations[0]
         try:
-            _register(butler, simulation)
-        except ConflictingDefinitionError as error:
-            raise ConflictingDefinitionError(
-                f"Visit {simulation.visit} differs from one of that number; give another visit. "
-                f"({str(error).partition(':')[0]}.)"
-            ) from error
-        _refuse_second_time(butler, simulation, run)
-        truths = {}
-        for detector in range(simulation.n_detectors):
-            progress(f"Simulating detector {detector} ({detector + 1} of {simulation.n_detectors})")
-            made = simulate_detector(simulation, detector)
-            data_id = {"instrument": "SynthCam", "visit": simulation.visit, "detector": detector}
-            _sync_detector_region(butler, data_id, made.calexp)
-            with butler.transaction():
-                butler.put(made.calexp, "calexp", data_id)
-                butler.put(made.src, "src", data_id)
-                butler.put(made.truth, "simulated_truth", data_id)
-            truths[detector] = made.truth
-        progress("Associating the isolated stars")
-        _put_stars(butler, simulation, truths)
+            with _putter(repo, run, butler, jobs) as put_detectors:
+                for current in simulations:
+                    _put_visit(butler, current, run, put_detectors, progress)
+        except BaseException:
+            # Half a visit is of no use, and in the way of a second attempt.
+            _prune(butler, _datasets(butler, current, run))
+            raise
 
 
-def _refuse_second_time(butler: Butler, simulation: VisitSimulation, run: str) -> None:
-    data_id = {"instrument": "SynthCam", "visit": simulation.visit}
-    # Reading the run itself, so that one that failed half-way counts, too.
-    if butler.query_datasets("calexp", run, data_id=data_id, explain=False, find_first=False, limit=1):
-        raise ConflictingDefinitionError(
-            f"Run {run!r} has visit {simulation.visit} already; give another run or another visit."
-        )
+# Puts detectors of a visit, one after the other or several at a time.
+_PutDetectors = Callable[[VisitSimulation], Iterator[int]]
 
 
-def _put_stars(
-    butler: Butler, simulation: VisitSimulation, truths: Mapping[int, astropy.table.Table]
+def _put_visit(
+    butler: Butler,
+    simulation: VisitSimulation,
+    run: str,
+    put_detectors: _PutDetectors,
+    progress: Callable[[str], None],
 ) -> None:
-    for tract, (isolated, sources) in associate_stars(simulation, truths).items():
-        data_id = {"instrument": "SynthCam", "skymap": SKYMAP, "tract": tract}
-        butler.put(isolated, "isolated_star_presource_associations", data_id)
-        butler.put(sources, "isolated_star_presources", data_id)
-        butler.put(make_standard_stars(isolated, truths), "fgcm_standard_star", data_id)
+    n, done = simulation.n_detectors, put_detectors(simulation)
+    for detector in range(n):
+        progress(f"Simulating detector {detector} ({detector + 1} of {n}) of visit {simulation.visit}")
+        next(done)
+    progress("Associating the isolated stars")
+    put_star_tables(butler, simulation, run)
 
 
-def _register(butler: Butler, simulation: VisitSimulation) -> None:
-    """Insert the dimension records and dataset types of a visit."""
-    instrument = SynthCam()
-    instrument.register(butler.registry)
-    registry = butler.registry
-    region = _polygon(_box_corners(simulation, _field_half_size(simulation)))
-    # The tracts are the same for all visits, and overlap.
-    tract_region = _polygon(_box_corners(simulation, _TRACT_HALF_SIZE))
-    registry.syncDimensionData(
-        "skymap",
-        {
-            "name": SKYMAP,
-            "hash": hashlib.sha1(SKYMAP.encode()).digest(),
-            "tract_max": 100,
-            "patch_nx_max": 1,
-            "patch_ny_max": 1,
-        },
-    )
-    for tract in simulation.tracts:
-        registry.syncDimensionData("tract", {"skymap": SKYMAP, "id": tract, "region": tract_region})
-    day = str(simulation.day_obs)
-    noon = astropy.time.Time(f"{day[:4]}-{day[4:6]}-{day[6:]}T12:00:00", scale="tai")
-    registry.syncDimensionData(
-        "day_obs",
-        {"instrument": "SynthCam", "id": simulation.day_obs, "timespan": Timespan(noon, noon + 1 * u.day)},
-    )
-    begin = noon + 11 * u.hour
-    registry.syncDimensionData(
-        "visit",
-        {
-            "instrument": "SynthCam",
-            "id": simulation.visit,
-            "day_obs": simulation.day_obs,
-            "physical_filter": f"{simulation.band}_sim",
-            "name": str(simulation.visit),
-            "exposure_time": 30.0,
-            "region": region,
-            "timespan": Timespan(begin, begin + 30 * u.s),
-        },
-    )
-    for names, dimensions in (
-        (_DETECTOR_DATASETS, ("instrument", "visit", "detector")),
-        (_TRACT_DATASETS, ("instrument", "skymap", "tract")),
-    ):
-        for name, storage_class in names.items():
-            registry.registerDatasetType(
-                DatasetType(name, dimensions, storage_class, universe=butler.dimensions)
+@contextmanager
+def _putter(repo: str, run: str, butler: Butler, jobs: int) -> Iterator[_PutDetectors]:
+    """Give a function that puts detectors, here or in other processes."""
+    if jobs == 1:
+        yield lambda simulation: (
+            _put_detector(butler, run, simulation, detector) for detector in range(simulation.n_detectors)
+        )
+        return
+    # Spawned processes have no butler of their parent in an unknown state.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+
+        def submit(simulation: VisitSimulation) -> Iterator[int]:
+            n = simulation.n_detectors
+            return pool.map(
+                _put_elsewhere, *zip(*((repo, run, simulation, d) for d in range(n)), strict=True)
             )
 
-
-def _sync_detector_region(butler: Butler, data_id: dict[str, Any], calexp: VisitImage) -> None:
-    box = calexp.bbox
-    x = np.array([box.x.min, box.x.max, box.x.max, box.x.min]) + [-0.5, 0.5, 0.5, -0.5]
-    y = np.array([box.y.min, box.y.min, box.y.max, box.y.max]) + [-0.5, -0.5, 0.5, 0.5]
-    sky = calexp.sky_projection.pixel_to_sky(x=x, y=y)
-    region = _polygon(list(zip(sky.ra.deg, sky.dec.deg, strict=True)))
-    butler.registry.syncDimensionData("visit_detector_region", {**data_id, "region": region})
+        try:
+            yield submit
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
-def _field_half_size(simulation: VisitSimulation) -> float:
-    """Half the size of a square that holds all detectors, in degrees."""
-    half = max(
-        abs(offset) + simulation.size * simulation.pixel_size
-        for detector in range(simulation.n_detectors)
-        for offset in simulation.detector_offset(detector)
-    )
-    return half / simulation.pixel_size * simulation.pixel_scale / 3600
+@cache
+def _open(repo: str) -> Butler:
+    """Open a repository once in a process."""
+    return Butler.from_config(repo, writeable=True)
 
 
-def _box_corners(simulation: VisitSimulation, half_size: float) -> list[tuple[float, float]]:
-    """Corners of a box around the boresight, in degrees."""
-    ra, dec = simulation.boresight
-    d_ra, d_dec = half_size / np.cos(np.deg2rad(dec)), half_size
+def _put_elsewhere(repo: str, run: str, simulation: VisitSimulation, detector: int) -> int:
+    return _put_detector(_open(repo), run, simulation, detector)
+
+
+def _put_detector(butler: Butler, run: str, simulation: VisitSimulation, detector: int) -> int:
+    made = simulate_detector(simulation, detector)
+    data_id = {"instrument": INSTRUMENT, "visit": simulation.visit, "detector": detector}
+    with butler.transaction():
+        for name, dataset in zip(DETECTOR_DATASETS, (made.calexp, made.src, made.truth), strict=True):
+            butler.put(dataset, name, data_id, run=run)
+    return detector
+
+
+def _refuse_second_time(butler: Butler, simulations: Sequence[VisitSimulation], run: str) -> list[DatasetRef]:
+    """Refuse visits that the run has; return what interrupted ones left."""
+    try:
+        if butler.collections.get_info(run).type is not CollectionType.RUN:
+            raise ConflictingDefinitionError(f"Collection {run!r} is not a run; give another run.")
+    except MissingCollectionError:
+        return []
+    associated = associated_visits(butler, run)
+    left_over = []
+    for simulation in simulations:
+        found = _datasets(butler, simulation, run)
+        if found and (simulation.visit in associated or not simulation.n_stars):
+            raise ConflictingDefinitionError(
+                f"Run {run!r} has visit {simulation.visit} already; give another run or another visit."
+            )
+        left_over += found
+    return left_over
+
+
+def _datasets(butler: Butler, simulation: VisitSimulation, run: str) -> list[DatasetRef]:
+    data_id = {"instrument": INSTRUMENT, "visit": simulation.visit}
+    # Reading the run itself, so that one that failed half-way counts, too.
     return [
-        (ra - d_ra, dec - d_dec),
-        (ra + d_ra, dec - d_dec),
-        (ra + d_ra, dec + d_dec),
-        (ra - d_ra, dec + d_dec),
+        ref
+        for name in DETECTOR_DATASETS
+        if butler.registry.queryDatasetTypes(name)
+        for ref in butler.query_datasets(
+            name, run, data_id=data_id, explain=False, find_first=False, limit=None
+        )
     ]
 
 
-def _polygon(corners: list[tuple[float, float]]) -> ConvexPolygon:
-    return ConvexPolygon([UnitVector3d(LonLat.fromDegrees(ra, dec)) for ra, dec in corners])
+def _prune(butler: Butler, refs: Sequence[DatasetRef]) -> None:
+    butler.pruneDatasets(refs, disassociate=True, unstore=True, purge=True)

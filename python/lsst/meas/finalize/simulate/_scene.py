@@ -13,50 +13,10 @@ from __future__ import annotations
 
 __all__ = ("Scene", "make_grid_scene", "make_scene")
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from ._config import VisitSimulation
-
-
-@dataclass
-class Scene:
-    """True objects on one detector.
-
-    Parameters
-    ----------
-    x, y
-        Pixel position, shape (N,).
-    flux
-        Flux in electrons.
-    color
-        Colour g-i in magnitudes.
-    is_star
-        Whether the object is a star.
-    radius
-        Half-light radius of galaxies in arcsec, 0 for stars.
-    g1, g2
-        Reduced shear of galaxies.
-    is_isolated
-        Whether no other object disturbs it.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    flux: np.ndarray
-    color: np.ndarray
-    is_star: np.ndarray
-    radius: np.ndarray
-    g1: np.ndarray
-    g2: np.ndarray
-    is_isolated: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-
-_MIN_SEPARATION = 24.0  # pixels between an isolated star and anything else
+from ._field import BAND_SLOPES, MIN_SEPARATION, Scene, detector_to_field, field_to_detector, make_field
 
 
 def make_scene(simulation: VisitSimulation, detector: int) -> Scene:
@@ -72,39 +32,28 @@ def make_scene(simulation: VisitSimulation, detector: int) -> Scene:
     Returns
     -------
     `Scene`
-        Stars, galaxies and close pairs of stars.
+        Stars, galaxies and close pairs of stars, in this order: those of the
+        field that are on the detector.
     """
-    rng = np.random.default_rng([simulation.seed, simulation.visit, detector, 0])
-    n_stars, n_galaxies, n_blends = simulation.n_stars, simulation.n_galaxies, simulation.n_blends
-    n = n_stars + n_galaxies + 2 * n_blends
-    x, y = rng.uniform(0, simulation.size - 1, (2, n))
-    angle = rng.uniform(0, 2 * np.pi, n_blends)
-    separation = rng.uniform(6, 11, n_blends)
-    second = slice(n - n_blends, n)
-    first = slice(n - 2 * n_blends, n - n_blends)
-    x[second] = np.clip(x[first] + separation * np.cos(angle), 0, simulation.size - 1)
-    y[second] = np.clip(y[first] + separation * np.sin(angle), 0, simulation.size - 1)
-    # Star counts that rise slowly to the faint end, a few of them saturated.
-    flux = 10 ** rng.triangular(3.9, 4.4, 6.6, n)
-    is_star = np.ones(n, dtype=bool)
-    galaxies = slice(n_stars, n_stars + n_galaxies)
-    is_star[galaxies] = False
-    flux[galaxies] = 10 ** rng.uniform(3.8, 5.0, n_galaxies)
-    radius = np.where(is_star, 0.0, rng.uniform(0.3, 0.9, n))
-    g1, g2 = np.where(is_star, 0.0, rng.normal(0, 0.15, (2, n)).clip(-0.4, 0.4))
-    distance = np.hypot(x[:, None] - x, y[:, None] - y)
-    np.fill_diagonal(distance, np.inf)
-    return Scene(
-        x,
-        y,
-        flux,
-        rng.uniform(0.3, 2.8, n),
-        is_star,
-        radius,
-        g1,
-        g2,
-        is_star & (distance.min(axis=1, initial=np.inf) > _MIN_SEPARATION),
+    x, y = _field_corners(simulation, detector)
+    field = make_field(
+        simulation,
+        (x.min() - MIN_SEPARATION, x.max() + MIN_SEPARATION),
+        (y.min() - MIN_SEPARATION, y.max() + MIN_SEPARATION),
     )
+    x, y = field_to_detector(simulation, detector, field.x, field.y)
+    largest = simulation.size - 1
+    inside = (x >= 0) & (x <= largest) & (y >= 0) & (y <= largest)
+    dimming = 10 ** (-0.4 * BAND_SLOPES[simulation.band] * field.color)
+    seen = {"x": x, "y": y, "flux": field.flux * dimming}
+    return Scene(**{name: (vars(field) | seen)[name][inside] for name in vars(field)})
+
+
+def _field_corners(simulation: VisitSimulation, detector: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the corners of a detector in field coordinates."""
+    edges = np.array([-1.0, simulation.size])
+    x, y = np.meshgrid(edges, edges)
+    return detector_to_field(simulation, detector, x.ravel(), y.ravel())
 
 
 def make_grid_scene(

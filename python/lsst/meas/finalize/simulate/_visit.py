@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import astropy.coordinates
 import astropy.table
-import astropy.time
 import astropy.units as u
 import numpy as np
 from astro_metadata_translator import ObservationInfo
@@ -28,7 +27,7 @@ from lsst.images.fields import ChebyshevField
 from lsst.images.psfs import GaussianPointSpreadFunction
 
 from ..catalogs import SourceCatalog
-from ._camera import make_detector, make_sky_projection
+from ._camera import EXPOSURE_TIME, exposure_times, make_detector, make_sky_projection
 from ._config import VisitSimulation
 from ._detect import Detections, detect
 from ._measure import measure_sources
@@ -36,7 +35,7 @@ from ._psf import VisitPsf
 from ._render import Planes, render
 from ._scene import Scene, make_scene
 
-_EXPOSURE_TIME = 30.0
+_SOURCE_BITS = 20  # with them, the largest visit's ids fit into 63 bits
 _MATCH_RADIUS = 1.0  # pixels between an object and the source it was found as
 _SITE = astropy.coordinates.EarthLocation.from_geodetic(-70.749417, -30.244639, 2663.0)
 
@@ -88,8 +87,12 @@ def simulate_detector(
     sigma = simulation.fwhm / simulation.pixel_scale / 2.355
     found = detect(planes.image, planes.variance, sigma, ~planes.masks["NO_DATA"])
     calexp = _make_image(simulation, detector, planes, found, sigma)
-    src = measure_sources(calexp, found, first_id=(simulation.visit * 10 + detector) << 22)
+    src = measure_sources(calexp, found, first_id=_detector_visit(simulation, detector) << _SOURCE_BITS)
     return SimulatedDetector(calexp, src, _make_truth(detector, scene, psf, calexp, src))
+
+
+def _detector_visit(simulation: VisitSimulation, detector: int) -> int:
+    return simulation.visit * 256 + detector
 
 
 def _make_image(
@@ -116,8 +119,7 @@ def _make_image(
 
 
 def _make_obs_info(simulation: VisitSimulation, name: str, detector: int) -> ObservationInfo:
-    day = str(simulation.day_obs)
-    begin = astropy.time.Time(f"{day[:4]}-{day[4:6]}-{day[6:]}T23:00:00", scale="tai")
+    begin, end = exposure_times(simulation)
     ra, dec = simulation.boresight
     return ObservationInfo(
         instrument="SynthCam",
@@ -127,13 +129,13 @@ def _make_obs_info(simulation: VisitSimulation, name: str, detector: int) -> Obs
         observing_day=simulation.day_obs,
         observation_type="science",
         datetime_begin=begin,
-        datetime_end=begin + _EXPOSURE_TIME * u.s,
-        exposure_time=_EXPOSURE_TIME * u.s,
+        datetime_end=end,
+        exposure_time=EXPOSURE_TIME,
         location=_SITE,
         tracking_radec=astropy.coordinates.SkyCoord(ra, dec, unit="deg"),
         detector_num=detector,
         detector_unique_name=name,
-        detector_exposure_id=simulation.visit * 10 + detector,
+        detector_exposure_id=_detector_visit(simulation, detector),
     )
 
 

@@ -1,0 +1,211 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+__all__ = ("VisitStatus", "find_status")
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lsst.daf.butler import ButlerLogRecords
+
+from ..catalogs import ExposureCatalog
+from ._sources import RunSource, TaskKind
+
+
+@dataclass
+class VisitStatus:
+    """What became of the detectors of a visit.
+
+    Parameters
+    ----------
+    instrument, visit
+        The visit.
+    expected
+        Detectors that have inputs, or of which there is any trace.
+    done
+        Detectors with outputs.
+    without_psf, without_ap_corr
+        Those of them without a PSF or without aperture corrections.
+    no_work
+        Detectors for which there was nothing to do, with the reason.
+    failed
+        Detectors whose task failed, with the first line of the reason.
+    merged
+        Whether the outputs of the visit exist.
+    merge_failure
+        First line of the reason why not, or nothing if it isn't known.
+    """
+
+    instrument: str
+    visit: int
+    expected: set[int] = field(default_factory=set)
+    done: set[int] = field(default_factory=set)
+    without_psf: set[int] = field(default_factory=set)
+    without_ap_corr: set[int] = field(default_factory=set)
+    no_work: dict[int, str] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+    merged: bool = False
+    merge_failure: str = ""
+
+    @property
+    def missing(self) -> set[int]:
+        """Detectors of which there is no trace."""
+        return self.expected - self.done - self.no_work.keys() - self.failed.keys()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left to do.
+
+        A visit without any detector that has work needs no outputs.
+        """
+        return not (self.missing or self.failed) and (self.merged or not self.done)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a JSON file can hold."""
+        return {
+            "instrument": self.instrument,
+            "visit": self.visit,
+            "expected": sorted(self.expected),
+            "done": sorted(self.done),
+            "without_psf": sorted(self.without_psf),
+            "without_ap_corr": sorted(self.without_ap_corr),
+            "no_work": {str(detector): self.no_work[detector] for detector in sorted(self.no_work)},
+            "failed": {str(detector): self.failed[detector] for detector in sorted(self.failed)},
+            "missing": sorted(self.missing),
+            "merged": self.merged,
+            "merge_failure": self.merge_failure,
+            "complete": self.is_complete,
+        }
+
+
+def find_status(sources: Iterable[RunSource]) -> list[VisitStatus]:
+    """Find out what became of each detector.
+
+    Parameters
+    ----------
+    sources
+        Where to look; an output that is in any of them is done.
+
+    Returns
+    -------
+    `list` [`VisitStatus`]
+        Visits in order of instrument and number.
+    """
+    visits: dict[tuple[str, int], VisitStatus] = {}
+    for source in sources:
+        for instrument, visit, detector in source.expected():
+            _visit(visits, instrument, visit).expected.add(detector)
+        for task in source.tasks:
+            if task.kind is TaskKind.DETECTOR:
+                _add_detectors(visits, source, source.find(task.outputs), task.outputs)
+                _add_traces(visits, source, task.metadata, task.log)
+            else:
+                _add_visits(visits, source, task.kind, task.outputs, task.metadata, task.log)
+    for status in visits.values():
+        _settle(status)
+    return [visits[key] for key in sorted(visits)]
+
+
+def _visit(visits: dict[tuple[str, int], VisitStatus], instrument: str, visit: int) -> VisitStatus:
+    return visits.setdefault((instrument, visit), VisitStatus(instrument, visit))
+
+
+def _settle(status: VisitStatus) -> None:
+    """Forget failures that a later attempt has made good."""
+    status.no_work = {d: reason for d, reason in status.no_work.items() if d not in status.done}
+    status.failed = {
+        d: reason for d, reason in status.failed.items() if d not in status.done and d not in status.no_work
+    }
+    status.expected |= status.done | status.no_work.keys() | status.failed.keys()
+    if status.merged:
+        status.merge_failure = ""
+
+
+def _add_detectors(
+    visits: dict[tuple[str, int], VisitStatus],
+    source: RunSource,
+    found: Iterable[tuple[str, int, int]],
+    name: str,
+) -> None:
+    for instrument, visit, detector in found:
+        status = _visit(visits, instrument, visit)
+        if detector not in status.done:
+            _add_rows(status, source.get(name, (instrument, visit, detector)))
+            status.done.add(detector)
+
+
+def _add_rows(status: VisitStatus, catalog: ExposureCatalog) -> None:
+    for record in catalog:
+        status.done.add(int(record["id"]))
+        if record.psf is None:
+            status.without_psf.add(int(record["id"]))
+        if record.ap_corr_map is None:
+            status.without_ap_corr.add(int(record["id"]))
+
+
+def _add_traces(
+    visits: dict[tuple[str, int], VisitStatus], source: RunSource, metadata: str, log: str
+) -> None:
+    """Tell failures from lack of work, by what a quantum has left."""
+    finished = set(source.find(metadata))
+    for key in finished | set(source.find(log)):
+        instrument, visit, detector = key
+        status = _visit(visits, instrument, visit)
+        if detector in status.done:
+            continue
+        reason = _reason(source, log, key)
+        (status.no_work if key in finished else status.failed)[detector] = reason
+
+
+def _add_visits(
+    visits: dict[tuple[str, int], VisitStatus],
+    source: RunSource,
+    kind: TaskKind,
+    outputs: str,
+    metadata: str,
+    log: str,
+) -> None:
+    merged, finished = set(source.find(outputs)), set(source.find(metadata))
+    for key in merged | finished | set(source.find(log)):
+        instrument, visit = key
+        status = _visit(visits, instrument, visit)
+        if key in merged:
+            status.merged = True
+            if kind is TaskKind.VISIT:
+                _add_rows(status, source.get(outputs, key))
+                # The task of a visit leaves out detectors without good stars.
+                for detector in status.expected - status.done:
+                    status.no_work.setdefault(detector, "not in the catalogue of the visit")
+            continue
+        reason = _reason(source, log, key)
+        if kind is TaskKind.VISIT:
+            outcome = status.no_work if key in finished else status.failed
+            outcome.update(dict.fromkeys(status.expected - status.done, reason))
+        status.merge_failure = reason
+
+
+def _reason(source: RunSource, log: str, key: tuple[Any, ...]) -> str:
+    """Return the first line of why a quantum ended without outputs."""
+    if key not in source.find(log):
+        return "there is no log"
+    records: ButlerLogRecords = source.get(log, key)
+    exception = (records.extra or {}).get("exception")
+    if isinstance(exception, Mapping):
+        name = str(exception["type_name"]).rpartition(".")[2]
+        return f"{name}: {_first_line(str(exception['message']))}"
+    worst = [record for record in records if record.levelname in ("ERROR", "CRITICAL")]
+    telling = worst or [record for record in records if "othing to do" in record.message]
+    return _first_line(telling[-1].message) if telling else "the log tells no reason"
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
