@@ -59,4 +59,7 @@ def test_plain_wheel_holds_the_whole_package(wheels: dict[str, list[str]]) -> No
         for pattern in ("*.py", "*.yaml", "*.pth", "py.typed")
         for path in python.rglob(pattern)
     }
+    for folder in ("bps", "pipelines"):
+        files = (ROOT / folder).rglob("*.yaml")
+        expected |= {f"lsst/meas/finalize/{path.relative_to(ROOT)}" for path in files}
     assert expected <= set(wheels["wheel"])
