@@ -10,5 +10,12 @@ sys.path.append(str(Path("_ext").resolve()))
 extensions.append("task_links")  # noqa: F405
 exclude_patterns.extend(["_ext", "changes"])  # noqa: F405
 automodapi_toctreedirnm = "api"
+# This is no product of the observatory, whose theme the pages use.
+copyright = "2026 The developers of meas_finalize"
+html_theme_options["logo"] = {"text": project}  # noqa: F405
+html_theme_options["favicons"] = []  # noqa: F405
+html_theme_options["external_links"] = [  # noqa: F405
+    {"name": "LSST Science Pipelines", "url": "https://pipelines.lsst.io"}
+]
 # The build needs no network.
 intersphinx_mapping = {}
