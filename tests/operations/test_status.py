@@ -15,7 +15,6 @@ import json
 import logging
 import shutil
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +101,9 @@ class FakeRun:
         catalog = ExposureCatalog(self.golden.schema)
         for detector in detectors:
             values = {"id": detector, "visit": VISIT}
-            record = ExposureRecord(values) if bare else replace(self.golden[0], values=values)
-            catalog.append(record)
+            first = self.golden[0]
+            attached = () if bare else (first.psf, first.ap_corr_map)
+            catalog.append(ExposureRecord(values, *attached))
         dimensions = ("instrument", *data_id)
         self.put(name, "ExposureCatalog", catalog, dimensions, instrument="SynthCam", **data_id)
 
