@@ -36,7 +36,11 @@ def test_submit_file_names_a_site(path: Path) -> None:
     """Check that a submit file configures the site that it chooses."""
     config = load(path)
     site = config["site"][config["computeSite"]]
-    assert site["class"].startswith("lsst.ctrl.bps.parsl.sites.")
+    if config["wmsServiceClass"] == "lsst.ctrl.bps.parsl.ParslService":
+        assert site["class"].startswith("lsst.ctrl.bps.parsl.sites.")
+    else:
+        assert config["wmsServiceClass"] == "lsst.ctrl.bps.htcondor.HTCondorService"
+        assert site["profile"]["condor"]["getenv"] == "True"
 
 
 @pytest.mark.parametrize("path", SUBMIT_FILES, ids=lambda path: path.stem)
@@ -45,6 +49,8 @@ def test_submit_file_runs_our_pipeline(path: Path) -> None:
     config = load(path)
     pipeline = Pipeline.from_uri(config["pipelineYaml"])
     assert set(config["pipetask"]) == set(pipeline.task_labels)
+    clustered = {cluster["pipetasks"] for cluster in config["cluster"].values()}
+    assert clustered == {"finalizeCharacterizationDetector"}
 
 
 def test_slurm_quanta_fit_into_a_node() -> None:
