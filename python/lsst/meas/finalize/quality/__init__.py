@@ -17,6 +17,7 @@ from ._moments import *
 from ._plots import *
 from ._psf_statistics import *
 from ._report import *
+from ._residual_maps import *
 from ._sky_frame import *
 from ._star_statistics import *
 from ._te import *

@@ -11,7 +11,12 @@
 
 from __future__ import annotations
 
-__all__ = ("AnalyzeFinalizedVisitConfig", "AnalyzeFinalizedVisitConnections", "PsfLimitsConfig")
+__all__ = (
+    "VISIT_PLOTS",
+    "AnalyzeFinalizedVisitConfig",
+    "AnalyzeFinalizedVisitConnections",
+    "PsfLimitsConfig",
+)
 
 from dataclasses import fields
 
@@ -20,6 +25,26 @@ import lsst.pipe.base as pipeBase
 import lsst.pipe.base.connectionTypes as cT
 
 from ._limits import LIMITED, PsfLimits
+
+VISIT_PLOTS = (
+    "plotWhiskersFocalPlane",
+    "plotWhiskersSky",
+    "plotSizeMap",
+    "plotHistograms",
+    "plotTrends",
+    "plotRho",
+    "plotPsfImages",
+)
+"""Connections of plots, in the order of reports."""
+
+
+def _plot(name: str, doc: str) -> cT.Output:
+    return cT.Output(
+        doc=doc,
+        name=f"finalized_visit_plot_{name}",
+        storageClass="Plot",
+        dimensions=("instrument", "visit"),
+    )
 
 
 class AnalyzeFinalizedVisitConnections(
@@ -54,6 +79,25 @@ class AnalyzeFinalizedVisitConnections(
         storageClass="ArrowAstropy",
         dimensions=("instrument", "visit"),
     )
+    finalized_visit_residual_maps = cT.Output(
+        doc="Mean residuals of stars in bins of detector coordinates.",
+        name="finalized_visit_residual_maps",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "visit"),
+    )
+    plotWhiskersFocalPlane = _plot("whiskers_focal_plane", "Ellipticities on the focal plane.")
+    plotWhiskersSky = _plot("whiskers_sky", "Ellipticities on the sky.")
+    plotSizeMap = _plot("size_map", "Residuals in size on the focal plane.")
+    plotHistograms = _plot("histograms", "Distributions of residuals.")
+    plotTrends = _plot("trends", "Residuals against magnitude, color, position and density.")
+    plotRho = _plot("rho", "Rho statistics.")
+    plotPsfImages = _plot("psf_images", "PSF models of all detectors.")
+
+    def __init__(self, *, config: AnalyzeFinalizedVisitConfig | None = None) -> None:
+        super().__init__(config=config)
+        if config is not None and not config.doPlots:
+            for name in VISIT_PLOTS:
+                delattr(self, name)
 
 
 def _limit_field(name: str, default: float | None) -> pexConfig.Field:
@@ -92,6 +136,7 @@ class AnalyzeFinalizedVisitConfig(
 ):
     """Configuration of `AnalyzeFinalizedVisitTask`."""
 
+    doPlots: pexConfig.Field = pexConfig.Field(doc="Draw plots?", dtype=bool, default=True)
     limits: pexConfig.ConfigField = pexConfig.ConfigField(
         doc="Limits for the verdict.", dtype=PsfLimitsConfig
     )

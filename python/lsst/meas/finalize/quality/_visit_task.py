@@ -13,7 +13,7 @@ from __future__ import annotations
 
 __all__ = ("AnalyzeFinalizedVisitTask",)
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import astropy.table
 
@@ -21,10 +21,15 @@ import lsst.pipe.base as pipeBase
 
 from ..catalogs import ExposureCatalog
 from ._columns import StarColumns, star_table_columns
-from ._sky_frame import project_stars
+from ._residual_maps import measure_residual_maps
+from ._sky_frame import SkyFrame, project_stars
+from ._trends import local_density
 from ._visit_config import AnalyzeFinalizedVisitConfig
 from ._visit_metrics import WHOLE_VISIT, measure_visit
 from ._visit_rho import measure_visit_rho
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
@@ -51,6 +56,7 @@ class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
             visit=int(data_id["visit"]),
             instrument=str(data_id["instrument"]),
             band=str(data_id["band"]),
+            collection=str(outputRefs.finalized_visit_metrics.run),
         )
         butlerQC.put(outputs, outputRefs)
 
@@ -62,6 +68,7 @@ class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
         visit: int,
         instrument: str = "",
         band: str = "",
+        collection: str = "",
     ) -> pipeBase.Struct:
         """Judge a visit.
 
@@ -74,13 +81,17 @@ class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
             PSF models and aperture corrections, a row per detector.
         visit, instrument, band
             What the visit is.
+        collection
+            Collection to name in plots.
 
         Returns
         -------
         `lsst.pipe.base.Struct`
             ``finalized_visit_metrics`` (`astropy.table.Table`), see
-            `measure_visit`, and ``finalized_visit_rho``
-            (`astropy.table.Table`), see `measure_visit_rho`.
+            `measure_visit`; ``finalized_visit_rho``, see
+            `measure_visit_rho`; ``finalized_visit_residual_maps``, see
+            `measure_residual_maps`; and with ``doPlots`` a
+            `matplotlib.figure.Figure` for each of ``VISIT_PLOTS``.
 
         Raises
         ------
@@ -110,7 +121,18 @@ class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
             bin_slop=self.config.rhoBinSlop,
         )
         self._log(metrics)
-        return pipeBase.Struct(finalized_visit_metrics=metrics, finalized_visit_rho=rho)
+        outputs = pipeBase.Struct(
+            finalized_visit_metrics=metrics,
+            finalized_visit_rho=rho,
+            finalized_visit_residual_maps=measure_residual_maps(
+                columns, visit=visit, instrument=instrument, band=band
+            ),
+        )
+        if self.config.doPlots:
+            label = f"{instrument} visit {visit}, {band} ({collection})"
+            plots = _draw(columns, frame, finalized_psf_ap_corr_cat, outputs, label)
+            outputs = pipeBase.Struct(**outputs.getDict(), **plots)
+        return outputs
 
     def _log(self, metrics: astropy.table.Table) -> None:
         whole = metrics[metrics["detector"] == WHOLE_VISIT]
@@ -124,6 +146,28 @@ class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
                 row["psfStarDeltaE2Median"],
                 row["psfStarDeltaTOverTMedian"],
             )
+
+
+def _draw(
+    columns: StarColumns,
+    frame: SkyFrame,
+    catalog: ExposureCatalog,
+    outputs: pipeBase.Struct,
+    label: str,
+) -> dict[str, Figure]:
+    """Draw all plots."""
+    from . import plots
+
+    density = local_density(frame.x, frame.y)
+    return {
+        "plotWhiskersFocalPlane": plots.plot_whiskers_focal_plane(columns, label),
+        "plotWhiskersSky": plots.plot_whiskers_sky(columns, frame, label),
+        "plotSizeMap": plots.plot_size_map(columns, label),
+        "plotHistograms": plots.plot_histograms(columns, label),
+        "plotTrends": plots.plot_trends(columns, density, outputs.finalized_visit_metrics, label),
+        "plotRho": plots.plot_rho(outputs.finalized_visit_rho, label),
+        "plotPsfImages": plots.plot_psf_images(catalog, columns, label),
+    }
 
 
 def _read(table: Any) -> astropy.table.Table:

@@ -1,0 +1,17 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Figures of a visit's PSF: readable in black and white, made without
+pyplot.
+"""
+
+from ._correlation_plots import *
+from ._images import *
+from ._maps import *
+from ._residual_plots import *
