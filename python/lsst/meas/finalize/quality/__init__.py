@@ -20,6 +20,8 @@ from ._report import *
 from ._residual_maps import *
 from ._sky_frame import *
 from ._star_statistics import *
+from ._survey import *
+from ._survey_task import *
 from ._te import *
 from ._trends import *
 from ._visit_config import *

@@ -11,10 +11,11 @@
 
 from __future__ import annotations
 
-__all__ = ("plot_size_map", "plot_whiskers_focal_plane", "plot_whiskers_sky")
+__all__ = ("plot_size_map", "plot_survey_maps", "plot_whiskers_focal_plane", "plot_whiskers_sky")
 
 from typing import TYPE_CHECKING
 
+import astropy.table
 import numpy as np
 import numpy.typing as npt
 
@@ -207,4 +208,43 @@ def plot_size_map(columns: StarColumns, label: str) -> Figure:
         ax.set_xlabel("focal plane x (mm)")
         ax.set_ylabel("focal plane y (mm)")
         label_detectors(ax, columns.detector[rows], x[rows], y[rows])
+    return figure
+
+
+def plot_survey_maps(maps: astropy.table.Table, label: str) -> Figure:
+    """Draw mean residuals of many visits on the focal plane.
+
+    Parameters
+    ----------
+    maps
+        Result of `SurveyAccumulator.map_table`.
+    label
+        What it is of.
+
+    Returns
+    -------
+    `matplotlib.figure.Figure`
+        Means in bins of detector coordinates, used and reserved stars.
+    """
+    figure = new_figure(15, 9, f"{label}: mean residuals, star − model, in bins of detectors")
+    names = {"deltaTOverT": "δT/T", "deltaE1": "δe₁ (pixel axes)", "deltaE2": "δe₂ (pixel axes)"}
+    x, y = (np.asarray(maps[name], dtype=float) for name in ("focal_x", "focal_y"))
+    for line, sample in zip(figure.subplots(2, 3), ("used", "reserved"), strict=True):
+        rows = (np.asarray(maps["sample"]) == sample) & np.isfinite(x) & np.isfinite(y)
+        for ax, (name, text) in zip(line, names.items(), strict=True):
+            ax.set_title(f"{text}, {sample} stars")
+            if not rows.any():
+                no_data(ax)
+                continue
+            values = np.asarray(maps[name], dtype=float)[rows]
+            limit = robust_limit(values)
+            size = float(np.clip(30000 / rows.sum(), 3, 200))
+            points = ax.scatter(
+                x[rows], y[rows], c=values, s=size, marker="s", cmap="cividis", vmin=-limit, vmax=limit
+            )
+            figure.colorbar(points, ax=ax, extend="both", shrink=0.85)
+            ax.set_aspect("equal")
+            ax.set_xlabel("focal plane x (mm)")
+            ax.set_ylabel("focal plane y (mm)")
+            label_detectors(ax, np.asarray(maps["detector"])[rows].astype(np.int64), x[rows], y[rows])
     return figure

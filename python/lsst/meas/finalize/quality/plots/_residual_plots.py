@@ -137,7 +137,8 @@ def plot_trends(columns: StarColumns, density: Floats, metrics: astropy.table.Ta
             if residual == "DeltaE2":
                 ax.set_xlabel(text)
         line[0].set_ylabel(f"{_RESIDUALS[residual]} / 0.001")
-    grid[0, 0].legend(fontsize="small")
+    if grid[0, 0].get_legend_handles_labels()[0]:
+        grid[0, 0].legend(fontsize="small")
     return figure
 
 
