@@ -10,3 +10,5 @@
 """Final image characterisation of LSST single-visit images: PSF,
 measurement and aperture corrections of isolated stars.
 """
+
+from . import _stored_names

@@ -11,6 +11,7 @@
 that choose the stars for it.
 """
 
+from .._stored_names import publish as _publish
 from ._apply import *
 from ._chebyshev import *
 from ._limits import *
@@ -18,3 +19,5 @@ from ._measure import *
 from ._object_size import *
 from ._registry import *
 from ._selectors import *
+
+_publish(__name__, globals())

@@ -15,6 +15,8 @@ configuration and task.  Families use the shared folders (`pixels`,
 they export.  Compiled kernels are in modules named ``*_numba``.
 """
 
+from .._stored_names import publish as _publish
+from . import _plugin
 from ._batch import *
 from ._config import *
 from ._errors import *
@@ -157,3 +159,5 @@ from .pixels import (
     pixel_regions,
 )
 from .sdss import SdssCentroidConfig, SdssCentroidPlugin, SdssShapeConfig, SdssShapePlugin
+
+_publish(__name__, globals(), bases=(_plugin.SingleFramePlugin,))

@@ -9,6 +9,7 @@
 
 """PSF models: determining them from stars and drawing them in batches."""
 
+from .._stored_names import publish as _publish
 from ._batch import *
 from ._config import *
 from ._determiner import *
@@ -16,3 +17,5 @@ from ._errors import *
 from ._piff_psf import *
 from ._registry import *
 from ._shapes import *
+
+_publish(__name__, globals())

@@ -9,6 +9,7 @@
 
 """Metrics and plots that judge a finished visit from the tasks' outputs."""
 
+from .._stored_names import publish as _publish
 from ._columns import *
 from ._correlations import *
 from ._limits import *
@@ -28,3 +29,5 @@ from ._visit_config import *
 from ._visit_metrics import *
 from ._visit_rho import *
 from ._visit_task import *
+
+_publish(__name__, globals())

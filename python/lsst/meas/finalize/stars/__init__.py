@@ -11,6 +11,7 @@
 colours, PSF candidates, and moments on the sky.
 """
 
+from .._stored_names import publish as _publish
 from ..apcorr import sourceSelectorRegistry
 from ._candidates import *
 from ._colors import *
@@ -21,3 +22,11 @@ from ._parallactic import *
 from ._prepare import *
 from ._reserve import *
 from ._standard_stars import *
+
+_publish(
+    __name__,
+    globals(),
+    upstream={
+        "lsst.pipe.tasks.reserveIsolatedStars": ("ReserveIsolatedStarsConfig", "ReserveIsolatedStarsTask")
+    },
+)

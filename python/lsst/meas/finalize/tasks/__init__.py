@@ -14,6 +14,7 @@ policy.
 # Importing it teaches lsst.images to read what Piff 1.7 writes, which images
 # given to the tasks may hold.
 from .. import butler as _butler
+from .._stored_names import publish as _publish
 from ._characterize import *
 from ._config import *
 from ._connections import *
@@ -22,3 +23,11 @@ from ._detector import *
 from ._output import *
 from ._prepare import *
 from ._visit import *
+
+_publish(
+    __name__,
+    globals(),
+    upstream={
+        "lsst.pipe.tasks.finalizeCharacterization": [n for n in globals() if "FinalizeCharacterization" in n]
+    },
+)
