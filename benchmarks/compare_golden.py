@@ -183,11 +183,17 @@ def compare_psf(report: Report, where: str, record, grid, variant: str) -> None:
     """Compare PSF images on a grid of points."""
     psf = as_batch_psf(record.psf)
     x, y = grid["points"].T
+    compare_psf_images(
+        report, where, psf.draw_kernel_images(x, y), psf.draw_star_images(x, y)[0], grid, variant
+    )
+
+
+def compare_psf_images(
+    report: Report, where: str, kernel_images: np.ndarray, star_images: np.ndarray, grid, variant: str
+) -> None:
+    """Compare drawn PSFs."""
     tolerance = 1e-4 if variant == "field" else 1e-6
-    for kind, images in (
-        ("kernel_images", psf.draw_kernel_images(x, y)),
-        ("star_images", psf.draw_star_images(x, y)[0]),
-    ):
+    for kind, images in (("kernel_images", kernel_images), ("star_images", star_images)):
         peak = grid[kind].max(axis=(1, 2))
         worst = float((np.abs(images - grid[kind]).max(axis=(1, 2)) / peak).max())
         report.add(where, f"PSF {kind}", f"{worst:.1e} of peak", worst < tolerance)

@@ -17,7 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from lsst.meas.finalize.version import __version__
+
 PYTHON = Path(__file__).parents[2] / "python"
+DOUBLES = Path(__file__).parents[1] / "stack" / "doubles"
 NAMESPACES = ("lsst", "lsst/meas", "lsst/pipe", "lsst/pipe/tasks")
 EXTEND_PATH = "import pkgutil\n\n__path__ = pkgutil.extend_path(__path__, __name__)\n"
 REPLACED = ("finalizeCharacterization", "reserveIsolatedStars")
@@ -50,9 +53,55 @@ def origins(*path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("folder", NAMESPACES)
-def test_namespace_levels_only_extend_the_path(folder: str) -> None:
+def test_namespace_levels_extend_the_path(folder: str) -> None:
     """Check that no namespace level hides other packages' modules."""
-    assert (PYTHON / folder / "__init__.py").read_text() == EXTEND_PATH
+    text = (PYTHON / folder / "__init__.py").read_text()
+    assert text.startswith(EXTEND_PATH)
+    # The last one has a version, too, made when it is asked for.
+    rest = text.removeprefix(EXTEND_PATH)
+    assert not rest or (folder == "lsst/pipe/tasks" and rest.startswith("\n\ndef __getattr__("))
+
+
+def check(*path: Path, **environment: str) -> tuple[int, str]:
+    """Run the command that tells what would run, with this path."""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path))} | environment
+    command = [sys.executable, "-m", "lsst.meas.finalize.check"]
+    result = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert not result.stderr
+    return result.returncode, result.stdout
+
+
+def test_check_names_the_module_in_front(stack: Path) -> None:
+    """Tell that the stack's tasks would run, and what to do."""
+    code, text = check(stack, PYTHON)
+    assert code == 1
+    module = stack / "lsst/pipe/tasks/finalizeCharacterization.py"
+    assert f"PROBLEM: lsst.pipe.tasks.finalizeCharacterization is {module}, not that of this package" in text
+    assert f"Put {PYTHON} before {stack} on PYTHONPATH." in text
+
+
+def test_check_in_a_stack(stack: Path) -> None:
+    """Tell that our tasks run beside lsst.afw, and which overlay is off."""
+    code, text = check(PYTHON, DOUBLES, stack)
+    assert code == 0, text
+    facts = dict(line.split(maxsplit=1) for line in text.splitlines() if len(line.split(maxsplit=1)) == 2)
+    assert facts["lsst.afw"] == str(DOUBLES / "lsst/afw")
+    assert facts["lsst.pipe.tasks.reserveIsolatedStars"].startswith(str(PYTHON))
+    assert "butler overlay" in text
+    assert "Pipelines run the tasks of this package." in text
+
+
+def test_version_tells_whose_it_is(stack: Path) -> None:
+    """Have the stack's version and ours, or ours alone."""
+    command = [sys.executable, "-c", "import lsst.pipe.tasks; print(lsst.pipe.tasks.__version__)"]
+
+    def version(*path: Path) -> str:
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path))}
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert version(PYTHON) == __version__
+    (stack / "lsst/pipe/tasks/version.py").write_text('__all__ = ("__version__",)\n__version__ = "g123+4"\n')
+    assert version(PYTHON, stack) == f"g123+4+meas_finalize.{__version__}"
 
 
 def test_ours_first_replaces_only_our_modules(stack: Path) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import astropy.table
 
 import lsst.pipe.base as pipeBase
+from lsst.utils.timer import timeMethod
 
 from ..afw.border import from_afw, is_afw, to_afw
 from ..catalogs import ExposureCatalog
@@ -57,6 +58,7 @@ class ConsolidateFinalizeCharacterizationDetectorTask(pipeBase.PipelineTask):
         butlerQC.put(as_stored(struct.psf_ap_corr_cat, ref), ref)
         butlerQC.put(struct.output_table, outputRefs.finalized_src_table)
 
+    @timeMethod
     def run(
         self, *, psf_ap_corr_detector_dict: TableHandles, src_detector_table_dict: TableHandles
     ) -> pipeBase.Struct:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 import astropy.table
 
 import lsst.pipe.base as pipeBase
+from lsst.utils.timer import timeMethod
 
 from ..afw.border import is_afw, to_afw
 from ..stars import read_fgcm_standard_stars
@@ -63,6 +64,7 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
         butlerQC.put(as_stored(struct.psf_ap_corr_cat, ref), ref)
         butlerQC.put(struct.output_table, outputRefs.finalized_src_table)
 
+    @timeMethod
     def run(
         self,
         visit: int,

@@ -80,16 +80,20 @@ def make_mask(blocks: Iterable[tuple[slice, npt.NDArray[Any]]], planes: dict[str
     targets = {name: known.get(name) or MaskPlane(name, f"Mask plane {name} of the file.") for name in planes}
     ordered = dict.fromkeys([*known.values(), *targets.values()])
     schema = MaskSchema(ordered, dtype=np.uint8)
-    tables = np.zeros((4, schema.mask_size, 256), dtype=np.uint8)
-    values = np.arange(256, dtype=np.uint8)
+    # Sixteen bits at a time through tables of all bytes of the result, not
+    # plane by plane; there are at most 32 planes besides the known ones.
+    word = np.dtype("<u4" if schema.mask_size <= 4 else "<u8")
+    tables = np.zeros((2, 2**16), dtype=word)
+    values = np.arange(2**16)
     for name, bit in planes.items():
         target = schema.bit(targets[name].name)
-        is_set = (values >> np.uint8(bit % 8) & 1).astype(bool)
-        tables[bit // 8, target.index, is_set] |= np.uint8(target.mask)
+        tables[bit // 16, values >> bit % 16 & 1 == 1] |= word.type(target.mask << 8 * target.index)
     result = np.zeros((*box.shape, schema.mask_size), dtype=np.uint8)
-    # Byte by byte through tables of 256 entries, not plane by plane.
+    has_high = tables[1].any()
     for rows, pixels in blocks:
-        parts = np.ascontiguousarray(pixels, dtype="<i4").view(np.uint8).reshape(*pixels.shape, 4)
-        for part, index in np.argwhere(tables.any(axis=2)):
-            result[rows, :, index] |= tables[part, index][parts[..., part]]
+        halves = np.ascontiguousarray(pixels, dtype="<i4").view("<u2").reshape(*pixels.shape, 2)
+        found = tables[0][halves[..., 0]]
+        if has_high:
+            found |= tables[1][halves[..., 1]]
+        result[rows] = found.view(np.uint8).reshape(*pixels.shape, word.itemsize)[..., : schema.mask_size]
     return Mask(result, schema=schema, bbox=box)

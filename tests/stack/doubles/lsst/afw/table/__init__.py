@@ -15,20 +15,26 @@ rows whose components are objects of this package.
 
 from __future__ import annotations
 
-import copy
 import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from lsst.afw.fits import MemFileManager
+from lsst.geom import Point2D
 from lsst.meas.finalize.afw import read_exposure_catalog, write_exposure_catalog
+from lsst.meas.finalize.catalogs import ExposureCatalog as OurCatalog
+from lsst.meas.finalize.catalogs import ExposureRecord as OurRecord
+from lsst.meas.finalize.catalogs import Schema
+from lsst.meas.finalize.psf import as_batch_psf
 
 
 def _contents(source: str | MemFileManager) -> bytes:
     if isinstance(source, MemFileManager):
         return source.getData()
-    with open(source, "rb") as stream:
-        return stream.read()
+    return Path(source).read_bytes()
 
 
 class SourceCatalog:
@@ -52,54 +58,132 @@ class SourceCatalog:
         raise AssertionError("a catalogue isn't a handle")
 
 
+class _Image:
+    """A drawn image."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+
+class Psf:
+    """A PSF."""
+
+    __slots__ = ("_psf",)
+
+    def __init__(self, psf: Any) -> None:
+        self._psf = psf
+
+    def computeKernelImage(self, position: Point2D) -> _Image:
+        return _Image(as_batch_psf(self._psf).draw_kernel_images([position.x], [position.y])[0])
+
+    def computeImage(self, position: Point2D) -> _Image:
+        return _Image(as_batch_psf(self._psf).draw_star_images([position.x], [position.y])[0][0])
+
+
+class _BoundedField:
+    """A function of position."""
+
+    __slots__ = ("_field",)
+
+    def __init__(self, field: Any) -> None:
+        self._field = field
+
+    def evaluate(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return self._field(x=x, y=y)
+
+
+class ApCorrMap:
+    """Aperture corrections by name."""
+
+    __slots__ = ("_map",)
+
+    def __init__(self, ap_corr_map: Any) -> None:
+        self._map = ap_corr_map
+
+    def items(self) -> list[tuple[str, _BoundedField]]:
+        return [(name, _BoundedField(field)) for name, field in self._map.items()]
+
+
 class ExposureRecord:
     """A row."""
 
-    __slots__ = ("_row",)
+    __slots__ = ("_map", "_psf", "_row")
 
-    def __init__(self, row: Any) -> None:
+    def __init__(self, row: Any, psf: Psf | None = None, ap_corr_map: ApCorrMap | None = None) -> None:
         self._row = row
+        self._psf = psf
+        self._map = ap_corr_map
 
     def getId(self) -> int:
         return self._row.id
 
-    def getPsf(self) -> Any:
-        return self._row.psf
+    def getPsf(self) -> Psf | None:
+        return self._psf
 
-    def getApCorrMap(self) -> Any:
-        return self._row.ap_corr_map
+    def setPsf(self, psf: Psf) -> None:
+        assert isinstance(psf, Psf)
+        self._psf = psf
+
+    def getApCorrMap(self) -> ApCorrMap | None:
+        return self._map
+
+    def setApCorrMap(self, ap_corr_map: ApCorrMap) -> None:
+        assert isinstance(ap_corr_map, ApCorrMap)
+        self._map = ap_corr_map
+
+    def _copy(self) -> ExposureRecord:
+        return ExposureRecord(self._row, self._psf, self._map)
+
+    def _as_ours(self) -> Any:
+        psf, ap_corr_map = self._psf and self._psf._psf, self._map and self._map._map
+        return OurRecord(self._row.values, psf, ap_corr_map, self._row.components)
+
+
+class ExposureTable:
+    """Where records are from."""
+
+    @staticmethod
+    def makeMinimalSchema() -> Schema:
+        return Schema.exposure_minimal()
 
 
 class ExposureCatalog:
     """Rows with PSFs and aperture corrections."""
 
-    __slots__ = ("_catalog", "_records")
+    __slots__ = ("_metadata", "_records", "_schema")
 
-    def __init__(self) -> None:
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._metadata: dict[str, Any] = {}
         self._records: list[ExposureRecord] = []
 
     @property
-    def schema(self) -> Any:
-        return self._catalog.schema
+    def schema(self) -> Schema:
+        return self._schema
 
     @classmethod
     def readFits(cls, source: str | MemFileManager) -> Self:
-        result = cls()
-        result._catalog = read_exposure_catalog(io.BytesIO(_contents(source)))
-        result._records = [ExposureRecord(row) for row in result._catalog]
+        catalog = read_exposure_catalog(io.BytesIO(_contents(source)))
+        result = cls(catalog.schema)
+        result._metadata = catalog.metadata
+        for row in catalog:
+            psf = None if row.psf is None else Psf(row.psf)
+            ap_corr_map = None if row.ap_corr_map is None else ApCorrMap(row.ap_corr_map)
+            result._records.append(ExposureRecord(row, psf, ap_corr_map))
         return result
 
     def writeFits(self, target: MemFileManager | str) -> None:
-        catalog = type(self._catalog)(self._catalog.schema.copy(), metadata=dict(self._catalog.metadata))
+        catalog = OurCatalog(self._schema.copy(), metadata=self._metadata)
         for record in self._records:
-            catalog.append(record._row)
+            catalog.append(record._as_ours())
         stream = io.BytesIO()
         write_exposure_catalog(catalog, stream)
         if isinstance(target, MemFileManager):
             target._store(stream.getvalue())
         else:
-            with open(target, "wb") as file:
-                file.write(stream.getvalue())
+            Path(target).write_bytes(stream.getvalue())
 
     def __len__(self) -> int:
         return len(self._records)
@@ -113,16 +197,20 @@ class ExposureCatalog:
     def find(self, id: int) -> ExposureRecord | None:
         return next((record for record in self._records if record.getId() == id), None)
 
+    def addNew(self) -> ExposureRecord:
+        self._records.append(ExposureRecord(OurCatalog(self._schema, 1)[0]))
+        return self._records[-1]
+
     def append(self, record: ExposureRecord) -> None:
         assert isinstance(record, ExposureRecord)
         self._records.append(record)
 
     def copy(self, deep: bool = False) -> Self:
         assert deep, "a shallow copy would share its records"
-        result = type(self)()
-        result._catalog = copy.copy(self._catalog)
+        result = type(self)(self._schema)
+        result._metadata = dict(self._metadata)
         # Components are shared, as by the real one.
-        result._records = [ExposureRecord(record._row) for record in self._records]
+        result._records = [record._copy() for record in self._records]
         return result
 
     def get(self, key: str) -> Any:
