@@ -12,5 +12,17 @@
 Uses `wcs`.
 """
 
+from typing import Any
+
 from ._pickle import *
-from ._wcs import *
+
+_WCS_NAMES = ("celestial_wrapper", "sky_origin", "uv_wrapper")
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs GalSim when it is asked for."""
+    if name not in _WCS_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import _wcs
+
+    return getattr(_wcs, name)
