@@ -134,7 +134,7 @@ def test_detector(stack: Any, inputs: dict[int, Inputs], tables: Any, task: Any,
     assert_golden(result.output_table, tiny, 1)
     record = result.psf_ap_corr_cat.find(1)
     ours_of_record = expected.psf_ap_corr_cat[0]
-    assert names(record.getApCorrMap()) == list(ours_of_record.ap_corr_map)
+    assert set(names(record.getApCorrMap())) == set(ours_of_record.ap_corr_map)
     np.testing.assert_array_equal(
         record.getPsf().computeKernelImage(Point2D(30.0, 40.0)).array,
         as_batch_psf(ours_of_record.psf).draw_kernel_images([30.0], [40.0])[0],

@@ -27,7 +27,7 @@ from lsst.images import Box, Image, Mask
 from ._mask import make_mask
 from ._reader import ExposureReader
 
-_BLOCK_ROWS = 256
+_BLOCK_ROWS = 32
 
 
 @dataclasses.dataclass(frozen=True)

@@ -87,7 +87,7 @@ def make_mask(blocks: Iterable[tuple[slice, npt.NDArray[Any]]], planes: dict[str
     values = np.arange(2**16)
     for name, bit in planes.items():
         target = schema.bit(targets[name].name)
-        tables[bit // 16, values >> bit % 16 & 1 == 1] |= word.type(target.mask << 8 * target.index)
+        tables[bit // 16, values >> bit % 16 & 1 == 1] |= word.type(int(target.mask) << 8 * target.index)
     result = np.zeros((*box.shape, schema.mask_size), dtype=np.uint8)
     has_high = tables[1].any()
     for rows, pixels in blocks:
