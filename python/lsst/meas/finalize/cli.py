@@ -11,11 +11,12 @@
 
 from __future__ import annotations
 
-__all__ = ("finalize_status", "get_cli_subcommands", "simulate_visit")
+__all__ = ("finalize_report", "finalize_status", "get_cli_subcommands", "simulate_visit")
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -194,6 +195,44 @@ def _status_sources(
     return sources
 
 
+@click.command(
+    name="finalize-report",
+    short_help="Write pages on the quality of PSF models of visits.",
+    cls=ButlerCommand,
+)
+@repo_argument(required=True, help="URI of the repository.")
+@click.argument("collection")
+@click.option(
+    "--output",
+    "directory",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder to make; a report in it is replaced.",
+)
+def finalize_report(repo: str, collection: str, directory: Path) -> None:
+    """Write a static site on the quality of PSF models of visits.
+
+    COLLECTION has the outputs of the pipeline's subset "analyze". The site
+    needs no network and can be opened as files, beginning with index.html.
+    """
+    from lsst.daf.butler import Butler, MissingCollectionError
+
+    from .quality.site import NothingToReportError, collect_surveys, collect_visits, write_report
+
+    with (
+        _one_line_errors(repo, NothingToReportError, MissingCollectionError),
+        Butler.from_config(repo) as butler,
+    ):
+        page = write_report(
+            directory,
+            collect_visits(butler, collection),
+            collect_surveys(butler, collection),
+            collection=collection,
+            repository=repo,
+        )
+    click.echo(f"Report: {page}")
+
+
 def get_cli_subcommands() -> list[click.Command]:
     """Return the subcommands; ``butler`` finds this by its entry point."""
-    return [finalize_status, simulate_visit]
+    return [finalize_report, finalize_status, simulate_visit]
