@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from lsst.daf.butler.formatters.parquet import arrow_to_astropy
 from lsst.meas.finalize.afw import read_exposure, read_source_catalog, to_afw
 from lsst.meas.finalize.catalogs import ExposureCatalog, Schema, SourceCatalog
 from lsst.meas.finalize.psf import as_batch_psf
+from lsst.meas.finalize.tasks._stack_types import as_stored
 from lsst.pipe.base import InMemoryDatasetHandle
 from lsst.pipe.tasks.finalizeCharacterization import (
     ConsolidateFinalizeCharacterizationDetectorTask,
@@ -132,6 +134,7 @@ def test_detector(stack: Any, inputs: dict[int, Inputs], tables: Any, task: Any,
     assert isinstance(result.psf_ap_corr_cat, stack.table.ExposureCatalog)
     assert_same(result.output_table, expected.output_table)
     assert_golden(result.output_table, tiny, 1)
+    assert task.metadata["runEndCpuTime"] >= task.metadata["runStartCpuTime"]
     record = result.psf_ap_corr_cat.find(1)
     ours_of_record = expected.psf_ap_corr_cat[0]
     assert set(names(record.getApCorrMap())) == set(ours_of_record.ap_corr_map)
@@ -263,7 +266,7 @@ def test_compute_returns_the_stacks_types(
     _, sources = task.concat_isolated_star_cats(BAND, *tables.values(), visit=VISIT, detector=1)
     afw = inputs[1].afw
     psf, ap_corr_map, measured = task.compute_psf_and_ap_corr_map(
-        VISIT, 1, afw["exposure"], afw["src"], sources, None
+        VISIT, 1, handle(afw["exposure"], "ExposureF"), handle(afw["src"], "SourceCatalog"), sources
     )
     assert isinstance(measured, stack.table.SourceCatalog)
     given = {"visit": VISIT, "band": BAND, "detector": 1} | tables
@@ -301,6 +304,18 @@ def test_exposure_without_wcs_is_damaged_input(
     exposure._file = exposure._file.replace(b"SKYWCS_ID", b"NOTHIN_ID")
     with pytest.raises(pipeBase.UnprocessableDataError, match="visit 20260304011, detector 1 .*wcs"):
         task.run(visit=VISIT, band=BAND, detector=1, **tables, exposure=exposure, src=inputs[1].afw["src"])
+
+
+def test_catalogs_are_stored_as_the_storage_class_wants(stack: Any) -> None:
+    """Convert an output whose dataset is of the other world."""
+    ours, theirs = one_row(0), to_afw(one_row(0))
+    for wanted in (ExposureCatalog, stack.table.ExposureCatalog):
+        storage_class = SimpleNamespace(pytype=wanted)
+        ref: Any = SimpleNamespace(datasetType=SimpleNamespace(storageClass=storage_class))
+        for catalog in (ours, theirs):
+            stored = as_stored(catalog, ref)
+            assert isinstance(stored, wanted)
+            assert (stored is catalog) == isinstance(catalog, wanted)
 
 
 def test_construction_tells_whose_task_it_is(caplog: pytest.LogCaptureFixture) -> None:
