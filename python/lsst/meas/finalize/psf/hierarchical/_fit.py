@@ -1,0 +1,220 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""The fit of the PSF of a visit, from stars to a model."""
+
+from __future__ import annotations
+
+__all__ = ("HierarchicalOptions", "TooFewStarsError", "fit_visit")
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .._interpolant import taps_of
+from ..structured._interpolant import GridWeights
+from ._basis import Basis, make_basis, smooth
+from ._fields import FieldBasis, FieldModel, fit_fields
+from ._model import VisitPsfModel
+from ._scores import (
+    Scores,
+    Shifter,
+    StarStates,
+    mean_image,
+    measure_scores,
+    refit_stars,
+)
+from ._stars import VisitStars
+
+_LOG = logging.getLogger(__name__)
+
+_FIRST_SIGMA = 1.7
+"""Width in pixels of the Gaussian that stars are first centred with."""
+
+_LEADING = 3
+"""Coefficients by which outliers are recognised: size and ellipticity."""
+
+_MIN_STARS = 30
+"""Least number of stars of a visit."""
+
+
+class TooFewStarsError(RuntimeError):
+    """Raised if a visit has too few stars for a common model."""
+
+
+@dataclass(frozen=True)
+class HierarchicalOptions:
+    """Settings of the fit.
+
+    Parameters
+    ----------
+    derivative_order
+        Largest order of derivatives of the mean PSF, 2 to 6.
+    focal_order
+        Degree of polynomials over the focal plane.
+    detector_order
+        Degree of polynomials over a detector.
+    prior_iterations
+        Updates of the strength of the prior.
+    max_snr
+        Stars of higher signal-to-noise ratio get the weight of this one.
+    outlier_sigma
+        Stars whose size or ellipticity is further off are rejected.
+    max_removed
+        Largest fraction of the stars rejected for that.
+    interpolant
+        Lanczos order of the model's interpolation.
+    """
+
+    derivative_order: int = 4
+    focal_order: int = 6
+    detector_order: int = 5
+    prior_iterations: int = 8
+    max_snr: float = 1000.0
+    outlier_sigma: float = 4.0
+    max_removed: float = 0.1
+    interpolant: int = 11
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.derivative_order <= 6:
+            raise ValueError(f"derivative_order={self.derivative_order} is not between 2 and 6.")
+        if not (0 <= self.focal_order <= 12 and 0 <= self.detector_order <= 8):
+            raise ValueError("Orders must not be negative, nor above 12 (focal) and 8 (detector).")
+        if self.prior_iterations < 2:
+            raise ValueError(f"prior_iterations={self.prior_iterations} is less than 2.")
+
+
+def fit_visit(stars: VisitStars, options: HierarchicalOptions | None = None) -> VisitPsfModel:
+    """Fit one PSF model to the stars of all detectors of a visit.
+
+    Parameters
+    ----------
+    stars
+        Stars of all detectors, without reserved ones.
+    options
+        Settings.
+
+    Returns
+    -------
+    model
+        The fitted model.
+
+    Raises
+    ------
+    TooFewStarsError
+        Raised if there are too few good stars.
+    """
+    import galsim
+
+    options = options or HierarchicalOptions()
+    shifter = Shifter(GridWeights(taps_of(galsim.Lanczos(options.interpolant))), stars.size)
+    basis, states, use = _mean(stars, shifter, options)
+    basis = make_basis(basis.mean, options.derivative_order)
+    fields_basis = FieldBasis(tuple(stars.frames), options.focal_order, options.detector_order)
+    scores = measure_scores(stars, basis, None, states, shifter, options.max_snr)
+    model, use = _fit_robustly(scores, stars, use, fields_basis, options)
+    _LOG.info("Used %d of %d stars on %d detectors.", use.sum(), len(stars), len(stars.frames))
+    return VisitPsfModel(basis, model, states, use)
+
+
+def _check_number(use: npt.NDArray[np.bool_]) -> None:
+    if np.count_nonzero(use) < _MIN_STARS:
+        raise TooFewStarsError(
+            f"A visit's PSF needs at least {_MIN_STARS} good stars; there are {np.count_nonzero(use)}."
+        )
+
+
+def _mean(
+    stars: VisitStars, shifter: Shifter, options: HierarchicalOptions
+) -> tuple[Basis, StarStates, npt.NDArray[np.bool_]]:
+    """Find fluxes, centres and the mean PSF together."""
+    axis = np.exp(-0.5 * ((np.arange(stars.size) - stars.size // 2) / _FIRST_SIGMA) ** 2)
+    nothing = np.zeros((0, stars.size, stars.size))
+    basis = Basis(np.outer(axis, axis) / axis.sum() ** 2, nothing)
+    start = np.where(stars.good, stars.image, 0.0).sum(axis=(1, 2), dtype=np.float64)
+    states = StarStates(np.maximum(start, 1.0), stars.offsets(), np.full(len(stars), np.inf))
+    usable = stars.good.mean(axis=(1, 2)) > 0.5
+    # Gaussian first, then means of the stars themselves.
+    for i in range(3):
+        for _ in range(2):
+            states = refit_stars(stars, basis, None, states, shifter, options.max_snr)
+        good = usable & np.isfinite(states.chisq)
+        _check_number(good)
+        if i == 2:
+            break
+        # The half that fits best is the mean; a Gaussian fits none well.
+        limit = np.inf if i == 0 else 3.0 * max(1.0, float(np.median(states.chisq[good])))
+        good &= states.chisq < limit
+        _check_number(good)
+        mean = mean_image(stars, basis, states, good, shifter, options.max_snr)
+        basis = Basis(_centred(smooth(mean)), nothing)
+    limit = 1.5 * max(1.0, float(np.median(states.chisq[good])))
+    return basis, states, good & (states.chisq < limit)
+
+
+def _centred(mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Shift an image to have no centroid weighted with itself.
+
+    The shift is a few thousandths of a pixel.
+    """
+    axis = np.arange(len(mean)) - len(mean) // 2
+    slope_y, slope_x = np.gradient(mean)
+    for _ in range(3):
+        square = mean**2
+        shift_x, shift_y = (square.sum(axis=i) @ axis / square.sum() for i in (0, 1))
+        mean = mean + shift_x * slope_x + shift_y * slope_y
+    return mean / mean.sum()
+
+
+def _fit_robustly(
+    scores: Scores,
+    stars: VisitStars,
+    use: npt.NDArray[np.bool_],
+    basis: FieldBasis,
+    options: HierarchicalOptions,
+) -> tuple[FieldModel, npt.NDArray[np.bool_]]:
+    """Fit the fields, reject what has another size or shape, fit again."""
+    candidates = use & (np.einsum("nkk->nk", scores.matrix) > 0.0).all(axis=1)
+    use = candidates
+    # Galaxies among the stars hide each other at first.
+    for _ in range(2):
+        _check_number(use)
+        model = fit_fields(scores, stars, use, basis, options.prior_iterations)
+        distance = _distances(model, scores, stars, use)
+        limit = max(
+            options.outlier_sigma, float(np.quantile(distance[candidates], 1.0 - options.max_removed))
+        )
+        kept = candidates & (distance <= limit)
+        if (kept == use).all():
+            return model, use
+        use = kept
+    _check_number(use)
+    return fit_fields(scores, stars, use, basis, options.prior_iterations), use
+
+
+def _distances(
+    model: FieldModel, scores: Scores, stars: VisitStars, use: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    """Return how far stars are from the fields, in standard deviations [N]."""
+    number = min(_LEADING, scores.vector.shape[1])
+    values, variances = np.zeros_like(scores.vector), np.zeros_like(scores.vector)
+    # One pass per detector.
+    for i in range(len(stars.frames)):
+        mine = stars.detector == i
+        values[mine] = model.values(i, stars.x[mine], stars.y[mine])
+        variances[mine] = model.variances(i, stars.x[mine], stars.y[mine])
+    diagonal = np.einsum("nkk->nk", scores.matrix)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        difference = (scores.vector - np.einsum("nab,nb->na", scores.matrix, values)) / diagonal
+        pull = difference / np.sqrt(1.0 / diagonal + variances + model.prior.star)
+    pull = np.abs(pull[:, :number])
+    scale = np.maximum(1.0, 1.4826 * np.median(pull[use], axis=0))
+    return np.nan_to_num((pull / scale).max(axis=1), nan=np.inf)
