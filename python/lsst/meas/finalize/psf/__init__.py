@@ -17,5 +17,6 @@ from ._errors import *
 from ._piff_psf import *
 from ._registry import *
 from ._shapes import *
+from .hierarchical._determiner import *
 
 _publish(__name__, globals())

@@ -17,6 +17,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import astropy.table
@@ -49,10 +50,13 @@ from ..version import __version__
 from ._config import FinalizeCharacterizationConfigBase
 from ._output import OutputSchema, to_output_table
 from ._stack_types import Unconverted, as_ours, fetch, results_as_afw, results_as_ours
+from ._whole_visit import FEW_STARS_FLAG, add_few_stars_field, fits_visits
 
 if TYPE_CHECKING:
     from lsst.images import VisitImage
     from lsst.images.psfs import PointSpreadFunction
+
+    from ..psf import VisitPsfFit
 
     type TableHandles = Mapping[int, Any]
     type ApCorrMap = dict[str, Any]
@@ -88,6 +92,7 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
     psf_determiner: Any
     # On the class for subclasses whose __init__ makes other subtasks.
     _bound: _BoundTasks | None = None
+    _visit_fits: Mapping[int, VisitPsfFit] = MappingProxyType({})
 
     def __init__(self, **kwargs: Any) -> None:
         # Published pipelines may still hand over a schema (see connections).
@@ -120,6 +125,8 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
             sky_moments=config.do_add_sky_moments,
             fgcm_bands=config.fgcmPhotometryBands if config.do_add_fgcm_photometry else (),
         )
+        if fits_visits(self.psf_determiner):
+            add_few_stars_field(output.schema)
         # Each of these adds its fields; the order is that of the columns.
         subtasks = {
             name: getattr(config, name).apply(schema=output.schema, parentTask=self, name=name)
@@ -274,7 +281,7 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         self._add_colors(exposure, measured, fgcm_standard_star_cat)
         bound = self._bind(src.schema)
         self._check_measurable(bound, exposure, src, measured, where)
-        psf = self._determine_psf(exposure, measured, where)
+        psf = self._determine_psf(exposure, measured, where, self._visit_fits.get(detector))
         if psf is None:
             bound.measurement.fail(measured)
             bound.apply_ap_corr.fail(measured)
@@ -370,21 +377,34 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         if self.config.do_add_fgcm_photometry:
             add_fgcm_photometry(measured, fgcm_standard_star_cat, bands=self.config.fgcmPhotometryBands)
 
-    def _determine_psf(
+    def _psf_candidates(
         self, exposure: VisitImage, measured: SourceCatalog, where: str
-    ) -> PointSpreadFunction | None:
-        """Fit the PSF and set ``calib_psf_used``; `None` if that fails."""
+    ) -> PsfCandidates | None:
+        """Make the candidates that aren't reserved; `None` if that fails."""
         try:
-            candidates = self.make_psf_candidates.run(measured, exposure).psfCandidates
+            candidates: PsfCandidates = self.make_psf_candidates.run(measured, exposure).psfCandidates
         except Exception:
             self.log.exception("Failed to make PSF candidates for %s.", where)
             return None
         reserved_ids = measured["id"][measured["calib_psf_reserved"]]
-        fitted: PsfCandidates = candidates.take(~np.isin(candidates.id, reserved_ids))
+        return candidates.take(~np.isin(candidates.id, reserved_ids))
+
+    def _determine_psf(
+        self, exposure: VisitImage, measured: SourceCatalog, where: str, fit: VisitPsfFit | None
+    ) -> PointSpreadFunction | None:
+        """Fit the PSF, unless the visit's fit gave one, and set
+        ``calib_psf_used``; `None` if that fails.
+        """
+        fitted = self._psf_candidates(exposure, measured, where)
+        if fitted is None:
+            return None
         try:
-            fit = self.psf_determiner.determine_psf(
-                exposure, fitted, metadata=self.metadata, band=exposure.band or None
-            )
+            if fit is None:
+                fit = self.psf_determiner.determine_psf(
+                    exposure, fitted, metadata=self.metadata, band=exposure.band or None
+                )
+            elif fit.few_stars:
+                measured[FEW_STARS_FLAG] = True
         except Exception:
             self.log.exception("Failed to determine PSF for %s.", where)
             return None

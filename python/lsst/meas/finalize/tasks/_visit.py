@@ -13,14 +13,19 @@ from __future__ import annotations
 
 __all__ = ("FinalizeCharacterizationTask",)
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import astropy.table
+import numpy as np
 
 import lsst.pipe.base as pipeBase
+from lsst.daf.butler import FileIntegrityError
+from lsst.images import VisitImage
 from lsst.utils.timer import timeMethod
 
 from ..afw.border import is_afw, to_afw
+from ..catalogs import ExposureRecord, SourceCatalog
 from ..stars import read_fgcm_standard_stars
 from ._characterize import (
     DamagedInputError,
@@ -30,9 +35,11 @@ from ._characterize import (
 )
 from ._config import FinalizeCharacterizationConfig
 from ._handles import sorted_by, sorted_by_tract
-from ._stack_types import Unconverted, as_stored, fetch
+from ._stack_types import Unconverted, as_ours, as_stored, fetch
+from ._whole_visit import fits_visits
 
 if TYPE_CHECKING:
+    from ..psf import DetectorStars, VisitPsfFit
     from ._characterize import TableHandles
 
 
@@ -119,6 +126,9 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
         catalog = self._make_exposure_catalog("Only detectors with data have entries.")
         standard_stars = read_fgcm_standard_stars(fgcm_standard_star_dict or {}, self.config.fgcm_bands())
         self.log.info("Running finalizeCharacterization on %d detectors.", len(detectors))
+        if fits_visits(self.psf_determiner):
+            handles = {d: (calexp_dict[d], src_dict[d]) for d in detectors}
+            self._visit_fits = self._fit_visit(visit, band, handles, isolated_sources)
         tables = []
         from_stack = False
         for detector in detectors:
@@ -136,7 +146,60 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
                 continue
             if measured is not None:
                 tables.append(self._append_detector(catalog, visit, detector, psf, ap_corr_map, measured))
+            elif detector in self._visit_fits:
+                record = ExposureRecord({"id": detector, "visit": visit}, self._visit_fits[detector].psf)
+                catalog.append(record)
         if not tables:
             raise pipeBase.NoWorkFound(f"No good sources found for any detectors in visit {visit}")
         table = astropy.table.vstack(tables, join_type="exact", metadata_conflicts="silent")
         return pipeBase.Struct(psf_ap_corr_cat=to_afw(catalog) if from_stack else catalog, output_table=table)
+
+    def _fit_visit(
+        self,
+        visit: int,
+        band: str,
+        handles: Mapping[int, tuple[Any, Any]],
+        isolated_sources: astropy.table.Table,
+    ) -> dict[int, VisitPsfFit]:
+        """Fit the PSFs of all detectors at once.
+
+        Each image is read here and again for the measurement, so that there
+        is never more than one in memory.
+        """
+        gathered = {}
+        for detector, (calexp, src) in handles.items():
+            where = f"visit {visit}, detector {detector}"
+            try:
+                stars = self._gather_stars(visit, band, detector, fetch(calexp), fetch(src), isolated_sources)
+            except (DamagedInputError, FileIntegrityError):
+                # The second reading logs it.
+                continue
+            except Exception:
+                self.log.exception("The fit of the visit does without %s.", where)
+                continue
+            if stars is not None:
+                gathered[detector] = stars
+        return self.psf_determiner.fit_visit(gathered)
+
+    def _gather_stars(
+        self,
+        visit: int,
+        band: str,
+        detector: int,
+        exposure: Any,
+        src: Any,
+        isolated_sources: astropy.table.Table,
+    ) -> DetectorStars | None:
+        """Select a detector's stars; `None` if that fails."""
+        where = f"visit {visit}, detector {detector}"
+        with damaged_input_is_no_work(self.log, where):
+            src = as_ours(src, SourceCatalog, f"src of {where}")
+            if is_afw(exposure):
+                exposure = Unconverted(exposure, {"band": band})
+            data_id = {"visit": visit, "detector": detector}
+            exposure = as_ours(exposure, VisitImage, f"calexp of {where}", data_id)
+        measured = self._select_stars(src, isolated_sources, where)
+        if measured is None:
+            measured = self._bind(src.schema).output.make_catalog(src[np.zeros(0, dtype=np.int64)])
+        candidates = self._psf_candidates(exposure, measured, where)
+        return None if candidates is None else self.psf_determiner.gather(exposure, candidates, band)

@@ -71,7 +71,7 @@ class HierarchicalOptions:
     max_removed
         Largest fraction of the stars rejected for that.
     interpolant
-        Lanczos order of the model's interpolation.
+        Name of GalSim's interpolant between the nodes of the model.
     """
 
     derivative_order: int = 4
@@ -81,7 +81,7 @@ class HierarchicalOptions:
     max_snr: float = 1000.0
     outlier_sigma: float = 4.0
     max_removed: float = 0.1
-    interpolant: int = 11
+    interpolant: str = "Lanczos(11)"
 
     def __post_init__(self) -> None:
         if not 2 <= self.derivative_order <= 6:
@@ -111,11 +111,11 @@ def fit_visit(stars: VisitStars, options: HierarchicalOptions | None = None) -> 
     ------
     TooFewStarsError
         Raised if there are too few good stars.
+    ValueError
+        Raised for an interpolant that cannot be used.
     """
-    import galsim
-
     options = options or HierarchicalOptions()
-    shifter = Shifter(GridWeights(taps_of(galsim.Lanczos(options.interpolant))), stars.size)
+    shifter = Shifter(_interpolant(options.interpolant), stars.size)
     basis, states, use = _mean(stars, shifter, options)
     basis = make_basis(basis.mean, options.derivative_order)
     fields_basis = FieldBasis(tuple(stars.frames), options.focal_order, options.detector_order)
@@ -123,6 +123,17 @@ def fit_visit(stars: VisitStars, options: HierarchicalOptions | None = None) -> 
     model, use = _fit_robustly(scores, stars, use, fields_basis, options)
     _LOG.info("Used %d of %d stars on %d detectors.", use.sum(), len(stars), len(stars.frames))
     return VisitPsfModel(basis, model, states, use)
+
+
+def _interpolant(name: str) -> GridWeights:
+    """Return the weights of an interpolant given by name."""
+    import galsim
+
+    base, _, order = name.removeprefix("galsim.").partition("(")
+    known = getattr(galsim, base, None)
+    if not (isinstance(known, type) and issubclass(known, galsim.Interpolant)):
+        raise ValueError(f"There is no interpolant {name!r}.")
+    return GridWeights(taps_of(known(int(order.rstrip(")"))) if order.rstrip(")") else known()))
 
 
 def _check_number(use: npt.NDArray[np.bool_]) -> None:

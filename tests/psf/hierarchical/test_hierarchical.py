@@ -1,0 +1,245 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""The PSF of a visit against noise-free truth, Piff and other readers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import galsim
+import numpy as np
+import piff
+import pytest
+
+from lsst.images import Box
+from lsst.meas.finalize.psf import PiffPsf
+from lsst.meas.finalize.psf._piff_setup import Coordinates, make_piff_stars
+from lsst.meas.finalize.psf._shapes import kernel_shapes
+from lsst.meas.finalize.psf._weights import sky_variance
+from lsst.meas.finalize.psf.hierarchical import (
+    DetectorFrame,
+    HierarchicalOptions,
+    TooFewStarsError,
+    VisitPsfModel,
+    VisitStars,
+    export_order,
+    export_piff,
+    fit_visit,
+    from_focal,
+    nearest_orientation,
+    to_focal,
+)
+from lsst.meas.finalize.psf.hierarchical._basis import make_basis, smooth
+from lsst.meas.finalize.simulate.focal_plane import (
+    FocalPlanePsf,
+    FocalPlaneSimulation,
+    FocalPlaneStars,
+    simulate_stars,
+)
+
+_SCALE = 0.2
+
+
+@dataclass
+class _Fitted:
+    psf: FocalPlanePsf
+    parts: list[FocalPlaneStars]
+    stars: VisitStars
+    model: VisitPsfModel
+
+
+def _frame(simulation: FocalPlaneSimulation, detector: int) -> DetectorFrame:
+    jacobian = simulation.rotation(detector) * simulation.pixel_size
+    offset = simulation.focal_position(detector, [0.0], [0.0])[0]
+    last = simulation.size - 1.0
+    return DetectorFrame(
+        (0.0, last, 0.0, last),
+        (offset[0], offset[1]),
+        tuple(map(tuple, jacobian)),
+        tuple(map(tuple, nearest_orientation(jacobian).tolist())),
+    )
+
+
+def _join(simulation: FocalPlaneSimulation, parts: list[FocalPlaneStars]) -> VisitStars:
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([getattr(p, name) for p in parts])
+
+    good = ~joined("bad")
+    return VisitStars(
+        [_frame(simulation, d) for d in range(simulation.n_detectors)],
+        np.repeat(np.arange(len(parts)), [len(p.x) for p in parts]),
+        joined("x_measured"),
+        joined("y_measured"),
+        joined("x0"),
+        joined("y0"),
+        joined("image"),
+        good,
+        sky_variance(joined("image"), joined("variance"), good),
+        1.0,
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted() -> _Fitted:
+    """Fit a visit with few stars per detector, 5 % of them galaxies."""
+    simulation = FocalPlaneSimulation(seed=7, n_stars=16, n_reserved=0, galaxy_fraction=0.05)
+    psf = FocalPlanePsf(simulation)
+    parts = [simulate_stars(psf, d) for d in range(simulation.n_detectors)]
+    # One detector has a single star, another none.
+    parts[3] = parts[3].take(slice(0, 1))
+    parts[8] = parts[8].take(slice(0, 0))
+    stars = _join(simulation, parts)
+    return _Fitted(psf, parts, stars, fit_visit(stars))
+
+
+def _shape_errors(fitted: _Fitted, detector: int) -> np.ndarray:
+    """Return relative errors in size and those in ellipticity [N, 3]."""
+    x, y = (c.ravel() for c in np.meshgrid(np.linspace(100, 3900, 4), np.linspace(100, 3900, 4)))
+    images = fitted.psf.images(detector, x, y), fitted.model.draw(detector, x, y)
+    truth, model = (kernel_shapes(i) for i in images)
+    size = [s[:, 0] + s[:, 1] for s in (model, truth)]
+    e1 = (model[:, 0] - model[:, 1]) / size[0] - (truth[:, 0] - truth[:, 1]) / size[1]
+    e2 = 2 * model[:, 2] / size[0] - 2 * truth[:, 2] / size[1]
+    return np.stack([size[0] / size[1] - 1, e1, e2], axis=1)
+
+
+def test_frames_turn_and_mirror() -> None:
+    """All eight symmetries of a square are told apart, and undone."""
+    image = np.arange(9.0).reshape(3, 3)
+    found = set()
+    for matrix in ([[1, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]]):
+        for mirror in ([[1, 0], [0, 1]], [[-1, 0], [0, 1]]):
+            jacobian = np.array(mirror) @ matrix @ [[0.01, 0.0002], [-0.0003, 0.01]]
+            orientation = nearest_orientation(jacobian)
+            np.testing.assert_array_equal(orientation, np.array(mirror) @ matrix)
+            turned = to_focal(image, orientation)
+            found.add(turned.tobytes())
+            np.testing.assert_array_equal(from_focal(turned, orientation), image)
+            # The pixel at offset (1, 0) goes where the matrix sends it.
+            x, y = orientation @ [1, 0]
+            assert turned[1 + y, 1 + x] == image[1, 2]
+    assert len(found) == 8
+    with pytest.raises(ValueError, match="no Jacobian"):
+        nearest_orientation(np.zeros((2, 2)))
+
+
+def test_basis_spans_small_changes() -> None:
+    """Changes of size, shape and coma are sums of the vectors, all centred."""
+    profile = galsim.Kolmogorov(fwhm=0.7).shear(g1=0.01)
+    draw = {"nx": 25, "ny": 25, "scale": _SCALE}
+    basis = make_basis(smooth(profile.drawImage(**draw).array.astype(float)), 4)
+    np.testing.assert_allclose(basis.vectors.sum(axis=(1, 2)), 0.0, atol=1e-12)
+    y, x = np.indices((25, 25)) - 12
+    for axis in (x, y):
+        np.testing.assert_allclose((basis.mean * basis.vectors * axis).sum(axis=(1, 2)), 0.0, atol=1e-12)
+    changed = galsim.Convolve(profile.dilate(1.02).shear(g1=0.01, g2=-0.02), galsim.Gaussian(sigma=0.06))
+    change = changed.drawImage(**draw).array / changed.drawImage(**draw).array.sum() - basis.mean
+    matrix = basis.vectors.reshape(len(basis.vectors), -1).T
+    left = change.ravel() - matrix @ np.linalg.lstsq(matrix, change.ravel(), rcond=None)[0]
+    assert np.linalg.norm(left) < 0.03 * np.linalg.norm(change)
+
+
+def test_model_is_near_truth_everywhere(fitted: _Fitted) -> None:
+    """Detectors with one or no star are predicted from the others."""
+    errors = {d: np.sqrt((_shape_errors(fitted, d) ** 2).mean(axis=0)) for d in range(21)}
+    usual = np.median([errors[d] for d in range(21) if d not in (3, 8)], axis=0)
+    assert usual[0] < 0.04
+    assert usual[1:].max() < 0.02
+    for detector in (3, 8):
+        assert (errors[detector] < 4.0 * usual).all()
+
+
+def test_galaxies_are_not_used(fitted: _Fitted) -> None:
+    """Most small galaxies are rejected, hardly any star is."""
+    galaxy = np.concatenate([p.is_galaxy for p in fitted.parts])
+    assert galaxy.sum() >= 8
+    assert fitted.model.used[galaxy].mean() < 0.4
+    assert fitted.model.used[~galaxy].mean() > 0.95
+
+
+def test_errors_are_larger_where_there_are_no_stars(fitted: _Fitted) -> None:
+    """The error of a detector without stars is that of the prediction."""
+    with_stars, without = (fitted.model.psf_error(d, [2000.0], [2000.0])[0] for d in (2, 8))
+    assert with_stars.shape == (25, 25)
+    assert np.linalg.norm(without) > 1.2 * np.linalg.norm(with_stars)
+
+
+def _export(fitted: _Fitted, detector: int) -> piff.SimplePSF:
+    part = fitted.parts[detector]
+    wcs = galsim.PixelScale(_SCALE)
+    from lsst.meas.finalize.catalogs import StampSet
+
+    stamps = StampSet(part.image, part.variance, part.bad.astype(np.uint32), part.x0, part.y0, {})
+    n = len(part.x)
+    stars = make_piff_stars(
+        stamps,
+        (~part.bad).astype(float) / 900.0,
+        part.x_measured,
+        part.y_measured,
+        np.arange(n),
+        np.zeros(n),
+        np.full(n, "g-i"),
+        Coordinates(wcs, None, ("x", "y"), _SCALE),
+    )
+    for star in stars:
+        # Piff writes no text.
+        del star.data.properties["colorType"]
+    config = {
+        "type": "Simple",
+        "model": {"type": "PixelGrid", "scale": float(np.nextafter(_SCALE, 0)), "size": 25},
+        "interp": {"type": "BasisPolynomial", "order": 2, "keys": ["x", "y"], "solver": "scipy"},
+        "outliers": {"type": "Chisq", "nsigma": 4.0, "max_remove": 0.05},
+    }
+    rows = np.flatnonzero(fitted.stars.detector == detector)
+    return export_piff(fitted.model, detector, stars, fitted.model.used[rows], rows, config, {0: wcs})
+
+
+@pytest.mark.parametrize("detector", [0, 3, 8])
+def test_export_is_plain_piff(fitted: _Fitted, detector: int, tmp_path: Path) -> None:
+    """Piff draws what the model says, before and after a file."""
+    psf = _export(fitted, detector)
+    assert type(psf) is piff.SimplePSF
+    x, y = np.array([50.0, 1500.0, 3900.0]), np.array([3900.0, 700.0, 60.0])
+    model = fitted.model.draw(detector, x, y)
+    error = fitted.model.psf_error(detector, x, y)
+    psf.write(str(tmp_path / "psf.piff"))
+    read = piff.PSF.read(str(tmp_path / "psf.piff"))
+    batch = PiffPsf(psf, Box.factory[0:4000, 0:4000], 25).draw_kernel_images(x, y)
+    for i in range(3):
+        drawn = [p.draw(x[i], y[i], stamp_size=25, center=True).array for p in (psf, read)]
+        np.testing.assert_array_equal(drawn[0], drawn[1])
+        np.testing.assert_allclose(batch[i], drawn[0] / drawn[0].sum(), atol=1e-10)
+    difference = batch - model
+    assert np.sqrt((difference**2).mean()) < 0.2 * np.sqrt((error**2).mean())
+    assert not [s for s in psf.stars if s.is_reserve]
+
+
+def test_export_of_full_order_is_exact(fitted: _Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the orders of the fields nothing is lost, but to rounding."""
+    from lsst.meas.finalize.psf.hierarchical import _export as module
+
+    assert export_order(fitted.model, 5) < 6
+    monkeypatch.setattr(module, "_TOLERANCE", 0.0)
+    assert export_order(fitted.model, 5) == 6
+    x, y = np.array([0.0, 3999.0, 2222.0]), np.array([3999.0, 10.0, 1111.0])
+    batch = PiffPsf(_export(fitted, 5), Box.factory[0:4000, 0:4000], 25).draw_kernel_images(x, y)
+    np.testing.assert_allclose(batch, fitted.model.draw(5, x, y), atol=1e-9)
+
+
+def test_bad_input_is_refused(fitted: _Fitted) -> None:
+    """Too few stars, and options out of range, give one clear error."""
+    few = [p.take(slice(0, 1)) for p in fitted.parts]
+    with pytest.raises(TooFewStarsError, match="at least 30"):
+        fit_visit(_join(fitted.psf.simulation, few))
+    with pytest.raises(ValueError, match="derivative_order"):
+        HierarchicalOptions(derivative_order=1)
+    with pytest.raises(ValueError, match="interpolant"):
+        fit_visit(fitted.stars, HierarchicalOptions(interpolant="Spline(3)"))
