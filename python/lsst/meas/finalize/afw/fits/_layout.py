@@ -21,6 +21,7 @@ import dataclasses
 import logging
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -164,14 +165,13 @@ def _indexed_value(keyword: str, key: str, value: Any, entry: dict[str, Any], wh
 
 
 def _indexed_cards(
-    cards: list[tuple[str, Any, str]], where: str
+    cards: Sequence[tuple[str, Any, str]], where: str
 ) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]], list[tuple[str, int]]]:
     columns: dict[int, dict[str, Any]] = {}
     flags: dict[int, dict[str, Any]] = {}
     order: dict[tuple[str, int], None] = {}
     for keyword, value, comment in cards:
-        match = _INDEXED_KEY.fullmatch(keyword)
-        if not match:
+        if keyword[:1] != "T" or not (match := _INDEXED_KEY.fullmatch(keyword)):
             continue
         key, number = match[1], int(match[2])
         is_flag = key in ("TFLAG", "TFDOC")
@@ -252,12 +252,12 @@ def _order_items(
     return tuple(items)
 
 
-def parse_layout(cards: list[tuple[str, Any, str]], where: str) -> TableLayout:
+def parse_layout(cards: Sequence[tuple[str, Any, str]], where: str) -> TableLayout:
     """Work out the layout of a binary table from its header.
 
     Parameters
     ----------
-    cards : `list` of (`str`, value, `str`)
+    cards : sequence of (`str`, value, `str`)
         Cards in file order, see `read_cards`.
     where : `str`
         Name of file and HDU for messages.

@@ -66,8 +66,34 @@ class FitsFile:
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self._stream = stream
+        self._contents: bytes | None = None
         self._name = name
         self._extents = _find_hdus(stream, name)
+
+    @classmethod
+    def from_bytes(cls, contents: bytes, name: str) -> FitsFile:
+        """Take the contents of a file, whose parts aren't copied again.
+
+        Parameters
+        ----------
+        contents : `bytes`
+            The file.
+        name : `str`
+            Its name for messages.
+
+        Returns
+        -------
+        file : `FitsFile`
+            The file.
+
+        Raises
+        ------
+        FitsFormatError
+            As the constructor.
+        """
+        result = cls(io.BytesIO(contents), name)
+        result._contents = contents
+        return result
 
     def __len__(self) -> int:
         return len(self._extents)
@@ -85,9 +111,9 @@ class FitsFile:
             0-based number of the HDU.
         """
         extent = self._extents[number]
-        return self._read(extent.header, extent.data - extent.header)
+        return bytes(self._read(extent.header, extent.data - extent.header))
 
-    def read_data(self, number: int, n_bytes: int) -> bytes:
+    def read_data(self, number: int, n_bytes: int) -> bytes | memoryview:
         """Return the first bytes of a HDU's data, with its padding.
 
         Parameters
@@ -99,7 +125,9 @@ class FitsFile:
         """
         return self._read(self._extents[number].data, n_bytes)
 
-    def _read(self, position: int, n_bytes: int) -> bytes:
+    def _read(self, position: int, n_bytes: int) -> bytes | memoryview:
+        if self._contents is not None:
+            return memoryview(self._contents)[position : position + n_bytes]
         self._stream.seek(position)
         return self._stream.read(n_bytes)
 
@@ -286,7 +314,7 @@ def open_fits_in_memory(source: FitsSource) -> FitsFile:
         Raised if it is no FITS file.
     """
     with open_stream(source) as (stream, name):
-        return FitsFile(io.BytesIO(stream.read()), name)
+        return FitsFile.from_bytes(stream.read(), name)
 
 
 @contextlib.contextmanager

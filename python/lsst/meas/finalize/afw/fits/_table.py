@@ -16,6 +16,8 @@ from __future__ import annotations
 
 __all__ = ("FitsTable", "TableView", "hdu_label", "read_header", "read_table")
 
+from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ from ._open import FitsFile
 from ._read_cards import blank_stray_continues, read_cards
 
 _DTYPES = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
+_MAX_HEADER = 2**16
 
 
 def hdu_label(file: fits.HDUList | FitsFile, number: int) -> str:
@@ -107,7 +110,7 @@ def _raw_header(file: fits.HDUList | FitsFile, number: int) -> tuple[bytes, str]
     return bytes(stream.read(info["datLoc"] - info["hdrLoc"])), where
 
 
-def _raw_data(file: fits.HDUList | FitsFile, number: int, n_bytes: int) -> bytes:
+def _raw_data(file: fits.HDUList | FitsFile, number: int, n_bytes: int) -> bytes | memoryview:
     """Return the data of a HDU, less if the file hasn't so much."""
     if isinstance(file, FitsFile):
         return file.read_data(number, n_bytes)
@@ -129,7 +132,7 @@ class FitsTable:
         Data of the HDU: rows, gap and heap.
     where : `str`
         Name of file and HDU for messages.
-    cards : `list` of (`str`, value, `str`), optional
+    cards : sequence of (`str`, value, `str`), optional
         Header of the HDU, see `read_cards`.
     error : `type`, optional
         Exception class to raise.
@@ -138,14 +141,14 @@ class FitsTable:
     def __init__(
         self,
         layout: TableLayout,
-        data: bytes,
+        data: bytes | memoryview,
         where: str,
-        cards: list[tuple[str, Any, str]] | None = None,
+        cards: Sequence[tuple[str, Any, str]] = (),
         error: type[FitsFormatError] = FitsFormatError,
     ):
         self.layout = layout
         self.where = where
-        self.cards = cards or []
+        self.cards = cards
         self.header = {keyword: value for keyword, value, _ in self.cards}
         self.error = error
         buffer = np.frombuffer(data, dtype=np.uint8)
@@ -305,9 +308,7 @@ class FitsTable:
         if column.code == "A":
             if column.count == 0 or n_rows == 0:
                 return np.zeros(n_rows, dtype=f"U{max(column.count, 1)}")
-            # A NUL ends the string, whatever follows.
-            raw[np.logical_or.accumulate(raw == 0, axis=1)] = 0
-            return self._decode(column, raw.view(f"S{column.count}").reshape(n_rows))
+            return self._text(column, raw)
         if column.code == "X":
             return np.unpackbits(raw, axis=1)[:, : column.count].astype(bool)
         if column.code == "L":
@@ -316,6 +317,17 @@ class FitsTable:
         if column.count == 1 and column.kind != "Array":
             return values
         return values.reshape(n_rows, column.count)
+
+    def _text(self, column: Column, raw: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """Decode texts of fixed length, without trailing blanks."""
+        if ((raw[:, :-1] == 0) & (raw[:, 1:] != 0)).any():
+            # A NUL ends the string, whatever follows.
+            raw[np.logical_or.accumulate(raw == 0, axis=1)] = 0
+        if raw.max() > 127:
+            return self._decode(column, raw.view(f"S{column.count}").reshape(len(raw)))
+        ends_blank = (raw[:, -1] == 32).any() or ((raw[:, :-1] == 32) & (raw[:, 1:] == 0)).any()
+        decoded = raw.astype(np.uint32).view(f"U{column.count}").reshape(len(raw))
+        return np.strings.rstrip(decoded, " ") if ends_blank else decoded
 
     def _decode(self, column: Column, values: npt.NDArray[np.bytes_]) -> npt.NDArray[Any]:
         try:
@@ -432,6 +444,24 @@ class TableView:
         return self[name] if name in self.table else default
 
 
+_parsed: OrderedDict[bytes, tuple[Sequence[tuple[str, Any, str]], TableLayout]] = OrderedDict()
+_MAX_PARSED = 256
+
+
+def _parse_header(raw: bytes, where: str) -> tuple[Sequence[tuple[str, Any, str]], TableLayout]:
+    """Parse the cards of a table; those of a visit's files are the same."""
+    found = _parsed.get(raw)
+    if found is None:
+        cards = tuple(read_cards(raw))
+        found = cards, parse_layout(cards, where)
+        # Wide headers are few, and aren't worth the memory.
+        if len(raw) <= _MAX_HEADER:
+            _parsed[raw] = found
+            while len(_parsed) > _MAX_PARSED:
+                _parsed.popitem(last=False)
+    return found
+
+
 def read_table(
     file: fits.HDUList | FitsFile, number: int, error: type[FitsFormatError] = FitsFormatError
 ) -> FitsTable:
@@ -457,8 +487,7 @@ def read_table(
         Raised if the HDU is missing or invalid, or larger than the file.
     """
     raw, where = _raw_header(file, number)
-    cards = read_cards(raw)
-    layout = parse_layout(cards, where)
+    cards, layout = _parse_header(raw, where)
     data = _raw_data(file, number, layout.data_bytes)
     if len(data) != layout.data_bytes:
         raise FitsFormatError(

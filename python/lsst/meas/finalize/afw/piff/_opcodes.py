@@ -15,28 +15,21 @@ __all__ = ("check_opcodes",)
 
 from .._errors import ArchiveError
 
-_FIXED = {
-    # protocol, end, mark
-    0x80: 1, 0x2E: 0, 0x28: 0,
-    # None, booleans, numbers
-    0x4E: 0, 0x88: 0, 0x89: 0, 0x4A: 4, 0x4B: 1, 0x4D: 2, 0x47: 8,
-    # lists, tuples, dicts
-    0x5D: 0, 0x61: 0, 0x65: 0, 0x29: 0, 0x74: 0, 0x85: 0, 0x86: 0, 0x87: 0, 0x7D: 0, 0x73: 0, 0x75: 0,
-    # globals and objects
-    0x93: 0, 0x52: 0, 0x81: 0, 0x62: 0,
-    # memo (reading, implicit writing), frames
-    0x68: 1, 0x6A: 4, 0x94: 0, 0x95: 8,
-}  # fmt: skip
-"""Length of the argument of allowed opcodes."""
-
 _COUNTED = {
     # long integer; strings; bytes; bytearray
     0x8A: 1, 0x8C: 1, 0x58: 4, 0x8D: 8, 0x43: 1, 0x42: 4, 0x8E: 8, 0x96: 8,
 }  # fmt: skip
 """Length of the count before the argument of allowed opcodes."""
 
-_ATOMS = frozenset((0x4E, 0x88, 0x89, 0x4A, 0x4B, 0x4D, 0x47, 0x5D, 0x29, 0x7D))
-"""Allowed opcodes that put a new object on the stack, besides the counted."""
+_ATOMS = {
+    # None, booleans, numbers
+    0x4E: 0, 0x88: 0, 0x89: 0, 0x4A: 4, 0x4B: 1, 0x4D: 2, 0x47: 8,
+    # empty list, tuple, dict
+    0x5D: 0, 0x29: 0, 0x7D: 0,
+}  # fmt: skip
+"""Length of the argument of allowed opcodes that put a new object on the
+stack, besides the counted.
+"""
 
 _STRINGS = frozenset((0x8C, 0x58, 0x8D))
 _MAX_DEPTH = 20
@@ -46,89 +39,6 @@ those of a PSF are nested 4 deep.
 
 _GLOBAL = -1
 """Marks a class or function on the stack."""
-
-
-class _Stack:
-    """What the unpickler's stack will hold: how deep tuples are nested, and
-    which entries are classes or functions.
-    """
-
-    def __init__(self) -> None:
-        self._items: list[int] = []
-        self.push = self._items.append
-        self._marks: list[int] = []
-        self._memo: list[int] = []
-
-    def _pop(self, n: int) -> list[int]:
-        if len(self._items) - n < (self._marks[-1] if self._marks else 0):
-            raise ArchiveError("Pickle takes more from its stack than there is.")
-        taken = self._items[len(self._items) - n :]
-        del self._items[len(self._items) - n :]
-        return taken
-
-    def _pop_mark(self) -> list[int]:
-        if not self._marks:
-            raise ArchiveError("Pickle refers to a mark that it hasn't set.")
-        taken = self._items[self._marks[-1] :]
-        del self._items[self._marks.pop() :]
-        return taken
-
-    def recall(self, index: int) -> None:
-        """Put an object of the memo on the stack.
-
-        Parameters
-        ----------
-        index
-            Number of the object.
-        """
-        if index >= len(self._memo):
-            raise ArchiveError(f"Pickle refers to object {index} of {len(self._memo)}.")
-        self.push(self._memo[index])
-
-    def memoize(self) -> None:
-        """Add the last object to the memo."""
-        self.push(self._pop(1)[0])
-        self._memo.append(self._items[-1])
-
-    def apply(self, opcode: int) -> None:
-        """Do what one of the other allowed opcodes does.
-
-        Parameters
-        ----------
-        opcode
-            The opcode.
-        """
-        match opcode:
-            case 0x28:
-                self._marks.append(len(self._items))
-            case 0x61:
-                self._pop(1)
-            case 0x73:
-                self._pop(2)
-            case 0x65 | 0x75:
-                self._pop_mark()
-            case 0x74:
-                self._push_tuple(self._pop_mark())
-            case 0x85 | 0x86 | 0x87:
-                self._push_tuple(self._pop(opcode - 0x84))
-            case 0x93:
-                self._pop(2)
-                self.push(_GLOBAL)
-            case 0x52 | 0x81:
-                self._pop(2)
-                self.push(0)
-            case 0x62:
-                self._pop(1)
-                if self._items[-1:] == [_GLOBAL]:
-                    raise ArchiveError("Pickle changes a class or function.")
-            case 0x80 | 0x95:
-                pass
-
-    def _push_tuple(self, elements: list[int]) -> None:
-        depth = 1 + max(elements, default=0)
-        if depth > _MAX_DEPTH:
-            raise ArchiveError(f"Pickle nests tuples more than {_MAX_DEPTH} deep.")
-        self.push(depth)
 
 
 def check_opcodes(data: bytes) -> None:
@@ -151,28 +61,90 @@ def check_opcodes(data: bytes) -> None:
     """
     if len(data) < 2 or data[0] != 0x80 or data[1] not in (4, 5):
         raise ArchiveError(f"Not a pickle of protocol 4 or 5; it starts with {bytes(data[:2])!r}.")
-    position, end, stack = 0, len(data), _Stack()
-    while position < end:
-        opcode = data[position]
-        start = position + 1
-        if opcode == 0x2E:
-            return
-        if (length := _FIXED.get(opcode, -1)) >= 0:
-            position = start + length
-            if opcode in _ATOMS:
-                stack.push(0)
-            elif opcode == 0x94:
-                stack.memoize()
-            elif opcode in (0x68, 0x6A):
-                stack.recall(int.from_bytes(data[start:position], "little"))
-            else:
-                stack.apply(opcode)
-        elif (width := _COUNTED.get(opcode)) is not None:
-            text = start + width
-            position = text + int.from_bytes(data[start:text], "little")
-            if opcode in _STRINGS and data[text:position] == b">":
-                raise ArchiveError("Pickle has numbers of big-endian byte order; not supported.")
-            stack.push(0)
-        else:
-            raise ArchiveError(f"Pickle has opcode 0x{opcode:02x} at byte {start - 1}; not allowed.")
-    raise ArchiveError(f"Pickle of {end} bytes is truncated.")
+    _walk(data)
+
+
+def _walk(data: bytes) -> None:
+    """Follow a pickle to its end, keeping what the unpickler's stack and memo
+    will hold: how deep tuples are nested, and what is a class or function.
+
+    One long function without calls, frequent opcodes first, since a PSF has
+    100,000 of them: it takes as long as loading.
+    """
+    stack: list[int] = []
+    marked: list[list[int]] = []
+    memo: list[int] = []
+    push, memoize, counted, atoms = stack.append, memo.append, _COUNTED, _ATOMS
+    position, opcode = 2, 0x80
+    try:
+        while True:
+            opcode = data[position]
+            position += 1
+            if opcode == 0x68:  # get from memo
+                push(memo[data[position]])
+                position += 1
+            elif opcode == 0x94:  # put into memo
+                memoize(stack[-1])
+            elif opcode == 0x6A:  # get from memo
+                push(memo[int.from_bytes(data[position : position + 4], "little")])
+                position += 4
+            elif opcode in counted:
+                text = position + counted[opcode]
+                position = text + int.from_bytes(data[position:text], "little")
+                if data[text:position] == b">" and opcode in _STRINGS:
+                    raise ArchiveError("Pickle has numbers of big-endian byte order; not supported.")
+                push(0)
+            elif 0x85 <= opcode <= 0x87:  # tuple of 1 to 3
+                depth = stack.pop()
+                for _ in range(opcode - 0x85):
+                    depth = max(depth, stack.pop())
+                push(_deeper(depth))
+            elif opcode in atoms:
+                position += atoms[opcode]
+                push(0)
+            elif opcode in (0x52, 0x81):  # call; make an instance
+                stack.pop()
+                stack[-1] = 0
+            elif opcode == 0x62:  # set attributes
+                stack.pop()
+                if stack[-1] == _GLOBAL:
+                    raise ArchiveError("Pickle changes a class or function.")
+            elif opcode == 0x28:  # mark
+                marked.append(stack)
+                stack = []
+                push = stack.append
+            elif opcode in (0x65, 0x75, 0x74):  # append or set items, tuple up to the mark
+                taken, stack = stack, marked.pop()
+                push = stack.append
+                if opcode == 0x74:
+                    push(_deeper(max(taken, default=0)))
+            elif opcode == 0x61:  # append an item
+                stack.pop()
+            elif opcode == 0x73:  # set an item
+                stack.pop()
+                stack.pop()
+            elif opcode == 0x93:  # class or function
+                stack.pop()
+                stack[-1] = _GLOBAL
+            elif opcode == 0x95:  # frame
+                position += 8
+            elif opcode == 0x2E:  # end
+                return
+            elif opcode != 0x80:
+                raise ArchiveError(f"Pickle has opcode 0x{opcode:02x} at byte {position - 1}; not allowed.")
+            else:  # protocol
+                position += 1
+    except IndexError:
+        if position >= len(data):
+            raise ArchiveError(f"Pickle of {len(data)} bytes is truncated.") from None
+        if opcode in (0x68, 0x6A):
+            raise ArchiveError(f"Pickle refers to object {data[position]} of {len(memo)}.") from None
+        if opcode in (0x65, 0x75, 0x74) and not marked:
+            raise ArchiveError("Pickle refers to a mark that it hasn't set.") from None
+        raise ArchiveError("Pickle takes more from its stack than there is.") from None
+
+
+def _deeper(depth: int) -> int:
+    if depth >= _MAX_DEPTH:
+        raise ArchiveError(f"Pickle nests tuples more than {_MAX_DEPTH} deep.")
+    return 1 + max(depth, 0)
