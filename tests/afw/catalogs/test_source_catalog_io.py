@@ -29,7 +29,7 @@ from lsst.meas.finalize.afw import (
     read_source_catalog,
     write_source_catalog,
 )
-from lsst.meas.finalize.afw.archive._reader import ArchiveReader, ArchiveWriter
+from lsst.meas.finalize.afw.archive import ArchiveReader, ArchiveWriter
 from lsst.meas.finalize.afw.catalogs._footprints import (
     _SPAN_SCHEMA,
     _merge_spans,

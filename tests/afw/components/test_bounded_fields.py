@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from lsst.images import Box
 from lsst.images.fields import BaseField, ChebyshevField, ProductField
 from lsst.meas.finalize.afw import ArchiveError, MalformedArchiveError, read_exposure
-from lsst.meas.finalize.afw.archive._reader import ArchiveReader, ArchiveWriter
+from lsst.meas.finalize.afw.archive import ArchiveReader, ArchiveWriter
 from lsst.meas.finalize.afw.components import PhotoCalib, PixelAreaField, TransformField, UnreadableField
 from lsst.meas.finalize.afw.components._bounded_fields import _BOX_FIELDS
 from lsst.meas.finalize.afw.fits._writer import PRIMARY_HDU

@@ -25,7 +25,7 @@ from astropy.time import Time
 from lsst.images import Box, ObservationSummaryStats, Polygon
 from lsst.images.fields import ChebyshevField
 from lsst.meas.finalize.afw import FitsFormatError, MalformedArchiveError, UnsupportedPersistableError
-from lsst.meas.finalize.afw.archive._reader import ArchiveReader, ArchiveWriter
+from lsst.meas.finalize.afw.archive import ArchiveReader, ArchiveWriter
 from lsst.meas.finalize.afw.archive._registry import writes
 from lsst.meas.finalize.afw.components._camera import DetectorRecord
 from lsst.meas.finalize.afw.components._simple import FilterLabel, PhotoCalib

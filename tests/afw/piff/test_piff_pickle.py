@@ -15,6 +15,8 @@ import io
 import os
 import pickle
 import pickletools
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,20 +25,24 @@ import galsim
 import numpy as np
 import piff
 import pytest
+import starlink.Ast
 from astropy.io import fits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lsst.images import VisitImage
+from lsst.images.psfs import PiffWrapper
 from lsst.meas.finalize.afw import ArchiveError, UnsupportedPersistableError, read_exposure
 from lsst.meas.finalize.afw.piff._pickle import PiffPickleError, dumps_piff, loads_piff
 from lsst.meas.finalize.afw.piff._wcs import (
     CelestialWcsWrapper,
+    StackTransform,
     UVWcsWrapper,
     celestial_wrapper,
     sky_origin,
     uv_wrapper,
 )
+from lsst.meas.finalize.butler import teach_bandpass
 
 _VARIANTS = ("default", "color", "field", "lsstcam")
 
@@ -524,3 +530,122 @@ def test_no_dangerous_opcodes_in_real_pickles(default_bytes: bytes) -> None:
     """Confirm that real pickles use opcodes of the allowed set only."""
     names = {opcode.name for opcode, _, _ in pickletools.genops(default_bytes)}
     assert not names & {"GLOBAL", "INST", "OBJ", "PERSID", "BINPERSID", "EXT1", "BINPUT", "LONG_BINPUT"}
+
+
+@pytest.mark.parametrize("version", ["1.1.0", "1.2.5", "1.3.3", "1.4.1", "1.6.0", "1.7.0"])
+def test_piff_versions(
+    version: str, tiny: Path, exposure: VisitImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Draw as the version of Piff that made the pickle, and write it again."""
+    with np.load(tiny.with_name("piff_versions") / f"piff_{version}.npz") as file:
+        data, image, kernel = file["data"].tobytes(), file["image"], file["kernel"]
+    # Three generations, and what lsst.images stores.
+    for _ in range(3):
+        width, height, psf = loads_piff(data)
+        assert (width, height) == (15, 15)
+        np.testing.assert_allclose(_draw(psf, 15, 100.3, 150.6, None), image, rtol=0, atol=1e-15)
+        np.testing.assert_allclose(_draw(psf, 15, 100.3, 150.6, True), kernel, rtol=0, atol=1e-15)
+        data = dumps_piff(width, height, psf)
+    teach_bandpass()
+    native = copy.copy(exposure)
+    native._psf = PiffWrapper(psf, bounds=exposure.bbox, stamp_size=15)
+    native.write(tmp_path / "native.fits")
+    found = VisitImage.read(tmp_path / "native.fits").psf
+    drawn = found.compute_stellar_image(x=100.3, y=150.6).array
+    np.testing.assert_allclose(drawn / drawn.sum(), image, rtol=0, atol=1e-14)
+
+
+def _pole_frame_set() -> str:
+    """Return the text of a tangential projection centred on the pole."""
+    header = {
+        "NAXIS": 2,
+        "CTYPE1": "RA---TAN",
+        "CTYPE2": "DEC--TAN",
+        "CRPIX1": 101.0,
+        "CRPIX2": 201.0,
+        "CRVAL1": 30.0,
+        "CRVAL2": 90.0,
+        "CD1_1": -5e-5,
+        "CD1_2": 0.0,
+        "CD2_1": 0.0,
+        "CD2_2": 5e-5,
+        "RADESYS": "ICRS",
+    }
+    chan = starlink.Ast.FitsChan()
+    for card in fits.Header(list(header.items())).cards:
+        chan.putfits(str(card), 1)
+    chan.clear("Card")
+    frame_set = chan.read()
+    # Parent pixels are counted from 0.
+    shift = starlink.Ast.ShiftMap([1.0, 1.0])
+    shifted = starlink.Ast.FrameSet(starlink.Ast.Frame(2, "Domain=PIXELS"))
+    base = frame_set.Base
+    shifted.addframe(1, shift, frame_set.getframe(base))
+    shifted.addframe(2, frame_set.getmapping(base, frame_set.Current), frame_set.getframe(frame_set.Current))
+    lines: list[str] = []
+
+    class Sink:
+        def astsink(self, line: str) -> None:
+            lines.append(line)
+
+    starlink.Ast.Channel(None, Sink()).write(shifted)
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("dx", "dy"), [(0.0, 0.0), (0.4, -0.3), (1e-7, 0.0), (-1.0, 0.0), (3.0, 2.0), (50, 0)]
+)
+def test_celestial_wrapper_at_the_pole(dx: float, dy: float, default_bytes: bytes) -> None:
+    """Find scale and handedness at and about a celestial pole."""
+    wcs = CelestialWcsWrapper(StackTransform("SkyWcs", f"1 SkyWcs 0 {_pole_frame_set()}"))
+    local = wcs.local(galsim.PositionD(100 + dx, 200 + dy))
+    matrix = local.getMatrix()
+    np.testing.assert_allclose(matrix @ matrix.T, 0.18**2 * np.eye(2), rtol=0, atol=1e-7)
+    # u points to the west: as seen on the sky a plain image has no parity.
+    assert np.linalg.det(matrix) > 0
+    psf = loads_piff(default_bytes)[2]
+    psf.wcs, psf.pointing = {0: wcs}, galsim.CelestialCoord(30 * galsim.degrees, 90 * galsim.degrees)
+    psf.model.scale = 0.18
+    image = psf.draw(100 + dx, 200 + dy, stamp_size=25).array
+    assert np.isfinite(image).all()
+    assert image.max() > 0.5 * _draw(loads_piff(default_bytes)[2], 25, 100.0, 200.0, None).max()
+
+
+def test_sky_mode_generations(stack_files: Path, tmp_path: Path) -> None:
+    """Read and write the stack's PSF in sky coordinates, each generation in a
+    fresh process.
+    """
+    path = stack_files / "expcat_piff_sky.fits"
+    code = """
+import sys
+from lsst.meas.finalize.afw import read_exposure_catalog, write_exposure_catalog
+
+catalog = read_exposure_catalog(sys.argv[1])
+image = catalog[0].psf.compute_kernel_image(x=100.0, y=200.0).array
+assert image.shape == (27, 27)
+assert abs(image.max() - 0.0449007254331) < 1e-11, image.max()
+assert list(catalog[0].psf.piff_psf.wcs[0].__dict__)[:2] == ["_pix_to_sky", "_origin"]
+write_exposure_catalog(catalog, sys.argv[2])
+"""
+    for generation in range(3):
+        target = tmp_path / f"{generation}.fits"
+        subprocess.run([sys.executable, "-c", code, str(path), str(target)], check=True)
+        path = target
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_earlier_sky_mode_pickles(default_bytes: bytes, exposure: VisitImage, both: bool) -> None:
+    """Read PSFs whose wrapper has the attribute that this package made."""
+    width, height, psf = loads_piff(default_bytes)
+    wcs = celestial_wrapper(exposure)
+    wcs.__dict__["_wcs"] = wcs._pix_to_sky
+    if not both:
+        del wcs._pix_to_sky
+    psf.wcs = {0: wcs}
+    psf.pointing = sky_origin(exposure)
+    again = loads_piff(dumps_piff(width, height, psf))[2]
+    assert again.wcs[0] == celestial_wrapper(exposure)
+    assert "_wcs" not in again.wcs[0].__dict__
+    wcs.__dict__["_pix_to_sky"] = 3
+    with pytest.raises(ArchiveError, match="no transform"):
+        loads_piff(dumps_piff(width, height, psf))

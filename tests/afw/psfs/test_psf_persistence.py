@@ -22,8 +22,13 @@ from astropy.io import fits
 
 from lsst.images import Box
 from lsst.images.psfs import GaussianPointSpreadFunction
-from lsst.meas.finalize.afw import ArchiveError, MalformedArchiveError, UnsupportedPersistableError
-from lsst.meas.finalize.afw.archive._reader import ArchiveReader, ArchiveWriter
+from lsst.meas.finalize.afw import (
+    ArchiveError,
+    MalformedArchiveError,
+    UnsupportedPersistableError,
+    read_exposure,
+)
+from lsst.meas.finalize.afw.archive import ArchiveReader, ArchiveWriter
 from lsst.meas.finalize.afw.archive._registry import writes
 from lsst.meas.finalize.afw.psfs._kernels import (
     AnalyticKernel,
@@ -100,14 +105,58 @@ def test_gaussian_psf() -> None:
     assert kernel.bbox == Box.factory[-12:13, -12:13]
 
 
-@pytest.mark.parametrize("name", ["GaussianPsf", "SingleGaussianPsf"])
-def test_rectangular_gaussian_psf(name: str) -> None:
-    """Read Gaussians of even and unequal sides."""
-    psf = _persist(_gaussian(name, 20, 31, 2.1))
-    assert isinstance(psf, SingleGaussianPsf)
-    expected = _sampled(20, 31, 2.1)
-    np.testing.assert_allclose(psf.draw_kernel_images(1.0, 1.0)[0], expected / expected.sum(), rtol=1e-13)
-    assert psf.kernel_bbox == Box.factory[-15:16, -10:10]
+@pytest.mark.parametrize("size", [(20, 31), (21, 20), (20, 20), (1, 2), (15, 21)])
+@pytest.mark.parametrize("name", ["GaussianPsf", "SingleGaussianPsf", "DoubleGaussianPsf"])
+def test_even_and_unequal_sides(name: str, size: tuple[int, int]) -> None:
+    """Centre Gaussians as the stack does, and keep their classes."""
+    width, height = size
+    raw = _gaussian(name, width, height, 2.1)
+    if name == "DoubleGaussianPsf":
+        raw.tables[0][2:] = [("sigma1", "D", 2.1), ("sigma2", "D", 0.0), ("b", "D", 0.0)]
+    # Kernels have another default than the stack's own GaussianPsf.
+    x0, y0 = (n // 2 if name == "GaussianPsf" else (n - 1) // 2 for n in size)
+    y, x = np.mgrid[:height, :width]
+    expected = np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * 2.1**2))
+    psf = _persist(raw)
+    for _ in range(3):
+        images = psf.draw_kernel_images(1.0, 1.0)
+        np.testing.assert_allclose(images[0], expected / expected.sum(), rtol=1e-13)
+        assert psf.kernel_bbox == Box.factory[-y0 : height - y0, -x0 : width - x0]
+        star = psf.compute_stellar_image(x=50.0, y=70.0)
+        assert star.bbox == Box.factory[70 - y0 : 70 + height - y0, 50 - x0 : 50 + width - x0]
+        writer = ArchiveWriter()
+        writer.put(psf)
+        assert name.encode() in writer.hdus()[0]
+        psf = _persist(psf)
+
+
+@pytest.mark.parametrize(
+    ("file", "shape", "first", "peak", "where", "star_first", "star_peak"),
+    [
+        ("even", (21, 20), (-9, -10), 0.0397887744261, (10, 9), (41, 60), 0.0386324074121),
+        ("kernel_of_analytic", (21, 21), (-10, -10), 0.0618977594161, (10, 10), (40, 60), 0.0588630425053),
+    ],
+)
+def test_files_of_the_stack(
+    stack_files: Path,
+    file: str,
+    shape: tuple[int, int],
+    first: tuple[int, int],
+    peak: float,
+    where: tuple[int, int],
+    star_first: tuple[int, int],
+    star_peak: float,
+) -> None:
+    """Draw what the stack draws."""
+    psf = read_exposure(stack_files / f"exposure_psf_{file}.fits", component="psf")
+    kernel = psf.compute_kernel_image(x=50.3, y=70.4)
+    assert kernel.array.shape == shape
+    assert (kernel.bbox.x.min, kernel.bbox.y.min) == first
+    assert kernel.array.max() == pytest.approx(peak, abs=1e-12)
+    assert np.unravel_index(np.argmax(kernel.array), shape) == where
+    star = psf.compute_stellar_image(x=50.3, y=70.4)
+    assert (star.bbox.x.min, star.bbox.y.min) == star_first
+    assert star.array.max() == pytest.approx(star_peak, abs=1e-12)
 
 
 def test_double_gaussian_psf() -> None:
@@ -303,8 +352,8 @@ def test_constant_combination_and_analytic_kernel() -> None:
     image = kernel.images(np.zeros(1), np.zeros(1))[0]
     y, x = np.mgrid[-7:8, -7:8]
     u, v = np.cos(0.3) * x + np.sin(0.3) * y, np.cos(0.3) * y - np.sin(0.3) * x
-    expected = np.exp(-(u**2) / 8 - v**2 / 2)
-    expected *= 3.0 / expected.sum()
+    # Samples of a function of unit integral, not of unit sum.
+    expected = 3.0 * np.exp(-(u**2) / 8 - v**2 / 2) / (2 * np.pi * 2.0)
     expected[4, 9] += 0.5
     np.testing.assert_allclose(image, expected, rtol=1e-12)
 

@@ -16,18 +16,15 @@ from __future__ import annotations
 __all__ = ("read_footprints", "write_footprints")
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...catalogs import Field, Footprints, Schema
 from .._errors import MalformedArchiveError
-from ..fits import table_schema
-
-if TYPE_CHECKING:
-    from ..archive import ArchiveReader, ArchiveWriter
-    from ..fits import FitsTable
+from ..archive import ArchiveReader, ArchiveWriter
+from ..fits import FitsTable, table_schema
 
 _LOG = logging.getLogger(__name__)
 

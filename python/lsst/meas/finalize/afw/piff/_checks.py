@@ -26,6 +26,7 @@ import piff.pixelgrid
 
 from .._errors import ArchiveError, UnsupportedPersistableError
 from ._globals import _STATE_CLASSES
+from ._versions import update_psf
 from ._wcs import AstMapping, CelestialWcsWrapper, StackTransform, UVWcsWrapper
 
 _INTERPOLANT = re.compile(
@@ -69,7 +70,7 @@ def check_psf(psf: Any) -> None:
     _check_frames(psf)
     _check_kwargs("SimplePSF", psf.kwargs)
     _check_stars(psf)
-    _update(psf, model, interp)
+    update_psf(psf)
     _check_drawing(psf)
 
 
@@ -224,14 +225,19 @@ def _check_frames(psf: Any) -> None:
 
 
 def _find_sky_wcs(wcs: Any) -> None:
-    """Find the transform in a restored wrapper, whatever its attribute is
-    called.
+    """Check the transform of a restored wrapper, which this package called
+    ``_wcs``, and wrote under both names.
     """
-    found = [v for v in wcs.__dict__.values() if isinstance(v, StackTransform) and v.class_name == "SkyWcs"]
-    if len(found) != 1:
-        raise ArchiveError(f"Pickled CelestialWcsWrapper has {len(found)} transforms.")
-    wcs._wcs = found[0]
-    _check_transform(found[0])
+    old = wcs.__dict__.pop("_wcs", None)
+    found = wcs.__dict__.get("_pix_to_sky", old)
+    if not isinstance(found, StackTransform) or found.class_name != "SkyWcs":
+        raise ArchiveError("Pickled CelestialWcsWrapper has no transform.")
+    if old is not None and old != found:
+        raise ArchiveError("Pickled CelestialWcsWrapper has two transforms.")
+    rest = {name: value for name, value in wcs.__dict__.items() if name != "_pix_to_sky"}
+    wcs.__dict__.clear()
+    wcs.__dict__.update(_pix_to_sky=found, **rest)
+    _check_transform(found)
 
 
 def _check_transform(transform: StackTransform) -> None:
@@ -287,14 +293,3 @@ def _check_stars(psf: Any) -> None:
         for key, value in properties.items():
             if type(key) is not str or not isinstance(value, _SCALARS):
                 raise ArchiveError(f"Property {str(key)[:40]!r} of a pickled star is no number or text.")
-
-
-def _update(psf: Any, model: Any, interp: Any) -> None:
-    """Add attributes that later versions of Piff need (spec 02 §7.1)."""
-    for obj, defaults in (
-        (psf, {"_num": None, "niter": None, "min_iter": 2}),
-        (model, {"_num": None, "_fit_flux": None, "_init": None, "_maxk": 0.0, "_stepk": 0.0}),
-        (interp, {"_num": None, "solver": "scipy"}),
-    ):
-        for name, value in defaults.items():
-            obj.__dict__.setdefault(name, value)

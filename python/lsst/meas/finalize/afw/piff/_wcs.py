@@ -42,6 +42,11 @@ if TYPE_CHECKING:
 _ARCSEC = 206264.80624709636
 """Arcseconds in a radian, upstream's constant (spec 02 §7.2)."""
 
+_NEAR_POLE = 1e-3
+"""Distance from a celestial pole in radians where GalSim's local WCS, made of
+differences of right ascension, isn't good to 1e-6 any more.
+"""
+
 _TRANSFORM_CLASSES = ("SkyWcs", "TransformPoint2ToPoint2")
 
 
@@ -277,7 +282,8 @@ class CelestialWcsWrapper(galsim.wcs.CelestialWCS):
     """
 
     def __init__(self, wcs: StackTransform, origin: Any = None) -> None:
-        self._wcs = wcs
+        # The attributes, and their order, are those of the stack's class.
+        self._pix_to_sky = wcs
         self._origin = galsim.PositionD(0.0, 0.0) if origin is None else origin
         self._color = None
 
@@ -287,13 +293,29 @@ class CelestialWcsWrapper(galsim.wcs.CelestialWCS):
         return self._origin
 
     def _radec(self, x: Any, y: Any, color: Any = None) -> tuple[Any, Any]:
-        ra, dec = transform_points(self._wcs.mapping, x, y)
+        ra, dec = transform_points(self._pix_to_sky.mapping, x, y)
         ra = ra % (2 * np.pi)
         return (float(ra), float(dec)) if np.ndim(ra) == 0 else (ra, dec)
 
     def _xy(self, ra: Any, dec: Any, color: Any = None) -> tuple[Any, Any]:
-        x, y = transform_points(self._wcs.mapping, ra, dec, forward=False)
+        x, y = transform_points(self._pix_to_sky.mapping, ra, dec, forward=False)
         return (float(x), float(y)) if np.ndim(x) == 0 else (x, y)
+
+    def _local(self, image_pos: Any, color: Any = None) -> Any:
+        if image_pos is None:
+            raise TypeError("A position is needed for the local WCS of a sky WCS.")
+        x, y = image_pos.x - self.x0, image_pos.y - self.y0
+        offsets = np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])
+        ra, dec = self._radec(x + offsets[:, 0], y + offsets[:, 1])
+        if np.cos(dec[0]) > _NEAR_POLE:
+            return super()._local(image_pos, color)
+        # Differences of coordinates are none of position here: project on
+        # the tangent plane, u to the west and v to the north.
+        cos, sin, turn = np.cos(dec), np.sin(dec), ra - ra[0]
+        u = -cos * np.sin(turn)
+        v = sin * cos[0] - cos * sin[0] * np.cos(turn)
+        dudx, dudy, dvdx, dvdy = ((w[i] - w[i + 1]) / 2 * _ARCSEC for w in (u, v) for i in (1, 3))
+        return galsim.JacobianWCS(float(dudx), float(dudy), float(dvdx), float(dvdy))
 
     def _newOrigin(self, origin: Any) -> CelestialWcsWrapper:
         result = self.copy()
@@ -307,7 +329,7 @@ class CelestialWcsWrapper(galsim.wcs.CelestialWCS):
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, CelestialWcsWrapper)
-            and self._wcs == other._wcs
+            and self._pix_to_sky == other._pix_to_sky
             and self._origin == other._origin
         )
 
@@ -315,7 +337,7 @@ class CelestialWcsWrapper(galsim.wcs.CelestialWCS):
         return f"CelestialWcsWrapper({self._origin!r})"
 
     def __hash__(self) -> int:
-        return hash((self._wcs, repr(self)))
+        return hash((self._pix_to_sky, repr(self)))
 
 
 def uv_wrapper(exposure: VisitImage) -> UVWcsWrapper:

@@ -27,21 +27,36 @@ __all__ = (
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from .._errors import ArchiveError, MalformedArchiveError, UnsupportedPersistableError
-from ..archive import reads
-from ._psfs import check_dimensions
-
-if TYPE_CHECKING:
-    from ..archive import ArchiveReader
-    from ..fits import TableView
+from ..archive import ArchiveReader, reads
+from ..fits import TableView
 
 _FloatArray = npt.NDArray[np.float64]
 _MAX_ORDER = 50
+_MAX_SIDE = 4095
+
+
+def check_dimensions(width: int, height: int, what: str) -> None:
+    """Check the size of a PSF or kernel image.
+
+    Parameters
+    ----------
+    width, height
+        Size in pixels.
+    what
+        What it is the size of, for messages.
+
+    Raises
+    ------
+    ArchiveError
+        If it isn't reasonable.
+    """
+    if not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE):
+        raise ArchiveError(f"the size of a {what} is {width} x {height}, expected 1 to {_MAX_SIDE} pixels")
 
 
 class Function2(ABC):
@@ -283,8 +298,8 @@ class AnalyticKernel(FixedKernel):
     def __init__(self, width: int, height: int, centre: tuple[int, int], function: Function2) -> None:
         check_dimensions(width, height, type(self).__name__)
         y, x = np.mgrid[:height, :width].astype(np.float64)
-        image = function(x - centre[0], y - centre[1])
-        super().__init__(image / image.sum(), centre)
+        # Not normalised: in a combination only the sum is.
+        super().__init__(function(x - centre[0], y - centre[1]), centre)
 
 
 class LinearCombinationKernel(Kernel):

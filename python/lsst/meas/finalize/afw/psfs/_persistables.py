@@ -14,7 +14,6 @@ from __future__ import annotations
 __all__ = ("EVERYWHERE", "set_psf_bounds")
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,15 +22,12 @@ from lsst.images.psfs import GaussianPointSpreadFunction, PiffWrapper, PointSpre
 
 from ...catalogs import Field, Schema
 from .._errors import MalformedArchiveError
-from ..archive import StoredTables, reads, write_stored, writes
+from ..archive import ArchiveReader, ObjectRecord, StoredTables, reads, write_stored, writes
+from ..fits import TableView
 from ..piff import dumps_piff, loads_piff
 from ._kernels import Kernel, read_point
 from ._psfex import PsfexPsf
-from ._psfs import DoubleGaussianPsf, GaussianPsf, KernelPsf, SingleGaussianPsf
-
-if TYPE_CHECKING:
-    from ..archive import ArchiveReader, ObjectRecord
-    from ..fits import TableView
+from ._psfs import DoubleGaussianPsf, GaussianPsf, KernelPsf, RectangularGaussianPsf, SingleGaussianPsf
 
 EVERYWHERE = Box.factory[-(2**24) : 2**24, -(2**24) : 2**24]
 """Bounds of a PSF that comes without any."""
@@ -65,13 +61,13 @@ def _dimensions(table: TableView) -> tuple[int, int]:
 @reads("GaussianPsf")
 def _read_gaussian(
     archive: ArchiveReader, tables: list[TableView], name: str
-) -> GaussianPsf | SingleGaussianPsf:
+) -> GaussianPsf | RectangularGaussianPsf:
     table = archive.one_row(tables, name)
     width, height = _dimensions(table)
     sigma = float(table["sigma"][0])
     if width == height and width % 2:
         return GaussianPsf(sigma, EVERYWHERE, width)
-    return SingleGaussianPsf(EVERYWHERE, width, height, sigma)
+    return RectangularGaussianPsf(EVERYWHERE, width, height, sigma)
 
 
 @reads("SingleGaussianPsf")
@@ -88,6 +84,7 @@ def _read_double_gaussian(archive: ArchiveReader, tables: list[TableView], name:
 
 
 @writes(GaussianPointSpreadFunction, name="GaussianPsf", module="lsst.afw.detection")
+@writes(RectangularGaussianPsf, name="GaussianPsf", module="lsst.afw.detection")
 @writes(SingleGaussianPsf, name="SingleGaussianPsf", module="lsst.meas.algorithms")
 def _write_gaussian(record: ObjectRecord, obj: GaussianPointSpreadFunction | SingleGaussianPsf) -> None:
     box = obj.kernel_bbox

@@ -21,7 +21,8 @@ import numpy.typing as npt
 from lsst.images import Bounds, Image
 
 from .._errors import ArchiveError
-from ._psfs import KernelImagePsf, check_dimensions
+from ._kernels import check_dimensions
+from ._psfs import KernelImagePsf
 
 _LANCZOS = 5
 _PI = 3.1415926535898

@@ -13,10 +13,17 @@ and kernels (spec 02 §6).
 
 from __future__ import annotations
 
-__all__ = ("DoubleGaussianPsf", "GaussianPsf", "KernelImagePsf", "KernelPsf", "SingleGaussianPsf")
+__all__ = (
+    "DoubleGaussianPsf",
+    "GaussianPsf",
+    "KernelImagePsf",
+    "KernelPsf",
+    "RectangularGaussianPsf",
+    "SingleGaussianPsf",
+)
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,57 +32,26 @@ from lsst.images import Bounds, Box, Image
 from lsst.images.psfs import GaussianPointSpreadFunction, PointSpreadFunction
 
 from .._errors import ArchiveError
+from ..archive import StoredTables
+from ._kernels import Kernel, check_dimensions
 from ._resampling import recentre_kernel_images
 
-if TYPE_CHECKING:
-    from ..archive import StoredTables
-    from ._kernels import Kernel
 
-_MAX_SIDE = 4095
-
-
-def check_dimensions(width: int, height: int, what: str) -> None:
-    """Check the size of a PSF or kernel image.
-
-    Parameters
-    ----------
-    width, height
-        Size in pixels.
-    what
-        What it is the size of, for messages.
-
-    Raises
-    ------
-    ArchiveError
-        If it isn't reasonable.
-    """
-    if not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE):
-        raise ArchiveError(f"the size of a {what} is {width} x {height}, expected 1 to {_MAX_SIDE} pixels")
-
-
-def _gaussian_profile(size: int, sigma: float) -> npt.NDArray[np.float64]:
-    offsets = np.arange(size) - size // 2
+def _gaussian_profile(size: int, sigma: float, centre: int) -> npt.NDArray[np.float64]:
+    offsets = np.arange(size) - centre
     return np.exp(-0.5 * (offsets / sigma) ** 2)
 
 
-def gaussian_image(width: int, height: int, sigma: float) -> npt.NDArray[np.float64]:
-    """Sample a circular Gaussian at pixel centres.
+def _kernel_centre(width: int, height: int) -> tuple[int, int]:
+    """Return the centre that the stack's kernels have by default."""
+    return (width - 1) // 2, (height - 1) // 2
 
-    Parameters
-    ----------
-    width, height
-        Size in pixels.
-    sigma
-        Standard deviation in pixels.
 
-    Returns
-    -------
-    image : `numpy.ndarray`
-        (height, width) image centred on pixel (width // 2, height // 2), sum
-        1.
-    """
-    image = np.outer(_gaussian_profile(height, sigma), _gaussian_profile(width, sigma))
-    return image / image.sum()
+def _gaussian_image(
+    width: int, height: int, sigma: float, centre: tuple[int, int]
+) -> npt.NDArray[np.float64]:
+    """Sample a circular Gaussian at pixel centres, not normalised."""
+    return np.outer(_gaussian_profile(height, sigma, centre[1]), _gaussian_profile(width, sigma, centre[0]))
 
 
 def _check_sigma(sigma: float, what: str) -> None:
@@ -114,7 +90,7 @@ class KernelImagePsf(PointSpreadFunction):
         average_position: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         check_dimensions(width, height, type(self).__name__)
-        x, y = centre if centre is not None else (width // 2, height // 2)
+        x, y = centre if centre is not None else _kernel_centre(width, height)
         if not (0 <= x < width and 0 <= y < height):
             raise ArchiveError(f"the centre ({x}, {y}) of a PSF is outside of its {width} x {height} pixels")
         self._bounds = bounds
@@ -208,9 +184,11 @@ class KernelImagePsf(PointSpreadFunction):
 class _FixedPsf(KernelImagePsf):
     """PSF that is the same everywhere."""
 
-    def __init__(self, bounds: Bounds, image: npt.NDArray[np.float64]) -> None:
-        super().__init__(bounds, image.shape[1], image.shape[0])
-        self._image = image
+    def __init__(
+        self, bounds: Bounds, image: npt.NDArray[np.float64], centre: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__(bounds, image.shape[1], image.shape[0], centre)
+        self._image = image / image.sum()
 
     def _evaluate(self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.repeat(self._image[np.newaxis], len(x), axis=0)
@@ -218,6 +196,9 @@ class _FixedPsf(KernelImagePsf):
 
 class SingleGaussianPsf(_FixedPsf):
     """Circular Gaussian, also with even or unequal sides.
+
+    The centre is the pixel ((width - 1) // 2, (height - 1) // 2), as of the
+    stack's kernels.
 
     Parameters
     ----------
@@ -232,8 +213,29 @@ class SingleGaussianPsf(_FixedPsf):
     def __init__(self, bounds: Bounds, width: int, height: int, sigma: float) -> None:
         check_dimensions(width, height, type(self).__name__)
         _check_sigma(sigma, type(self).__name__)
-        super().__init__(bounds, gaussian_image(width, height, sigma))
+        centre = self._find_centre(width, height)
+        super().__init__(bounds, _gaussian_image(width, height, sigma, centre), centre)
         self.sigma = sigma
+
+    @staticmethod
+    def _find_centre(width: int, height: int) -> tuple[int, int]:
+        return _kernel_centre(width, height)
+
+
+class RectangularGaussianPsf(SingleGaussianPsf):
+    """The stack's ``GaussianPsf`` with even or unequal sides.
+
+    The centre is the pixel (width // 2, height // 2).
+
+    Parameters
+    ----------
+    bounds, width, height, sigma
+        See `SingleGaussianPsf`.
+    """
+
+    @staticmethod
+    def _find_centre(width: int, height: int) -> tuple[int, int]:
+        return width // 2, height // 2
 
 
 class DoubleGaussianPsf(_FixedPsf):
@@ -262,9 +264,10 @@ class DoubleGaussianPsf(_FixedPsf):
         for sigma in (sigma1, sigma2):
             _check_sigma(sigma, type(self).__name__)
         check_dimensions(width, height, type(self).__name__)
-        image = np.outer(_gaussian_profile(height, sigma1), _gaussian_profile(width, sigma1))
-        image += b * np.outer(_gaussian_profile(height, sigma2), _gaussian_profile(width, sigma2))
-        super().__init__(bounds, image / image.sum())
+        centre = _kernel_centre(width, height)
+        image = _gaussian_image(width, height, sigma1, centre)
+        image += b * _gaussian_image(width, height, sigma2, centre)
+        super().__init__(bounds, image, centre)
         self.sigma1, self.sigma2, self.b = sigma1, sigma2, b
 
 
