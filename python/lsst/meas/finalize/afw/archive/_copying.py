@@ -46,6 +46,7 @@ _REFERENCES: dict[str, tuple[str, ...]] = {
     "ProductBoundedField": ("id",),
     "TransformBoundedField": (),
     "PixelAreaBoundedField": ("wcs",),
+    "CoaddBoundedField": ("coaddWcs", "field", "wcs", "validPolygon"),
     "PhotoCalib": ("field",),
     "Calib": (),
     "SkyWcs": (),

@@ -200,6 +200,9 @@ class ArchiveWriter(ArchiveBuilder):
         """
         if isinstance(obj, StoredObject):
             return self._put_stored(obj)
+        if isinstance(stored := getattr(obj, "stored", None), StoredObject):
+            # It stands for what can't be made.
+            return self._copier.copy(stored.archive, stored.archive_id)
         if obj is None:
             return 0
         key = id(obj)
@@ -247,7 +250,7 @@ class ArchiveWriter(ArchiveBuilder):
         UnsupportedPersistableError
             Raised if such objects come from several archives.
         """
-        self._copier.keep_ids((item.archive, item.archive_id) for item in stored if not item.is_made)
+        self._copier.keep_ids((item.archive, item.archive_id) for item in stored)
 
     def _put_stored(self, stored: StoredObject) -> int:
         if stored.is_made:

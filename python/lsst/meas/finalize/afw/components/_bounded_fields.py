@@ -26,7 +26,7 @@ from lsst.images.fields import BaseField, ChebyshevField, ProductField
 
 from ...catalogs import Field, Schema
 from .._errors import ArchiveError, FitsFormatError, MalformedArchiveError, UnsupportedPersistableError
-from ..archive import ArchiveReader, ObjectRecord, reads, writes
+from ..archive import ArchiveReader, ObjectRecord, StoredObject, reads, writes
 from ..fits import TableView
 from ..wcs import AfwTransform, SkyWcs
 from ._fields import PixelAreaField, TransformField, UnreadableField
@@ -206,10 +206,18 @@ def _get_entry(archive: ArchiveReader, table: TableView, row: int, name: str) ->
         text = f"{table.where}: aperture correction {name!r} can't be read: {error}"
         unsupported = isinstance(error, UnsupportedPersistableError)
         kind = UnsupportedPersistableError if unsupported else MalformedArchiveError
-        result = UnreadableField(kind(text))
+        result = UnreadableField(kind(text), _stored_entry(archive, table, row))
         result.error.__cause__ = error
         _LOG.warning("%s", text)
         return result
+
+
+def _stored_entry(archive: ArchiveReader, table: TableView, row: int) -> StoredObject | None:
+    """Return what the archive has for an entry, to be written again."""
+    try:
+        return StoredObject(archive, int(table["field"][row]))
+    except (FitsFormatError, TypeError, ValueError):
+        return None
 
 
 @writes(UnreadableField, name="", module="")
