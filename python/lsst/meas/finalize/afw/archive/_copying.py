@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("ArchiveCopier",)
+__all__ = ("ArchiveCopier", "load_tables")
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -273,3 +273,23 @@ class ArchiveCopier:
             schema, columns = table_schema(table, aliases=False, strict=True)
             self._schemas[id(table)] = table, schema, columns
         return self._schemas[id(table)][1:]
+
+
+def load_tables(archive: ArchiveReader, archive_id: int) -> None:
+    """Load all that is needed to copy an object, before its file is closed.
+
+    Parameters
+    ----------
+    archive
+        Where it is.
+    archive_id
+        Its id there.
+
+    Raises
+    ------
+    UnsupportedPersistableError
+        If it isn't known what it refers to.
+    MalformedArchiveError
+        If its tables are damaged.
+    """
+    ArchiveCopier(ArchiveBuilder())._find_nested(archive, archive_id, ())

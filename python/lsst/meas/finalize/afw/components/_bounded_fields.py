@@ -15,6 +15,7 @@ from __future__ import annotations
 
 __all__ = ("chebyshev_schema",)
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from typing import Any, cast
@@ -26,7 +27,7 @@ from lsst.images.fields import BaseField, ChebyshevField, ProductField
 
 from ...catalogs import Field, Schema
 from .._errors import ArchiveError, FitsFormatError, MalformedArchiveError, UnsupportedPersistableError
-from ..archive import ArchiveReader, ObjectRecord, StoredObject, reads, writes
+from ..archive import ArchiveReader, ObjectRecord, StoredObject, load_tables, reads, writes
 from ..fits import TableView
 from ..wcs import AfwTransform, SkyWcs
 from ._fields import PixelAreaField, TransformField, UnreadableField
@@ -215,9 +216,13 @@ def _get_entry(archive: ArchiveReader, table: TableView, row: int, name: str) ->
 def _stored_entry(archive: ArchiveReader, table: TableView, row: int) -> StoredObject | None:
     """Return what the archive has for an entry, to be written again."""
     try:
-        return StoredObject(archive, int(table["field"][row]))
+        stored = StoredObject(archive, int(table["field"][row]))
     except (FitsFormatError, TypeError, ValueError):
         return None
+    # What can't be loaded now can't be written, and fails then.
+    with contextlib.suppress(ArchiveError, FitsFormatError):
+        load_tables(archive, stored.archive_id)
+    return stored
 
 
 @writes(UnreadableField, name="", module="")

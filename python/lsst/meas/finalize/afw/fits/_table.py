@@ -106,6 +106,8 @@ def _raw_header(file: fits.HDUList | FitsFile, number: int) -> tuple[bytes, str]
             raise FitsFormatError(f"{where}: the file has only {len(file)} HDUs")
         return file.read_header(number), where
     stream, info, where = raw_file(file, number)
+    if stream.closed:
+        raise FitsFormatError(f"{where}: the file was closed before this was read")
     stream.seek(info["hdrLoc"])
     return bytes(stream.read(info["datLoc"] - info["hdrLoc"])), where
 
