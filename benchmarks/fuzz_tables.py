@@ -239,7 +239,8 @@ def change_form(case: Case, rng: np.random.Generator) -> None:
     tract = int(rng.choice(list(case.odd[name])))
     column = str(rng.choice(list(case.odd[name][tract])))
     values = case.odd[name][tract][column]
-    if type(values) is not np.ndarray or values.dtype not in (np.int64, np.float64):
+    # Once only: from floats there's no way back to ids.
+    if type(values) is not np.ndarray or values.dtype != (np.float64 if name == "fgcm" else np.int64):
         return
     forms = NUMBER_FORMS if name == "fgcm" else KEY_FORMS
     form = str(rng.choice(list(forms)))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import astropy.table
@@ -18,7 +19,8 @@ import numpy as np
 import pytest
 
 from lsst.meas.finalize.psf import as_batch_psf
-from lsst.pipe.base import InMemoryDatasetHandle, NoWorkFound, Struct
+from lsst.pipe.base import InMemoryDatasetHandle, NoWorkFound, Pipeline, Struct
+from lsst.pipe.base.pipelineIR import ContractError
 from lsst.pipe.base.testUtils import lintConnections
 from lsst.pipe.tasks.finalizeCharacterization import (
     FinalizeCharacterizationDetectorConfig,
@@ -164,5 +166,70 @@ def test_connections() -> None:
     assert detector(**with_fgcm, use_prepared_photometry=True) == {"prepared_isolated_stars"}
     assert inputs(PrepareIsolatedStarsConfig()) == {*INPUTS[:2]}
     assert inputs(PrepareIsolatedStarsConfig(match_fgcm_standard_stars=True)) == {*INPUTS}
-    with pytest.raises(ValueError, match="use_prepared_stars"):
-        detector(use_prepared_photometry=True)
+    assert detector(use_prepared_photometry=True, do_add_fgcm_photometry=True) == {*INPUTS}
+
+
+PIPELINES = Path(__file__).parents[2] / "pipelines"
+DETECTORS = {
+    "FinalizeCharacterization.yaml": "finalizeCharacterizationDetector",
+    "RefitPsfModel.yaml": "refitPsfModelDetector",
+    "HSC/FinalizeCharacterization.yaml": "finalizeCharacterizationDetector",
+    "LSSTCam/FinalizeCharacterization.yaml": "finalizeCharacterizationDetector",
+    "LSSTComCam/FinalizeCharacterization.yaml": "finalizeCharacterizationDetector",
+}
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_pipelines_read_tracts_in_the_first_step_only(name: str) -> None:
+    """Read no table of a tract in detectors, unless that is configured."""
+    label = DETECTORS[name]
+    pipeline = Pipeline.from_uri(str(PIPELINES / name))
+    graph = pipeline.to_graph()
+    assert list(graph.tasks)[0] == "prepareIsolatedStars"
+    assert {"prepare", "finalize"} <= set(pipeline.subsets)
+    assert set(graph.tasks[label].inputs) == {"src", "calexp", "prepared_isolated_stars"}
+    consumers = graph.consumers_of(graph.tasks[label].inputs["prepared_isolated_stars"].dataset_type_name)
+    assert [task.label for task in consumers] == [label]
+    # Upstream's shape.
+    pipeline = Pipeline.from_uri(f"{PIPELINES / name}#finalize")
+    pipeline.addConfigOverride(label, "use_prepared_stars", False)
+    graph = pipeline.to_graph()
+    assert "prepareIsolatedStars" not in graph.tasks
+    assert {"isolated_star_cats", "isolated_star_sources"} < set(graph.tasks[label].inputs)
+    assert ("fgcm_standard_star" in graph.tasks[label].inputs) == name.startswith("LSSTComCam")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("id_column", "myId"),
+        ("connections.isolated_star_cats", "other"),
+        ("connections.isolated_star_sources", "other"),
+        ("connections.prepared_isolated_stars", "other"),
+        ("use_prepared_photometry", True),
+    ],
+)
+@pytest.mark.parametrize("name", ["FinalizeCharacterization.yaml", "RefitPsfModel.yaml"])
+def test_options_of_one_task_alone_are_refused(name: str, option: str, value: Any) -> None:
+    """Refuse pipelines in which prepared stars would be others, by both
+    names.
+    """
+    label = DETECTORS[name]
+    pipeline = Pipeline.from_uri(str(PIPELINES / name))
+    pipeline.addConfigOverride(label, option, value)
+    with pytest.raises(
+        ContractError, match=f"(?s){label}.*prepareIsolatedStars|prepareIsolatedStars.*{label}"
+    ):
+        pipeline.to_graph()
+    if option == "use_prepared_photometry":
+        option = "match_fgcm_standard_stars"
+    pipeline.addConfigOverride("prepareIsolatedStars", option, value)
+    assert len(pipeline.to_graph().tasks) == 3
+
+
+def test_standard_stars_of_other_names_are_refused() -> None:
+    """Refuse other standard stars than those that were matched."""
+    pipeline = Pipeline.from_uri(str(PIPELINES / "LSSTComCam/FinalizeCharacterization.yaml"))
+    pipeline.addConfigOverride("finalizeCharacterizationDetector", "connections.fgcm_standard_star", "other")
+    with pytest.raises(ContractError, match="connections.fgcm_standard_star of prepareIsolatedStars and of"):
+        pipeline.to_graph()

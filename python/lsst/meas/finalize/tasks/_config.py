@@ -236,19 +236,10 @@ class FinalizeCharacterizationDetectorConfig(
         default=False,
     )
     use_prepared_photometry = pexConfig.Field[bool](
-        doc="Take colors and FGCM magnitudes from that table, too, instead of fgcm_standard_star? "
-        "PrepareIsolatedStarsTask needs match_fgcm_standard_stars then.",
+        doc="With use_prepared_stars, take colors and FGCM magnitudes from that table, too, instead of "
+        "fgcm_standard_star?  PrepareIsolatedStarsTask needs match_fgcm_standard_stars then.",
         default=False,
     )
-
-    def validate(self) -> None:
-        super().validate()
-        if self.use_prepared_photometry and not self.use_prepared_stars:
-            raise pexConfig.FieldValidationError(
-                FinalizeCharacterizationDetectorConfig.use_prepared_photometry,
-                self,
-                "use_prepared_photometry is set, but use_prepared_stars isn't.",
-            )
 
 
 class PrepareIsolatedStarsConfig(
