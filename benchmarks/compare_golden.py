@@ -164,6 +164,10 @@ def run_pipeline(
     command = ["pipetask", "run", "-b", str(repo), "-i", "golden/inputs", "--output-run", output]
     command += ["-p", f"resource://lsst.meas.finalize/pipelines/{pipeline}", "-C", f"{label}:{config}"]
     command += ["--register-dataset-types", "-j", str(jobs)]
+    if label == DETECTOR_LABEL:
+        # All that can come through the prepared stars does so.
+        command += ["-c", "prepareIsolatedStars:match_fgcm_standard_stars=True"]
+        command += ["-c", f"{label}:use_prepared_photometry=True"]
     if detectors is not None:
         command += ["-d", f"instrument='SynthCam' AND detector IN ({','.join(map(str, detectors))})"]
     run(*command)

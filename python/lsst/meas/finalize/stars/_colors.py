@@ -65,7 +65,7 @@ def read_fgcm_standard_stars(handles: Mapping[int, Any], bands: Iterable[str] | 
     tables = []
     for tract, handle in handles.items():  # over tracts, a handful
         outside = reader.read(handle, describe(handle, "fgcm_standard_star", tract), ("ra", "dec", "mag_*"))
-        names = [name for name in outside.table.colnames if name.startswith("mag_")]
+        names = [name for name in outside.names if name.startswith("mag_")]
         columns = {name: outside.numbers(name, "deg") for name in ("ra", "dec")}
         columns |= {n: outside.numbers(n, "mag") for n in names if wanted is None or n in wanted}
         tables.append(Table(columns, copy=False))

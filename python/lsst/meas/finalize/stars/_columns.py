@@ -15,6 +15,7 @@ __all__ = ("OutsideTable",)
 
 from collections.abc import Sequence
 from decimal import Decimal
+from functools import cached_property
 from numbers import Integral
 from typing import Any
 
@@ -23,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from astropy.table import Table
 
-from ._plain import PlainColumn, as_table, plain_column
+from ._plain import PlainColumn, arrow_unit, as_table, is_arrow_table, plain_column
 
 
 class OutsideTable:
@@ -42,22 +43,32 @@ class OutsideTable:
     """
 
     def __init__(self, table: Any, what: str) -> None:
+        self.what = what
+        self._source = table
+        if is_arrow_table(table):
+            # Making an astropy table takes longer than reading a small one.
+            self.names: list[str] = list(table.column_names)
+        else:
+            self.names = self.table.colnames
+
+    @cached_property
+    def table(self) -> Table:
+        """All columns as they are (`~astropy.table.Table`)."""
         try:
-            self.table: Table = as_table(table)
+            return as_table(self._source)
         except Exception as error:
             # Whatever the libraries raise for odd contents.
-            raise ValueError(f"{what} can't be read as a table: {error}") from error
-        self.what = what
+            raise ValueError(f"{self.what} can't be read as a table: {error}") from error
 
     def __len__(self) -> int:
-        return len(self.table)
+        return self._source.num_rows if is_arrow_table(self._source) else len(self.table)
 
     def __contains__(self, name: str) -> bool:
-        return name in self.table.colnames
+        return name in self.names
 
     def is_integer(self, name: str) -> bool:
         """Return whether a column is of an integer type."""
-        return self._plain(name).values.dtype.kind in "iu"
+        return self.plain(name).values.dtype.kind in "iu"
 
     def require(self, names: Sequence[str]) -> None:
         """Raise `KeyError` unless the table has all these columns."""
@@ -67,14 +78,38 @@ class OutsideTable:
 
     def _plain(self, name: str) -> PlainColumn:
         """Return a column of one value per row."""
-        self.require([name])
-        try:
-            plain = plain_column(self.table[name])
-        except Exception as error:
-            raise self._refusal(name, f"can't be read: {error}") from error
+        plain = self.plain(name)
         if plain.values.ndim != 1:
             raise self._refusal(name, "must have one value per row")
         return plain
+
+    def plain(self, name: str) -> PlainColumn:
+        """Return a column of any type and shape.
+
+        Parameters
+        ----------
+        name : `str`
+            Column.
+
+        Returns
+        -------
+        plain : `PlainColumn`
+            Its values, mask and unit.
+
+        Raises
+        ------
+        KeyError
+            Raised if there is no such column.
+        ValueError
+            Raised if it can't be converted.
+        """
+        self.require([name])
+        try:
+            if is_arrow_table(self._source):
+                return plain_column(self._source.column(name), arrow_unit(self._source, name))
+            return plain_column(self.table[name])
+        except Exception as error:
+            raise self._refusal(name, f"can't be read: {error}") from error
 
     def _refusal(self, name: str, reason: str) -> ValueError:
         return ValueError(f"Column {name!r} of {self.what} {reason}.")

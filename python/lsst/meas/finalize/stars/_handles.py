@@ -188,7 +188,7 @@ class TableReader:
     @staticmethod
     def _checked(table: OutsideTable, columns: Sequence[str] | None) -> OutsideTable:
         """Return the table if it has all columns."""
-        _, missing = _expand(columns or (), table.table.colnames)
+        _, missing = _expand(columns or (), table.names)
         table.require(missing)
         return table
 

@@ -273,6 +273,9 @@ def _read_stars(
     parts = []
     for outside in reader.chunks(handle, describe(handle, "isolated_star_cats", tract), columns):
         keys = {name: outside.keys(name) for name in needed}
+        if columns == needed:
+            parts.append(Table(keys, copy=False))
+            continue
         table = Table(outside.table if columns is None else outside.table[columns], copy=False)
         for name, values in keys.items():
             column = Column(values, name=name, description=table[name].info.description)

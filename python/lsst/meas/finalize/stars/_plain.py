@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("PlainColumn", "as_table", "is_table", "plain_column")
+__all__ = ("PlainColumn", "arrow_unit", "as_table", "is_arrow_table", "is_table", "plain_column")
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -38,13 +38,14 @@ def _is_frame(dataset: Any) -> bool:
     return _library(dataset) == "pandas" and hasattr(dataset, "reset_index") and hasattr(dataset, "columns")
 
 
-def _is_arrow_table(dataset: Any) -> bool:
+def is_arrow_table(dataset: Any) -> bool:
+    """Return whether an object is a `pyarrow.Table`."""
     return _library(dataset) == "pyarrow" and hasattr(dataset, "column_names")
 
 
 def is_table(dataset: Any) -> bool:
     """Return whether `as_table` takes an object."""
-    return isinstance(dataset, Table | np.ndarray | Mapping) or _is_frame(dataset) or _is_arrow_table(dataset)
+    return isinstance(dataset, Table | np.ndarray | Mapping) or _is_frame(dataset) or is_arrow_table(dataset)
 
 
 def as_table(dataset: Any) -> Table:
@@ -78,18 +79,18 @@ def as_table(dataset: Any) -> Table:
         unnamed = [name is None for name in dataset.index.names]
         frame = dataset.reset_index(drop=all(unnamed))
         columns = {str(name): frame[name] for name in frame.columns}
-    elif _is_arrow_table(dataset):
+    elif is_arrow_table(dataset):
         columns = {name: dataset.column(name) for name in dataset.column_names}
         table = Table({name: _for_table(column) for name, column in columns.items()}, copy=False)
         for name in columns:
-            table[name].unit = _arrow_unit(dataset, name)
+            table[name].unit = arrow_unit(dataset, name)
         return table
     else:
         raise TypeError(f"A {type(dataset).__module__}.{type(dataset).__qualname__} is not a table.")
     return Table({name: _for_table(column) for name, column in columns.items()}, copy=False)
 
 
-def _arrow_unit(table: Any, name: str) -> str | None:
+def arrow_unit(table: Any, name: str) -> str | None:
     """Return the unit of a column where the butler stores it."""
     unit: bytes = (table.schema.field(name).metadata or {}).get(b"unit", b"")
     return unit.decode() or None
@@ -103,7 +104,7 @@ def _for_table(column: Any) -> Any:
     return values if mask is None else MaskedColumn(values, mask=mask)
 
 
-def plain_column(column: Any) -> PlainColumn:
+def plain_column(column: Any, arrow_unit: str | None = None) -> PlainColumn:
     """Take a column of any library apart.
 
     Parameters
@@ -112,6 +113,8 @@ def plain_column(column: Any) -> PlainColumn:
         Column of an `~astropy.table.Table` (masked ones and quantities
         included), `numpy.ndarray`, `pandas.Series` or extension array,
         `pyarrow.Array` or `pyarrow.ChunkedArray`.
+    arrow_unit : `str`, optional
+        Unit of an Arrow column, which doesn't know it.
 
     Returns
     -------
@@ -128,7 +131,7 @@ def plain_column(column: Any) -> PlainColumn:
     if _library(column) == "pandas":
         column = _without_pandas(column)
     if _library(column) == "pyarrow":
-        return _from_arrow(column)
+        return _from_arrow(column)._replace(unit=arrow_unit)
     unit = getattr(column, "unit", None)
     mask = getattr(column, "mask", None)
     if mask is not None:

@@ -192,23 +192,27 @@ def read_prepared_stars(
     names = [id_column, *_DOCS]
     columns = [*names, *PreparedStandardStars.COLUMNS] if standard_stars else names
     reader = TableReader()
-    parts = []
+    nearby: list[dict[str, npt.NDArray[Any]]] = []
+    parts: list[dict[str, npt.NDArray[Any]]] = []
     for piece in reader.chunks(source, what, columns, [("detector", "=", detector)]):
         _check_origin(piece, visit)
         rows = np.flatnonzero(piece.keys("detector") == detector)
-        parts.append(OutsideTable(piece.table[rows], what))
-    keys = {name: np.concatenate([p.keys(name) for p in parts]) for name in names if name != "reserved"}
+        part = {name: piece.flags(name) if name == "reserved" else piece.keys(name) for name in names}
+        parts.append({name: values[rows] for name, values in part.items()})
+        if standard_stars:
+            nearby.append(PreparedStandardStars.columns(piece, rows))
+    keys = {name: np.concatenate([part[name] for part in parts]) for name in names}
     if not len(keys["detector"]):
         # Without own rows nothing has told yet that this is the right table.
         for piece in reader.chunks(source, what, ["visit", "format_version"]):
             _check_origin(piece, visit)
         return None
-    reserved = np.concatenate([p.flags("reserved") for p in parts])
+    reserved = keys["reserved"]
     known = _reserve_hash(reserve)
     if known == 0 or (keys["reserve_hash"] != known).any():
         reserved = _choose_again(keys, band, reserve)
     table = Table({id_column: keys[id_column], "reserved": reserved}, copy=False)
-    stars = PreparedStandardStars(keys[id_column], parts, what) if standard_stars else None
+    stars = PreparedStandardStars(keys[id_column], nearby, what) if standard_stars else None
     return PreparedStars(table, stars)
 
 

@@ -59,7 +59,7 @@ def _near_standard_stars(
         what = describe(handle, "fgcm_standard_star", tract)
         for piece in reader.chunks(handle, what, ("ra", "dec", "mag_*")):
             position = {name: piece.numbers(name, "deg") for name in _POSITION}
-            names = [name for name in piece.table.colnames if name.startswith("mag_")]
+            names = [name for name in piece.names if name.startswith("mag_")]
             every |= dict.fromkeys(names)
             finite = np.flatnonzero(np.isfinite(position["ra"]) & np.isfinite(position["dec"]))
             vectors = unit_vectors(position["ra"][finite], position["dec"][finite])
@@ -141,8 +141,8 @@ class PreparedStandardStars:
     ----------
     ids : `numpy.ndarray`
         Source ids, (N,), possibly repeated.
-    pieces : `~collections.abc.Sequence` [ `OutsideTable` ]
-        Pieces of the prepared table with N rows in all.
+    pieces : `~collections.abc.Sequence` [ `dict` ]
+        What `columns` has returned, N rows in all.
     what : `str`
         What the table is, for messages.
     """
@@ -150,21 +150,43 @@ class PreparedStandardStars:
     COLUMNS: ClassVar[tuple[str, ...]] = ("ra", "dec", "fgcm_row", "fgcm_ra", "fgcm_dec", "fgcm_mag_*")
     """Columns of the prepared table, or patterns of their names."""
 
-    def __init__(self, ids: npt.NDArray[np.integer], pieces: Sequence[OutsideTable], what: str) -> None:
+    def __init__(
+        self, ids: npt.NDArray[np.integer], pieces: Sequence[Mapping[str, npt.NDArray[Any]]], what: str
+    ) -> None:
         self._ids = ids
         self._what = what
-        self._ra, self._dec = (np.concatenate([p.numbers(n, "deg") for p in pieces]) for n in _POSITION)
-        names = [name for name in pieces[0].table.colnames if name.startswith("fgcm_")]
-        columns = {
-            n: np.concatenate([np.ravel(p.table[n]) for p in pieces]).astype(
-                np.int64 if n == "fgcm_row" else np.float64, copy=False
-            )
-            for n in names
-        }
+        columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+        self._ra, self._dec = (columns.pop(name) for name in _POSITION)
         row, first = np.unique(columns["fgcm_row"], return_index=True)
         first = first[row >= 0]
         # In the order of the original rows, of which the last counts.
-        self._standard = Table({n.removeprefix("fgcm_"): v[first] for n, v in columns.items()}, copy=False)
+        self._standard = Table(
+            {name.removeprefix("fgcm_"): np.ravel(values)[first] for name, values in columns.items()},
+            copy=False,
+        )
+
+    @staticmethod
+    def columns(piece: OutsideTable, rows: npt.NDArray[np.intp]) -> dict[str, npt.NDArray[Any]]:
+        """Return what is needed of a piece of the prepared table.
+
+        Parameters
+        ----------
+        piece : `OutsideTable`
+            Piece of the table.
+        rows : `numpy.ndarray`
+            Rows to take.
+
+        Returns
+        -------
+        columns : `dict` [ `str`, `numpy.ndarray` ]
+            Arrays by name, as `match_standard_stars` made them.
+        """
+        columns = {name: piece.numbers(name, "deg")[rows] for name in _POSITION}
+        for name in piece.names:
+            if name.startswith("fgcm_"):
+                dtype = np.int64 if name == "fgcm_row" else np.float64
+                columns[name] = piece.plain(name).values[rows].astype(dtype, copy=False)
+        return columns
 
     def near(self, catalog: SourceCatalog) -> Table:
         """Return the standard stars that sources can be matched with.
