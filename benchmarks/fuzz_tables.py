@@ -40,8 +40,10 @@ from lsst.meas.finalize.stars import (
     ReserveIsolatedStarsTask,
     concat_isolated_star_cats,
     fgcm_magnitudes,
+    prepare_isolated_stars,
     psf_colors,
     read_fgcm_standard_stars,
+    read_prepared_stars,
 )
 from lsst.pipe.base import InMemoryDatasetHandle
 
@@ -115,6 +117,7 @@ class Case:
     tidy: Tables
     odd: Tables = field(default_factory=dict)
     changes: list[str] = field(default_factory=list)
+    prepared: bool = False  # whether to go through the table of a visit
 
 
 def tidy_tables(rng: np.random.Generator) -> Tables:
@@ -272,7 +275,7 @@ def add_null(case: Case, rng: np.random.Generator) -> None:
 
 def make_case(rng: np.random.Generator) -> Case:
     """Make tidy tables and an odd version of them."""
-    case = Case(tidy_tables(rng))
+    case = Case(tidy_tables(rng), prepared=bool(rng.integers(2)))
     if rng.random() < 0.5:
         add_gaps(case, rng)
     case.odd = {n: {t: dict(c) for t, c in tables.items()} for n, tables in case.tidy.items()}
@@ -288,19 +291,21 @@ def make_case(rng: np.random.Generator) -> Case:
     return case
 
 
-def outcome(tables: Tables) -> dict[str, np.ndarray]:
-    """Return what the package takes from tables, sorted by source."""
+def isolated_sources(tables: Tables, prepared: bool) -> Table | None:
+    """Return the isolated sources of a detector, read in either way."""
     reserve = ReserveIsolatedStarsTask(config=ReserveIsolatedStarsConfig(reserve_fraction=0.3))
-    _, sources = concat_isolated_star_cats(
-        "r",
-        tables["stars"],
-        tables["sources"],
-        id_column="sourceId",
-        reserve=reserve,
-        visit=VISIT,
-        detector=DETECTOR,
-        star_columns=(),
-    )
+    options: dict[str, Any] = {"id_column": "sourceId", "reserve": reserve, "visit": VISIT}
+    pair = tables["stars"], tables["sources"]
+    if not prepared:
+        return concat_isolated_star_cats("r", *pair, detector=DETECTOR, star_columns=(), **options)[1]
+    table = prepare_isolated_stars("r", *pair, **options)
+    stars = None if table is None else read_prepared_stars(table, "r", detector=DETECTOR, **options)
+    return None if stars is None else stars.sources
+
+
+def outcome(tables: Tables, prepared: bool = False) -> dict[str, np.ndarray]:
+    """Return what the package takes from tables, sorted by source."""
+    sources = isolated_sources(tables, prepared)
     result: dict[str, np.ndarray] = {}
     if sources is not None:
         ids, rows = np.unique(np.asarray(sources["sourceId"]), return_index=True)
@@ -319,7 +324,7 @@ def judge(case: Case) -> str:
     """Return "same", "refused" or what is wrong."""
     expected = outcome(case.tidy)
     try:
-        got = outcome(case.odd)
+        got = outcome(case.odd, prepared=case.prepared)
     except (KeyError, ValueError) as error:
         message = str(error)
         changed = [c for c in case.changes if " as " in c or " with a null" in c]
