@@ -26,6 +26,7 @@ from ..archive import ArchiveReader, ObjectRecord, StoredTables, reads, write_st
 from ..fits import TableView
 from ..piff import dumps_piff, loads_piff
 from ._kernels import Kernel, read_point
+from ._piff import ChromaticPiffWrapper
 from ._psfex import PsfexPsf
 from ._psfs import DoubleGaussianPsf, GaussianPsf, KernelPsf, RectangularGaussianPsf, SingleGaussianPsf
 
@@ -158,7 +159,8 @@ writes(PsfexPsf, name="PsfexPsf", module="lsst.meas.extensions.psfex")(write_sto
 def _read_piff(archive: ArchiveReader, tables: list[TableView], name: str) -> PiffWrapper:
     table = archive.one_row(tables, name)
     width, _, psf = loads_piff(np.asarray(table["bytes"][0], dtype=np.uint8).tobytes())
-    return PiffWrapper(psf, bounds=EVERYWHERE, stamp_size=width)
+    chromatic = "colorValue" in psf.interp_property_names
+    return (ChromaticPiffWrapper if chromatic else PiffWrapper)(psf, bounds=EVERYWHERE, stamp_size=width)
 
 
 @writes(PiffWrapper, name="PiffPsf", module="lsst.meas.extensions.piff.piffPsf")

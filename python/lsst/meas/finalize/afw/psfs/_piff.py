@@ -1,0 +1,104 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Piff PSFs that depend on colour, by the interface of lsst.images."""
+
+from __future__ import annotations
+
+__all__ = ("ChromaticPiffWrapper",)
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from lsst.images import YX, Image
+from lsst.images.psfs import PiffWrapper
+
+_COLOR = "colorValue"
+
+
+class ChromaticPiffWrapper(PiffWrapper):
+    """Piff PSF of one detector that depends on the colour of the star.
+
+    The base class refuses to draw those.  Here they are drawn at the average
+    colour of the stars that the PSF was fitted to, unless another is given.
+
+    Parameters
+    ----------
+    impl : `piff.PSF`
+        Piff model; never modified.
+    bounds : `lsst.images.Bounds`
+        Region in pixels where the model can be evaluated.
+    stamp_size : `int`
+        Width and height of images in pixels.
+    """
+
+    @cached_property
+    def average_color(self) -> float:
+        """Mean colour of the stars used in the fit; NaN if none has one."""
+        stars = getattr(self._impl, "stars", None) or ()
+        used = [star for star in stars if not star.is_flagged and not star.is_reserve]
+        data = [getattr(star, "data", None) for star in used]
+        colors = np.array([getattr(item, "properties", {}).get(_COLOR, np.nan) for item in data], dtype=float)
+        finite = colors[np.isfinite(colors)]
+        return float(finite.mean()) if len(finite) else float("nan")
+
+    def _draw(self, x: float, y: float, color: float | None, center: bool | None) -> Any:
+        value = self.average_color if color is None or np.isnan(color) else float(color)
+        if not np.isfinite(value):
+            raise ValueError("The PSF depends on colour, and no star tells an average one: give a colour.")
+        array = self._impl.draw(x, y, stamp_size=self._stamp_size, center=center, **{_COLOR: value}).array
+        return array / np.sum(array)
+
+    def compute_kernel_image(self, *, x: float, y: float, color: float | None = None) -> Image:
+        """Draw the PSF centred on the central pixel.
+
+        Parameters
+        ----------
+        x, y : `float`
+            Position in pixels to evaluate the model at.
+        color : `float`, optional
+            Colour of the star; the average one by default, or if NaN.
+
+        Returns
+        -------
+        image : `lsst.images.Image`
+            Image with sum 1.
+
+        Raises
+        ------
+        ValueError
+            Raised if no colour is given and there is no average one.
+        """
+        box = self.kernel_bbox
+        return Image(self._draw(x, y, color, True), yx0=YX(y=box.y.min, x=box.x.min))
+
+    def compute_stellar_image(self, *, x: float, y: float, color: float | None = None) -> Image:
+        """Draw the PSF as a star at its position.
+
+        Parameters
+        ----------
+        x, y : `float`
+            Position in pixels.
+        color : `float`, optional
+            Colour of the star; the average one by default, or if NaN.
+
+        Returns
+        -------
+        image : `lsst.images.Image`
+            Image with sum 1.
+
+        Raises
+        ------
+        ValueError
+            Raised if no colour is given and there is no average one.
+        """
+        box = self.compute_stellar_bbox(x=x, y=y)
+        return Image(self._draw(x, y, color, None), yx0=YX(y=box.y.min, x=box.x.min))

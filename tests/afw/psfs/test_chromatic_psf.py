@@ -1,0 +1,86 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lsst.images import VisitImage
+from lsst.images.psfs import PiffWrapper
+from lsst.meas.finalize.afw import read_exposure, read_exposure_catalog
+from lsst.meas.finalize.afw.psfs import ChromaticPiffWrapper, set_psf_bounds
+from lsst.meas.finalize.butler import teach_bandpass
+
+
+@pytest.fixture(scope="module")
+def expected(tiny: Path) -> Path:
+    """Return the stack's results with a PSF that depends on colour."""
+    return tiny / "expected/color/detector_0"
+
+
+@pytest.fixture
+def psf(expected: Path) -> ChromaticPiffWrapper:
+    """Return the PSF by the documented interface."""
+    record = read_exposure_catalog(expected / "finalized_psf_ap_corr_detector_catalog.fits").find(0)
+    assert record is not None
+    assert isinstance(record.psf, ChromaticPiffWrapper)
+    return record.psf
+
+
+def test_average_color_by_default(psf: ChromaticPiffWrapper, expected: Path) -> None:
+    """Draw what the stack draws at the average colour."""
+    with np.load(expected / "grid.npz") as grid:
+        points, kernels, stars = (grid[key] for key in ("points", "kernel_images", "star_images"))
+    for (x, y), kernel, star in zip(points[::6], kernels[::6], stars[::6], strict=True):
+        found = psf.compute_kernel_image(x=x, y=y)
+        np.testing.assert_allclose(found.array, kernel, rtol=0, atol=1e-12)
+        assert found.bbox == psf.kernel_bbox
+        image = psf.compute_stellar_image(x=x, y=y)
+        np.testing.assert_allclose(image.array, star, rtol=0, atol=1e-12)
+        assert image.bbox == psf.compute_stellar_bbox(x=x, y=y)
+
+
+@pytest.mark.parametrize("color", [0.3, 1.7])
+def test_given_color(psf: ChromaticPiffWrapper, color: float) -> None:
+    """Draw at a given colour as Piff does; NaN means the average."""
+    array = psf.piff_psf.draw(33.3, 44.4, stamp_size=25, center=True, colorValue=color).array
+    found = psf.compute_kernel_image(x=33.3, y=44.4, color=color).array
+    np.testing.assert_allclose(found, array / array.sum(), rtol=0, atol=1e-15)
+    default = psf.compute_kernel_image(x=33.3, y=44.4).array
+    assert abs(found - default).max() > 1e-5
+    np.testing.assert_array_equal(psf.compute_kernel_image(x=33.3, y=44.4, color=np.nan).array, default)
+
+
+def test_no_average_color(psf: ChromaticPiffWrapper) -> None:
+    """Ask for a colour if there is no average one."""
+    psf.piff_psf.stars = []
+    with pytest.raises(ValueError, match="give a colour"):
+        psf.compute_stellar_image(x=33.3, y=44.4)
+    assert psf.compute_stellar_image(x=33.3, y=44.4, color=0.5).array.sum() == pytest.approx(1.0)
+
+
+def test_it_is_stored(psf: ChromaticPiffWrapper, tiny: Path, tmp_path: Path) -> None:
+    """Write it in a native image and as a pickle."""
+    teach_bandpass()
+    (path,) = tiny.glob("export/**/calexp_*_S00_*.fits")
+    exposure = read_exposure(path)
+    set_psf_bounds(psf, exposure.bbox)
+    exposure.psf = psf
+    exposure.write(tmp_path / "native.fits")
+    found = VisitImage.read(tmp_path / "native.fits").psf
+    assert isinstance(found, PiffWrapper)
+    array = found.piff_psf.draw(33.3, 44.4, stamp_size=25, center=True, colorValue=0.7).array
+    expected = psf.compute_kernel_image(x=33.3, y=44.4, color=0.7).array
+    np.testing.assert_allclose(array / array.sum(), expected, rtol=0, atol=1e-13)
+    again = pickle.loads(pickle.dumps(psf))
+    np.testing.assert_array_equal(again.compute_kernel_image(x=33.3, y=44.4, color=0.7).array, expected)
