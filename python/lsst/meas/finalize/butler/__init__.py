@@ -32,11 +32,15 @@ __all__ = (
 
 
 def __getattr__(name: str) -> Any:
+    # These need pyarrow, which is slow to import and needed by few.
     if name == "PreparedStarsFormatter":
-        # Needs pyarrow, which is slow to import and needed by few.
         from ._prepared_formatter import PreparedStarsFormatter
 
         return PreparedStarsFormatter
+    if name in ("ArrowTableFormatter", "table_to_arrow"):
+        from . import _arrow
+
+        return getattr(_arrow, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

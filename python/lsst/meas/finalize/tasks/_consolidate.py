@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import astropy.table
 
 import lsst.pipe.base as pipeBase
+from lsst.daf.butler import DeferredDatasetHandle
 from lsst.utils.timer import timeMethod
 
 from ..afw.border import from_afw, is_afw, to_afw
@@ -26,9 +27,12 @@ from ..catalogs import ExposureCatalog
 from ._characterize import log_origin
 from ._config import ConsolidateFinalizeCharacterizationDetectorConfig
 from ._handles import sorted_by
+from ._output import WideTable
 from ._stack_types import as_stored, fetch
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from ._characterize import TableHandles
 
 
@@ -98,7 +102,7 @@ class ConsolidateFinalizeCharacterizationDetectorTask(pipeBase.PipelineTask):
             )
         detectors = sorted(psf_ap_corr_detector_dict)
         catalog = _merge_catalogs({d: fetch(psf_ap_corr_detector_dict[d]) for d in detectors})
-        table = _stack_tables([fetch(src_detector_table_dict[detector]) for detector in detectors])
+        table = _merge_tables([src_detector_table_dict[detector] for detector in detectors])
         return pipeBase.Struct(psf_ap_corr_cat=catalog, output_table=table)
 
 
@@ -131,6 +135,42 @@ def _new_like(catalog: ExposureCatalog) -> ExposureCatalog:
     for record in catalog:
         result.append(record)
     return result
+
+
+def _merge_tables(sources: Sequence[Any]) -> astropy.table.Table:
+    """Concatenate tables, or what handles are of.
+
+    What a butler stores is concatenated as it is read: making columns of
+    each detector's table would take longer than all the rest.
+    """
+    if all(isinstance(source, DeferredDatasetHandle) for source in sources):
+        return _concatenate([source.get(storageClass="ArrowTable") for source in sources])
+    return _stack_tables([fetch(source) for source in sources])
+
+
+def _concatenate(tables: Sequence[pa.Table]) -> astropy.table.Table:
+    """Concatenate Arrow tables of identical columns."""
+    import pyarrow as pa
+
+    from lsst.daf.butler.formatters.parquet import arrow_to_astropy
+
+    filled = [table for table in tables if len(table)] or list(tables[:1])
+    first = _arrow_columns(filled[0])
+    for table in filled[1:]:
+        if (columns := _arrow_columns(table)) != first:
+            differing = set(first) ^ set(columns)
+            raise TypeError(f"Star tables differ in columns {sorted({name for name, *_ in differing})}.")
+    return WideTable(arrow_to_astropy(pa.concat_tables(filled)), copy=False)
+
+
+def _arrow_columns(table: pa.Table) -> list[tuple[str, str, bytes | None]]:
+    """Return names, types and, of text, lengths of columns."""
+    lengths = {
+        key.rpartition(b"::len::")[2]: value
+        for key, value in (table.schema.metadata or {}).items()
+        if b"::len::" in key
+    }
+    return [(field.name, str(field.type), lengths.get(field.name.encode())) for field in table.schema]
 
 
 def _stack_tables(tables: Sequence[astropy.table.Table]) -> astropy.table.Table:

@@ -11,9 +11,8 @@
 
 from __future__ import annotations
 
-__all__ = ("OutputSchema", "to_output_table")
+__all__ = ("OutputSchema", "WideTable", "to_output_table")
 
-import operator
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
@@ -177,7 +176,7 @@ class OutputSchema:
         return SourceCatalog(self.schema, columns, footprints=rows.footprints)
 
 
-class _WideTable(astropy.table.Table):
+class WideTable(astropy.table.Table):
     """A table that remembers its dtype while its columns stay the same.
 
     Astropy makes it anew whenever it is asked for, and the butler's Arrow
@@ -186,10 +185,12 @@ class _WideTable(astropy.table.Table):
 
     @property
     def dtype(self) -> np.dtype:
-        names, columns = tuple(self.columns), tuple(self.columns.values())
+        columns = list(self.columns.values())
+        state = tuple(self.columns), tuple(map(id, columns))
         known = self.__dict__.get("_known_dtype")
-        if known is None or known[0] != names or any(map(operator.is_not, known[1], columns)):
-            known = self.__dict__["_known_dtype"] = (names, columns, super().dtype)
+        if known is None or known[0] != state:
+            # The columns are kept, so that nothing else gets their ids.
+            known = self.__dict__["_known_dtype"] = (state, columns, super().dtype)
         return known[2]
 
 
@@ -219,4 +220,4 @@ def to_output_table(catalog: SourceCatalog) -> astropy.table.Table:
                     catalog[field.name], name=name, unit=unit, description=field.doc, copy=True
                 )
             )
-    return _WideTable(columns, copy=False, meta=dict(catalog.metadata))
+    return WideTable(columns, copy=False, meta=dict(catalog.metadata))

@@ -1,0 +1,103 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Tests of fast conversion of wide tables to Arrow, against the butler's."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import astropy.table
+import astropy.units as u
+import numpy as np
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lsst.daf.butler import Butler, DatasetType
+from lsst.daf.butler.formatters.parquet import arrow_to_astropy, astropy_to_arrow
+from lsst.meas.finalize.butler import table_to_arrow
+from lsst.meas.finalize.tasks import WideTable
+
+_DTYPES = ("f4", "f8", "i2", "i4", "i8", "u1", "?", "U1", "U7", ">f8", "(2,)f8", "S3")
+_META = st.dictionaries(
+    st.sampled_from(["NOISE", "COMMENT", "lsst.meta", "x: y"]),
+    st.one_of(st.integers(), st.floats(allow_nan=False), st.text(max_size=5), st.lists(st.integers())),
+    max_size=3,
+)
+
+
+def _assert_same(table: astropy.table.Table) -> None:
+    expected, found = astropy_to_arrow(table), table_to_arrow(table)
+    assert found.schema.equals(expected.schema, check_metadata=True)
+    assert found.schema.metadata == expected.schema.metadata
+    for name in expected.column_names:
+        assert found[name].to_pylist() == expected[name].to_pylist() or np.array_equal(
+            found[name].to_numpy(), expected[name].to_numpy(), equal_nan=True
+        )
+
+
+@pytest.mark.parametrize("variant", ["default", "color"])
+def test_golden_tables(tiny: Path, variant: str) -> None:
+    """Convert a table that the stack wrote, with what it says of columns."""
+    path = tiny / "expected" / variant / "detector_0/finalized_src_detector_table.parquet"
+    _assert_same(arrow_to_astropy(pyarrow.parquet.read_table(path)))
+
+
+@given(data=st.data(), rows=st.integers(0, 3), meta=_META)
+@settings(max_examples=30, deadline=None)
+def test_any_table(data: Any, rows: int, meta: dict[str, Any]) -> None:
+    """Convert any columns, units, descriptions and metadata."""
+    table = astropy.table.Table(meta=meta)
+    for k, dtype in enumerate(data.draw(st.lists(st.sampled_from(_DTYPES), min_size=1, max_size=5))):
+        column: Any = astropy.table.Column(
+            np.zeros(rows, dtype=dtype),
+            name=data.draw(st.sampled_from(["a", "it's", "b c"])) + str(k),
+            unit=data.draw(st.sampled_from([None, "nJy", "pixel2", "count", "dn/s"])),
+            description=data.draw(st.sampled_from([None, "", "Flux: 'x'", "two\nlines", "d" * 200])),
+            format=data.draw(st.sampled_from([None, "%.3f"])),
+        )
+        if data.draw(st.booleans()):
+            column.meta["key"] = 1
+        if column.ndim == 1 and data.draw(st.booleans()):
+            column = astropy.table.MaskedColumn(column, mask=np.arange(rows) == 1)
+        table[column.name] = column
+    _assert_same(table)
+
+
+def test_stored_table_names_the_butlers_formatter(tmp_path: Path) -> None:
+    """Record a formatter that every client has."""
+    Butler.makeRepo(str(tmp_path))
+    table = astropy.table.Table({"x": np.arange(3)})
+    table["x"].unit, table["x"].description = u.nJy, "A flux."
+    with Butler.from_config(str(tmp_path), writeable=True, run="run") as butler:
+        kind = DatasetType("table", butler.dimensions.empty, "ArrowAstropy")
+        butler.registry.registerDatasetType(kind)
+        butler.put(table, "table")
+        back = butler.get("table")
+    assert back["x"].unit == u.nJy
+    assert back["x"].description == "A flux."
+    with sqlite3.connect(tmp_path / "gen3.sqlite3") as connection:
+        (name,) = connection.execute("SELECT formatter FROM file_datastore_records").fetchone()
+    assert name == "lsst.daf.butler.formatters.parquet.ParquetFormatter"
+
+
+def test_wide_table_notices_changes() -> None:
+    """Remember the dtype only while the columns stay."""
+    table = WideTable({"a": [1, 2], "b": [1.0, 2.0]})
+    assert table.dtype == [("a", "i8"), ("b", "f8")]
+    table["a"] = np.array([1, 2], dtype="i4")
+    assert table.dtype == [("a", "i4"), ("b", "f8")]
+    table.rename_column("b", "c")
+    assert table.dtype.names == ("a", "c")
+    table.remove_column("a")
+    assert table.dtype.names == ("c",)
