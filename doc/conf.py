@@ -7,7 +7,7 @@ project = "meas_finalize"
 html_title = project
 html_short_title = project
 sys.path.append(str(Path("_ext").resolve()))
-extensions.append("task_links")  # noqa: F405
+extensions.extend(["room_map", "task_links"])  # noqa: F405
 exclude_patterns.extend(["_ext", "changes"])  # noqa: F405
 automodapi_toctreedirnm = "api"
 # This is no product of the observatory, whose theme the pages use.
