@@ -70,7 +70,9 @@ def draw(source: Path, rooms: list[str]) -> str:
             f"<title>{escape(f'{number} modules of {above} import {below}')}</title></path>"
         )
     for room in rooms:
-        inner = sorted(p.parent.name for p in (source / room).glob("*/__init__.py") if p.parent.name[0] != "_")
+        inner = sorted(
+            p.parent.name for p in (source / room).glob("*/__init__.py") if p.parent.name[0] != "_"
+        )
         lines.append(
             f'<rect x="8" y="{y[room]}" width="{_WIDTH - 8}" height="{_ROW}" rx="4" fill="#eef3f7" '
             'stroke="#456"/>'
