@@ -24,6 +24,7 @@ __all__ = ("compile_plugins", "main", "portions")
 import argparse
 import multiprocessing
 import sys
+import time
 from collections.abc import Sequence
 
 from lsst.pipe.tasks.finalizeCharacterization import FinalizeCharacterizationDetectorConfig
@@ -88,8 +89,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "-j", "--jobs", type=int, default=2, choices=(1, 2), help="number of processes (default: 2)"
     )
     jobs = parser.parse_args(arguments).jobs
+    print("Compiling the measurement plugins: this takes minutes the first time.", flush=True)
+    start = time.monotonic()
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        pool.map(compile_plugins, portions(), chunksize=1)
+        for number, _ in enumerate(pool.imap_unordered(compile_plugins, portions()), start=1):
+            print(
+                f"Part {number} of {len(portions())} is done ({time.monotonic() - start:.0f} s).", flush=True
+            )
     return 0
 
 

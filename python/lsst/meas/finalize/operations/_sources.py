@@ -257,9 +257,14 @@ class GraphSource(RunSource):
 
     def _predicted(self, name: str) -> dict[Key, DatasetRef]:
         dataset_type = self._graph.pipeline_graph.dataset_types[name].dataset_type
+        identifiers = self._graph.datasets_by_type[name]
+        attacher = self._graph.dimension_data
+        # The names of files need dimension records.
+        expanded = attacher.attach(dataset_type.dimensions, identifiers) if attacher else list(identifiers)
+        run = self._graph.header.output_run
         return {
-            _key(data_id): DatasetRef(dataset_type, data_id, run=self._graph.header.output_run, id=identifier)
-            for data_id, identifier in self._graph.datasets_by_type[name].items()
+            _key(data_id): DatasetRef(dataset_type, data_id, run=run, id=identifier)
+            for data_id, identifier in zip(expanded, identifiers.values(), strict=True)
         }
 
     def expected(self) -> Iterable[tuple[str, int, int]]:

@@ -1,0 +1,111 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Tests of the submit files with the systems that they are for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lsst.daf.butler import Butler
+from lsst.meas.finalize.operations import CollectionSource, GraphSource, find_status
+from lsst.meas.finalize.simulate import VisitSimulation
+
+PARSL = "lsst.ctrl.bps.parsl.ParslService"
+CATALOG = "finalized_psf_ap_corr_detector_catalog"
+
+
+def write_survey(folder: Path, name: str, options: str) -> None:
+    """Write a user's file: two detectors in a job, and few plugins."""
+    (folder / "survey.yaml").write_text(
+        f"includeConfigs:\n  - resource://lsst.meas.finalize/bps/{name}.yaml\n"
+        f"extraQgraphOptions: '-C {options}'\n"
+        "cluster:\n  finalizeDetectors:\n    partitionMaxSize: 2\n"
+    )
+
+
+def arguments(repo: Path, output: str) -> list[str]:
+    """Return what a user gives besides the submit file."""
+    query = "instrument='SynthCam' AND detector IN (0, 1, 2)"
+    return ["survey.yaml", "-b", str(repo), "-i", "simulated/inputs", "-o", output, "-d", query]
+
+
+def kill_all_in(folder: Path, what: str = "") -> int:
+    """Kill the processes that work in a folder, by their ids."""
+    killed = 0
+    for process in Path("/proc").iterdir():
+        try:
+            here = process.name.isdigit() and Path(os.readlink(process / "cwd")) == folder
+            if here and what in (process / "cmdline").read_text().replace("\0", " "):
+                os.kill(int(process.name), signal.SIGKILL)
+                killed += 1
+        except (OSError, ProcessLookupError):
+            continue
+    return killed
+
+
+def test_killed_parsl_run_is_continued(
+    simulated_repo: Path,
+    simulation: VisitSimulation,
+    tmp_path: Path,
+    environment: dict[str, str],
+    command: Callable,
+    options: str,
+) -> None:
+    """Kill workers, then everything, and restart: nothing lost or doubled."""
+    pytest.importorskip("lsst.ctrl.bps.parsl", reason="the extra parsl isn't installed")
+    if not Path("/proc/self/cwd").exists():
+        pytest.skip("processes are found by /proc")
+    write_survey(tmp_path, "parsl_local", options)
+    with open(tmp_path / "log", "w") as log:
+        program = ["bps", "submit", *arguments(simulated_repo, "parsl")]
+        process = subprocess.Popen(program, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+        try:
+            # When the first detector is done, its job is at the second.
+            while not list(simulated_repo.glob(f"parsl/*/{CATALOG}/**/*.fits")):
+                assert process.poll() is None, (tmp_path / "log").read_text()[-4000:]
+                time.sleep(0.2)
+            assert kill_all_in(tmp_path, "run-qbb")
+        finally:
+            kill_all_in(tmp_path)
+            process.wait()
+    (submit_folder,) = (tmp_path / "submit/parsl").iterdir()
+    (status,) = find_status([GraphSource(str(simulated_repo), str(submit_folder))])
+    assert status.done
+    assert not status.is_complete
+    command("bps", "restart", "--wms-service-class", PARSL, "--id", str(submit_folder))
+    with Butler.from_config(str(simulated_repo), collections="parsl") as butler:
+        where = "instrument='SynthCam' AND detector IN (0, 1, 2)"
+        (status,) = find_status([CollectionSource(butler, "parsl", where=where)])
+        assert status.done == status.expected == {0, 1, 2}
+        assert status.merged
+        refs = butler.query_datasets(CATALOG, butler.collections.get_info("parsl").children, find_first=False)
+        assert len(refs) == 3
+        catalog = butler.get("finalized_psf_ap_corr_catalog", instrument="SynthCam", visit=simulation.visit)
+        assert catalog["id"].tolist() == [0, 1, 2]
+
+
+def test_htcondor_workflow_is_prepared(
+    simulated_repo: Path, tmp_path: Path, command: Callable, options: str
+) -> None:
+    """Make the files of a DAG, with two detectors in a job."""
+    pytest.importorskip("lsst.ctrl.bps.htcondor", reason="the extra htcondor isn't installed")
+    write_survey(tmp_path, "htcondor", options)
+    command("bps", "prepare", *arguments(simulated_repo, "condor"))
+    (dag,) = tmp_path.glob("submit/condor/*/*.dag")
+    jobs = [line.split()[1] for line in dag.read_text().splitlines() if line.startswith("JOB ")]
+    assert sum("finalizeDetectors" in job for job in jobs) == 2
+    assert sum("consolidateFinalizeCharacterization" in job for job in jobs) == 1

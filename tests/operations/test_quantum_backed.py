@@ -1,0 +1,96 @@
+# This file is part of meas_finalize.
+#
+# Developed for the LSST Data Management System.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Tests of runs without a registry, and of repeating what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lsst.daf.butler import Butler
+from lsst.meas.finalize.operations import CollectionSource, GraphSource, find_status
+from lsst.meas.finalize.simulate import VisitSimulation
+
+PIPELINE = "resource://lsst.meas.finalize/pipelines/FinalizeCharacterization.yaml"
+CATALOG = "finalized_psf_ap_corr_detector_catalog"
+
+
+@pytest.mark.parametrize("transfer", ["aggregate-graph", "transfer-from-graph"])
+def test_quantum_backed_run(
+    simulated_repo: Path,
+    simulation: VisitSimulation,
+    tmp_path: Path,
+    command: Callable,
+    options: str,
+    transfer: str,
+) -> None:
+    """Run from a graph, and enter the outputs at the end."""
+    repo, graph, output = str(simulated_repo), str(tmp_path / "survey.qg"), f"qbb/{transfer}"
+    detectors = "detector IN (0, 1)" if transfer == "aggregate-graph" else "detector = 2"
+    query = f"instrument='SynthCam' AND {detectors}"
+    inputs = ("-i", "simulated/inputs", "-o", output, "--output-run", f"{output}/run", "-d", query)
+    saving = ("--qgraph-datastore-records", "-q", graph)
+    command("pipetask", "qgraph", "-b", repo, *inputs, "-p", PIPELINE, "-C", options, *saving)
+    (before,) = find_status([GraphSource(repo, graph)])
+    assert before.missing == before.expected == ({0, 1} if "IN" in detectors else {2})
+    command("pipetask", "pre-exec-init-qbb", repo, graph)
+    command("pipetask", "run-qbb", repo, graph)
+    # The registry knows nothing yet, but the graph tells where to look.
+    (finished,) = find_status([GraphSource(repo, graph)])
+    assert finished.is_complete
+    assert finished.done == before.expected
+    with Butler.from_config(repo) as butler:
+        assert not butler.collections.query(output)
+    command("butler", transfer, graph, repo, "--register-dataset-types", "--update-output-chain")
+    with Butler.from_config(repo, collections=output) as butler:
+        (status,) = find_status([CollectionSource(butler, output, where=query)])
+        assert status.is_complete
+        for detector in finished.done:
+            data_id = {"instrument": "SynthCam", "visit": simulation.visit, "detector": detector}
+            ref = butler.find_dataset(CATALOG, data_id)
+            assert ref is not None
+            # Outputs tell what they were made from.
+            provenance = butler.get(ref).metadata
+            ids = {str(v) for k, v in provenance.items() if "BUTLER INPUT" in k.upper() and "ID" in k.upper()}
+            calexp = butler.find_dataset("calexp", data_id)
+            assert calexp is not None
+            assert str(calexp.id) in ids, dict(provenance)
+
+
+def test_repeating_does_what_is_missing(
+    simulated_repo: Path, simulation: VisitSimulation, command: Callable, options: str
+) -> None:
+    """Extend a run that has lost outputs, by the documented recipe."""
+    repo, output = str(simulated_repo), "recovered"
+    run = ("pipetask", "run", "-b", repo, "-o", output, "-p", PIPELINE, "-C", options)
+    query = ("-d", "instrument='SynthCam' AND detector IN (0, 1)", "--register-dataset-types")
+    command(*run, "-i", "simulated/inputs", *query)
+    merged = ("finalized_psf_ap_corr_catalog", "finalized_src_table")
+    lost = (CATALOG, "finalizeCharacterizationDetector_metadata", "finalizeCharacterizationDetector_log")
+    data_id = {"instrument": "SynthCam", "visit": simulation.visit}
+    with Butler.from_config(repo, writeable=True, collections=output) as butler:
+        kept = butler.find_dataset(CATALOG, data_id, detector=0)
+        refs = [butler.find_dataset(name, data_id, detector=1) for name in lost]
+        refs += [butler.find_dataset(name, data_id) for name in (*merged, *MERGE_TRACES)]
+        butler.pruneDatasets([ref for ref in refs if ref], disassociate=True, unstore=True, purge=True)
+        (status,) = find_status(
+            [CollectionSource(butler, output, where="instrument='SynthCam' AND detector IN (0, 1)")]
+        )
+        assert status.missing == {1}
+    command(*run, "--extend-run", "--skip-existing", "--clobber-outputs", *query)
+    with Butler.from_config(repo, collections=output) as butler:
+        assert butler.find_dataset(CATALOG, data_id, detector=0) == kept
+        assert butler.get(merged[0], data_id)["id"].tolist() == [0, 1]
+        assert len(butler.query_datasets(CATALOG, "*", find_first=True, where=query[1])) == 2
+
+
+MERGE_TRACES = ("consolidateFinalizeCharacterization_metadata", "consolidateFinalizeCharacterization_log")
