@@ -14,4 +14,5 @@ conversion of such objects in memory.
 from ._errors import *
 from .border import from_afw, to_afw
 from .catalogs import read_exposure_catalog, read_source_catalog, write_exposure_catalog, write_source_catalog
+from .components import UnreadableField
 from .exposure import ExposureReader, read_exposure

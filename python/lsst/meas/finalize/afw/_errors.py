@@ -13,10 +13,13 @@ from __future__ import annotations
 
 __all__ = (
     "ArchiveError",
+    "ComponentError",
     "FitsFormatError",
     "MalformedArchiveError",
     "UnsupportedPersistableError",
 )
+
+from lsst.images.serialization import ArchiveReadError
 
 
 class FitsFormatError(ValueError):
@@ -33,3 +36,11 @@ class MalformedArchiveError(ArchiveError, FitsFormatError):
 
 class UnsupportedPersistableError(ArchiveError):
     """No reader or writer is known for a class of persisted objects."""
+
+
+class ComponentError(FitsFormatError, ArchiveReadError):
+    """A component of an exposure is missing or can't be read.
+
+    It is raised where the component is asked for; the other components and
+    the pixels don't depend on it.
+    """

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lsst.images import VisitImage
+from lsst.images.serialization import ArchiveReadError
 from lsst.pipe.base import Task
 
 from ..catalogs import Footprints, Schema, SourceCatalog
@@ -308,7 +309,8 @@ class SingleFrameMeasurementTask(Task):
             return
         try:
             plugin.measure(batch)
-        except (MeasurementFatalError, MemoryError):
+        except (MeasurementFatalError, MemoryError, ArchiveReadError):
+            # The last is what a damaged component of the image raises.
             raise
         except Exception:
             # As upstream: one plugin's failure must not lose the others.

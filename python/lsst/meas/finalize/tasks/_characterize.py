@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import astropy.table
 import numpy as np
@@ -27,7 +27,7 @@ import lsst.pipe.base as pipeBase
 from lsst.daf.butler import FileIntegrityError
 from lsst.utils.logging import LsstLogAdapter
 
-from ..afw import ArchiveError, FitsFormatError
+from ..afw import ArchiveError, ComponentError, FitsFormatError, UnreadableField
 from ..afw.border import is_afw
 from ..catalogs import (
     ExposureCatalog,
@@ -278,6 +278,18 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         with damaged_input_is_no_work(self.log, where):
             data_id = {"visit": visit, "detector": detector}
             exposure = as_ours(exposure, VisitImage, f"calexp of {where}", data_id)
+            return self._characterize(detector, exposure, src, measured, fgcm_standard_star_cat, where)
+
+    def _characterize(
+        self,
+        detector: int,
+        exposure: VisitImage,
+        src: SourceCatalog,
+        measured: SourceCatalog,
+        fgcm_standard_star_cat: np.ndarray | None,
+        where: str,
+    ) -> tuple[PointSpreadFunction | None, ApCorrMap | None, SourceCatalog | None]:
+        """Fit and measure; raises `ComponentError` for damage that matters."""
         self._add_colors(exposure, measured, fgcm_standard_star_cat)
         bound = self._bind(src.schema)
         self._check_measurable(bound, exposure, src, measured, where)
@@ -302,6 +314,8 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
             bound.measurement.run(
                 measured, exposure, footprints=src, psf=psf, color=measured["psf_color_value"].astype(float)
             )
+        except ComponentError:
+            raise
         except Exception:
             self.log.warning("Measurement failed for %s.", where, exc_info=True)
             bound.apply_ap_corr.fail(measured)
@@ -317,7 +331,8 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
             return None
         # This carries over the normalisation of the calibration flux.
         for name, correction in exposure.aperture_corrections.items():
-            ap_corr_map.setdefault(name, correction)
+            if not isinstance(cast(Any, correction), UnreadableField):
+                ap_corr_map.setdefault(name, correction)
         bound.apply_ap_corr.run(catalog=measured, apCorrMap=ap_corr_map)
         return ap_corr_map
 
@@ -383,6 +398,8 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         """Make the candidates that aren't reserved; `None` if that fails."""
         try:
             candidates: PsfCandidates = self.make_psf_candidates.run(measured, exposure).psfCandidates
+        except ComponentError:
+            raise
         except Exception:
             self.log.exception("Failed to make PSF candidates for %s.", where)
             return None
@@ -405,6 +422,8 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
                 )
             elif fit.few_stars:
                 measured[FEW_STARS_FLAG] = True
+        except ComponentError:
+            raise
         except Exception:
             self.log.exception("Failed to determine PSF for %s.", where)
             return None

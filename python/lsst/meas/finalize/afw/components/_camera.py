@@ -14,7 +14,7 @@ from __future__ import annotations
 __all__ = ("DetectorRecord",)
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any, NoReturn
 
 import astropy.units as u
 import numpy as np
@@ -33,17 +33,35 @@ from lsst.images.cameras import (
     ReadoutCorner,
 )
 
-from .._errors import MalformedArchiveError, UnsupportedPersistableError
-from ..archive import StoredTables, reads, write_stored, writes
+from .._errors import ComponentError, MalformedArchiveError, UnsupportedPersistableError
+from ..archive import ArchiveReader, StoredTables, reads, write_stored, writes
+from ..fits import TableView
 from ..wcs import TransformMap
-
-if TYPE_CHECKING:
-    from ..archive import ArchiveReader
-    from ..fits import TableView
 
 _TYPES = (DetectorType.SCIENCE, DetectorType.FOCUS, DetectorType.GUIDER, DetectorType.WAVEFRONT)
 _CORNERS = (ReadoutCorner.LL, ReadoutCorner.LR, ReadoutCorner.UR, ReadoutCorner.UL)
 _MAX_VERSION = 2
+
+
+_UNDEFINED = (
+    "Begin PermMap\n Nin = 2\n Nout = 2\n IsA Mapping\n"
+    " Out1 = 0\n Out2 = 0\n In1 = 0\n In2 = 0\nEnd PermMap\n"
+)
+"""A mapping whose results are undefined (NaN)."""
+
+
+class _FocalPlaneOnly(CameraFrameSet):
+    """Coordinate systems of a camera without field angles."""
+
+    def field_angle(self, visit: int | None = None) -> NoReturn:
+        """Raise an exception.
+
+        Parameters
+        ----------
+        visit
+            Unused.
+        """
+        raise ComponentError(f"the camera of {self.instrument!r} has no field angles in this file")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,24 +103,27 @@ class DetectorRecord:
         frame = _ast.Frame(2, "Ident=FOCAL_PLANE,Domain=FOCAL_PLANE,Unit(1)=mm,Unit(2)=mm")
         result = _ast.FrameSet(frame)
         base = result.base
+        field_angle = ("FieldAngle", "")
+        has_angles = field_angle in self.transform_map
         result.addFrame(
             base,
-            self.transform_map.mapping(focal_plane, ("FieldAngle", "")),
+            self.transform_map.mapping(focal_plane, field_angle)
+            if has_angles
+            else _ast.Mapping.fromString(_UNDEFINED),
             _ast.Frame(2, "Ident=FIELD_ANGLE,Domain=FIELD_ANGLE,Unit(1)=rad,Unit(2)=rad"),
         )
-        actual = ("ActualPixels", name)
-        pixels = actual if actual in self.transform_map else ("Pixels", name)
         ident = f"DETECTOR_{self.attributes.id:03d}"
         result.addFrame(
             base,
-            self.transform_map.mapping(focal_plane, pixels),
+            self.transform_map.mapping(focal_plane, ("Pixels", name)),
             _ast.Frame(
                 2,
                 f"Ident={ident},Domain={ident},Unit(1)=pix,Unit(2)=pix,Bottom(1)={box.x.min},"
                 f"Top(1)={box.x.max},Bottom(2)={box.y.min},Top(2)={box.y.max}",
             ),
         )
-        return CameraFrameSet(instrument, result)
+        cls = CameraFrameSet if has_angles else _FocalPlaneOnly
+        return cls(instrument, result)
 
     def to_detector(self, instrument: str, visit: int | None = None) -> Detector:
         """Convert to lsst.images.

@@ -17,17 +17,17 @@ import logging
 
 from astropy.io import fits
 
-from ..fits import hdu_label, read_header
+from ..fits import FitsFile, hdu_label, read_header
 
 _LOG = logging.getLogger(__name__)
 
 
-def read_clean_header(hdulist: fits.HDUList, number: int) -> fits.Header:
+def read_clean_header(file: fits.HDUList | FitsFile, number: int) -> fits.Header:
     """Read a header without cards that can't be parsed.
 
     Parameters
     ----------
-    hdulist
+    file
         Open file.
     number
         HDU to read.
@@ -38,7 +38,7 @@ def read_clean_header(hdulist: fits.HDUList, number: int) -> fits.Header:
         Header as in the file, except for unparsable cards, which are warned
         about: they may be left-overs that nobody needs.
     """
-    header = read_header(hdulist, number)
+    header = read_header(file, number)
     bad = []
     for index, card in enumerate(header.cards):
         try:
@@ -46,7 +46,7 @@ def read_clean_header(hdulist: fits.HDUList, number: int) -> fits.Header:
         except (fits.VerifyError, ValueError):
             bad.append(index)
     if bad:
-        _LOG.warning("%s: ignoring %d unparsable cards.", hdu_label(hdulist, number), len(bad))
+        _LOG.warning("%s: ignoring %d unparsable cards.", hdu_label(file, number), len(bad))
         good = set(range(len(header.cards))) - set(bad)
         header = fits.Header([card for index, card in enumerate(header.cards) if index in good])
     return header

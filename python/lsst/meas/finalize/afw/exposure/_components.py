@@ -16,7 +16,7 @@ __all__ = ("ExposureComponents",)
 import logging
 from collections import ChainMap
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, cast
 
 import astropy.units as u
@@ -36,17 +36,18 @@ from lsst.images import (
 from lsst.images.cameras import Detector
 from lsst.images.fields import BaseField
 from lsst.images.psfs import PointSpreadFunction
-from lsst.images.serialization import ArchiveReadError
 
-from .._errors import ArchiveError, FitsFormatError, UnsupportedPersistableError
+from .._errors import ComponentError, FitsFormatError, UnsupportedPersistableError
 from ..archive import ArchiveReader
 from ..components import DetectorRecord, FilterLabel, PhotoCalib, read_visit_info_cards
-from ..fits import hdu_label
+from ..fits import FitsFile, hdu_label
 from ..psfs import set_psf_bounds
 from ..wcs import SkyWcs
 from ._clean_header import read_clean_header
+from ._component import component
 from ._header import filter_from_header, make_obs_info, photo_calib_from_header, read_unit
 from ._header_wcs import header_projection
+from ._kinds import check_kind
 from ._plane import Plane
 
 _LOG = logging.getLogger(__name__)
@@ -82,8 +83,9 @@ class ExposureComponents:
 
     Parameters
     ----------
-    hdulist
-        Open file; must stay open while components are read.
+    file
+        Open file, by astropy or by this package; must stay open while
+        components are read.
     data_id
         Mapping that may have ``instrument``, ``visit``, ``detector``,
         ``band`` and ``physical_filter``, for what the file doesn't tell.
@@ -94,11 +96,11 @@ class ExposureComponents:
         If the file isn't an exposure, or of an unsupported version.
     """
 
-    def __init__(self, hdulist: fits.HDUList, data_id: Any = None) -> None:
-        self._hdulist = hdulist
+    def __init__(self, file: fits.HDUList | FitsFile, data_id: Any = None) -> None:
+        self._file = file
         self._data_id = data_id
-        self.where = hdu_label(hdulist, 0)
-        self._primary = read_clean_header(hdulist, 0)
+        self.where = hdu_label(file, 0)
+        self._primary = read_clean_header(file, 0)
         if self._primary.get("NAXIS", 0) != 0:
             raise FitsFormatError(
                 f"{self.where}: has pixels in the primary HDU; exposures written before 2013 aren't supported"
@@ -109,11 +111,11 @@ class ExposureComponents:
                 f"{self.where}: EXPINFO_V = {version!r} isn't a supported version (0 to {_MAX_VERSION})"
             )
         self._version = version
-        self._unsupported: dict[str, tuple[str, UnsupportedPersistableError]] = {}
+        check_kind(file, self._primary)
 
     @cached_property
     def _planes(self) -> dict[int, Plane]:
-        return {number: Plane(self._hdulist, number) for number in (1, 2, 3)}
+        return {number: Plane(self._file, number) for number in (1, 2, 3)}
 
     @property
     def _image_header(self) -> fits.Header:
@@ -130,7 +132,7 @@ class ExposureComponents:
             return None
         if isinstance(number, bool) or not isinstance(number, int) or number < 2:
             raise FitsFormatError(f"{self.where}: AR_HDU = {number!r} isn't the number of an HDU")
-        return ArchiveReader(self._hdulist, number - 1)
+        return ArchiveReader(self._file, number - 1)
 
     def _component_id(self, name: str) -> int:
         keys = [f"ARCHIVE_ID_{name}"]
@@ -143,38 +145,46 @@ class ExposureComponents:
         return 0
 
     def _component(self, name: str, cls: type | tuple[type, ...]) -> Any:
-        """Read a component from the archive.
-
-        Components of unknown class are None, as if they weren't there; they
-        are remembered for a warning.
-        """
+        """Read a component from the archive; None if there is none."""
         archive_id = self._component_id(name)
         if archive_id == 0 or self._archive is None:
             return None
         try:
             result = self._archive.get(archive_id)
         except UnsupportedPersistableError as error:
-            self._unsupported[name] = (self._archive.name(archive_id), error)
-            return None
+            kind = self._archive.name(archive_id)
+            raise UnsupportedPersistableError(f"it is an unsupported {kind}: {error}") from error
         if not isinstance(result, cls):
             raise FitsFormatError(f"{self.where}: component {name} is a {type(result).__name__}")
         return result
 
-    def _warn_unsupported(self) -> None:
-        if self._unsupported:
-            text = ", ".join(f"{name} ({item[0]})" for name, item in sorted(self._unsupported.items()))
-            _LOG.warning("%s: skipping components of unsupported classes: %s.", self.where, text)
-
-    @cached_property
-    def _detector_record(self) -> DetectorRecord | None:
+    @partial(component, name="detector")
+    def _stored_detector(self) -> DetectorRecord | None:
         return cast(DetectorRecord | None, self._component("DETECTOR", DetectorRecord))
 
     @cached_property
-    def _filter(self) -> FilterLabel:
+    def _detector_record(self) -> DetectorRecord | None:
+        """The detector, or None if it can't be read: what other components
+        need of it is known from elsewhere as well.
+        """
+        return self._optional("_stored_detector")
+
+    def _optional(self, name: str) -> Any:
+        """Return a component, or None if it can't be read."""
+        try:
+            return getattr(self, name)
+        except ComponentError:
+            return None
+
+    @partial(component, name="band")
+    def _filter_label(self) -> FilterLabel | None:
         if self._version >= 2:
-            label = self._component("FILTER", FilterLabel)
-        else:
-            label = filter_from_header(self._cards)
+            return cast(FilterLabel | None, self._component("FILTER", FilterLabel))
+        return filter_from_header(self._cards)
+
+    @cached_property
+    def _filter(self) -> FilterLabel:
+        label = self._optional("_filter_label")
         band = label.band if label else None
         physical = label.physical if label else None
         band = band or _lookup(self._data_id, "band")
@@ -184,7 +194,7 @@ class ExposureComponents:
             _LOG.warning("%s: no %s.", self.where, " and no ".join(missing))
         return FilterLabel(str(band or ""), str(physical or "unknown"))
 
-    @cached_property
+    @partial(component, name="photometric_scaling")
     def _photo_calib(self) -> PhotoCalib | None:
         if self._version == 0:
             calib = self._component("PHOTOCALIB", PhotoCalib)
@@ -199,7 +209,12 @@ class ExposureComponents:
     @cached_property
     def _instrument(self) -> str:
         label = self._visit_cards.get("INSTRUMENT")
-        return str(_lookup(self._data_id, "instrument") or label or self.obs_info.instrument or "unknown")
+        return str(_lookup(self._data_id, "instrument") or label or self._observed_instrument or "unknown")
+
+    @property
+    def _observed_instrument(self) -> str | None:
+        obs_info = self._optional("obs_info")
+        return None if obs_info is None else cast(str | None, obs_info.instrument)
 
     @cached_property
     def _visit(self) -> int | None:
@@ -222,12 +237,12 @@ class ExposureComponents:
         except ValueError:
             return None
 
-    @cached_property
+    @component
     def bbox(self) -> Box:
         """Box of the image, parent coordinates."""
         return self._planes[1].box
 
-    @cached_property
+    @component
     def bounds(self) -> Bounds:
         """Where the pixels are valid: a polygon, or the box."""
         return self._clip_bounds(self.bbox)
@@ -236,29 +251,31 @@ class ExposureComponents:
         polygon = self._component("VALID_POLYGON", Polygon)
         if polygon is None:
             return box
+        if not polygon.to_shapely().is_valid:
+            raise FitsFormatError("the valid polygon crosses itself")
         try:
             return polygon if box.contains(polygon.bbox) else polygon.intersection(box)
         except NoOverlapError:
             _LOG.warning("%s: the valid polygon is outside of %s; ignored.", self.where, box)
             return box
 
-    @cached_property
+    @component
     def unit(self) -> u.UnitBase:
         """Unit of the pixels."""
-        unit = read_unit(self._image_header, self._instrumental_unit, hdu_label(self._hdulist, 1))
+        unit = read_unit(self._image_header, self._instrumental_unit, self._planes[1].where)
         if unit is not None:
             return unit
-        calib = self._photo_calib
+        calib = self._optional("_photo_calib")
         if calib is not None and calib.field is None and calib.mean == 1.0:
             return u.nJy
         unit = self._instrumental_unit or u.adu
         _LOG.warning("%s: no BUNIT; assuming %s.", self.where, unit)
         return unit
 
-    @cached_property
+    @component
     def detector(self) -> Detector | None:
         """The detector, or None if the file has none."""
-        record = self._detector_record
+        record = self._stored_detector
         return None if record is None else record.to_detector(self._instrument, self._visit)
 
     @cached_property
@@ -266,12 +283,16 @@ class ExposureComponents:
         record = self._detector_record
         return self.bbox if record is None else record.attributes.bbox
 
-    @cached_property
+    @component
     def band(self) -> str:
         """Name of the passband; empty if unknown."""
-        return self._filter.band or ""
+        result = self._filter.band or ""
+        if not result:
+            # Says why it isn't known, if the label can't be read.
+            _ = self._filter_label
+        return result
 
-    @cached_property
+    @component
     def obs_info(self) -> ObservationInfo:
         """Description of the visit in standardised form."""
         record = self._detector_record
@@ -287,7 +308,7 @@ class ExposureComponents:
         }
         return make_obs_info(self._primary, overrides, self.where)
 
-    @cached_property
+    @component
     def metadata(self) -> dict[str, Any]:
         """Exposure id and the cards about the visit."""
         result: dict[str, Any] = dict(self._visit_cards)
@@ -295,18 +316,18 @@ class ExposureComponents:
             result["id"] = self._exposure_id
         return result
 
-    @cached_property
+    @component
     def summary_stats(self) -> ObservationSummaryStats:
         """Summary statistics; defaults if the file has none."""
         stats = self._component("SUMMARY_STATS", ObservationSummaryStats)
         return stats or ObservationSummaryStats.model_validate({})
 
-    @cached_property
+    @component
     def aperture_corrections(self) -> dict[str, BaseField]:
         """Aperture corrections by name; empty if the file has none."""
         return self._component("AP_CORR_MAP", dict) or {}
 
-    @cached_property
+    @component
     def photometric_scaling(self) -> BaseField | None:
         """Calibration to nJy; None if applied already or unknown."""
         calib = self._photo_calib
@@ -314,50 +335,40 @@ class ExposureComponents:
             return None
         return calib.to_field(self._detector_box, self._instrumental_unit or u.electron)
 
-    @cached_property
-    def _psf_or_error(self) -> PointSpreadFunction | ArchiveReadError:
-        try:
-            psf = self._component("PSF", PointSpreadFunction)
-        except (ArchiveError, FitsFormatError) as error:
-            result = ArchiveReadError(f"{self.where}: the PSF can't be read: {error}")
-            result.__cause__ = error
-            return result
+    @component
+    def psf(self) -> PointSpreadFunction:
+        """The PSF."""
+        psf = self._component("PSF", PointSpreadFunction)
         if psf is None:
-            if "PSF" not in self._unsupported:
-                return ArchiveReadError(f"{self.where}: there is no PSF")
-            cls, reason = self._unsupported["PSF"]
-            result = ArchiveReadError(f"{self.where}: the PSF is an unsupported {cls}: {reason}")
-            result.__cause__ = reason
-            return result
-        set_psf_bounds(psf, self._detector_box)
+            raise FitsFormatError("there is no PSF")
+        box = self._optional("_detector_box")
+        if box is not None:
+            set_psf_bounds(psf, box)
         return cast(PointSpreadFunction, psf)
 
     @property
-    def psf(self) -> PointSpreadFunction:
-        """The PSF (`ArchiveReadError` if there is none or it's unreadable)."""
-        if isinstance(self._psf_or_error, ArchiveReadError):
-            raise self._psf_or_error
-        return self._psf_or_error
-
-    @cached_property
-    def sky_projection(self) -> SkyProjection[DetectorFrame]:
-        """Pixels to ICRS (`FitsFormatError` if the file has no WCS)."""
+    def _frame(self) -> DetectorFrame:
+        """Frame of the pixels."""
         number = _lookup(self._data_id, "detector")
         record = self._detector_record
         if record is not None:
             number = record.attributes.id
-        frame = DetectorFrame(
+        return DetectorFrame(
             instrument=self._instrument,
             visit=self._visit,
             detector=-1 if number is None else int(number),
             bbox=self._detector_box,
         )
+
+    @component
+    def sky_projection(self) -> SkyProjection[DetectorFrame]:
+        """Pixels to ICRS."""
         wcs = self._component("SKYWCS", SkyWcs)
         if wcs is not None:
-            return wcs.to_sky_projection(frame)
-        projection = header_projection(self._hdulist, self._image_header, frame, self.bbox)
+            return wcs.to_sky_projection(self._frame)
+        projection = header_projection(self._planes[1].where, self._image_header, self._frame, self.bbox)
         if projection is None:
-            raise FitsFormatError(
+            raise ComponentError(
                 f"{self.where}: component 'wcs' is missing, in the archive and in the header"
             )
         return projection

@@ -26,7 +26,6 @@ from lsst.images import Box, DetectorFrame, SkyProjection
 from lsst.images._transforms import _ast
 
 from .._errors import FitsFormatError
-from ..fits import hdu_label
 
 _SYSTEMS = frozenset(
     ("ICRS", "FK5", "FK4", "FK4-NO-E", "FK4_NO_E", "GALACTIC", "SUPERGALACTIC", "ECLIPTIC", "J2000")
@@ -35,14 +34,14 @@ _SYSTEMS = frozenset(
 
 
 def header_projection(
-    hdulist: fits.HDUList, header: fits.Header, frame: DetectorFrame, box: Box
+    where: str, header: fits.Header, frame: DetectorFrame, box: Box
 ) -> SkyProjection[DetectorFrame] | None:
     """Make a projection from the WCS cards of the image.
 
     Parameters
     ----------
-    hdulist
-        Open file, for messages.
+    where
+        Origin, for messages.
     header
         Header of the image.
     frame
@@ -67,7 +66,6 @@ def header_projection(
     """
     if "CTYPE1" not in header:
         return None
-    where = hdu_label(hdulist, 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

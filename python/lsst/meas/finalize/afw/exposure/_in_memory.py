@@ -94,18 +94,11 @@ class PixelsInMemory(ExposureReader):
 
     def read_image(self, bbox: Box | None = None) -> Image:
         array, box = self._cut(self._pixels.image, bbox)
-        return Image(
-            array.astype(np.float32, copy=False), bbox=box, unit=self.unit, sky_projection=self.sky_projection
-        )
+        return self._to_image(array.astype(np.float32, copy=False), box)
 
     def read_variance(self, bbox: Box | None = None) -> Image:
         array, box = self._cut(self._pixels.variance, bbox)
-        return Image(
-            array.astype(np.float32, copy=False),
-            bbox=box,
-            unit=self.unit**2,
-            sky_projection=self.sky_projection,
-        )
+        return self._to_image(array.astype(np.float32, copy=False), box, power=2)
 
     def read_mask(self, bbox: Box | None = None) -> Mask:
         array, box = self._cut(self._pixels.mask, bbox)
@@ -113,4 +106,4 @@ class PixelsInMemory(ExposureReader):
         # Block by block, to need no further array of the size of the image.
         rows = [slice(start, start + _BLOCK_ROWS) for start in range(0, len(array), _BLOCK_ROWS)]
         blocks = ((r, array[r]) for r in rows)
-        return make_mask(blocks, planes, box).view(sky_projection=self.sky_projection)
+        return make_mask(blocks, planes, box).view(sky_projection=self._optional("sky_projection"))

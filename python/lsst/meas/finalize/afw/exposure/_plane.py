@@ -13,7 +13,7 @@ from __future__ import annotations
 
 __all__ = ("Plane",)
 
-import contextlib
+import io
 import logging
 import math
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from astropy.io import fits
 from lsst.images import Box
 
 from .._errors import FitsFormatError
-from ..fits import hdu_label, raw_file
+from ..fits import PRIMARY_HDU, FitsFile, data_stream, hdu_label, raw_data, raw_header
 from ._clean_header import read_clean_header
 from ._nulls import replace_nulls
 from ._size_checks import check_size
@@ -40,6 +40,7 @@ _PLANE_NAMES = {1: "IMAGE", 2: "MASK", 3: "VARIANCE"}
 
 _PLAIN_DTYPES = {-32: ">f4", -64: ">f8", 16: ">i2", 32: ">i4"}
 _BLOCK_BYTES = 2**24
+_FITS_BLOCK = 2880
 
 
 def _read_origin(header: fits.Header, where: str) -> tuple[int, int]:
@@ -57,25 +58,25 @@ class Plane:
 
     Parameters
     ----------
-    hdulist
+    file
         Open file.
     number
         HDU of the plane: 1 image, 2 mask, 3 variance.
     """
 
-    def __init__(self, hdulist: fits.HDUList, number: int) -> None:
-        self._hdulist = hdulist
+    def __init__(self, file: fits.HDUList | FitsFile, number: int) -> None:
+        self._file = file
         self._number = number
-        self.where = hdu_label(hdulist, number)
+        self.where = hdu_label(file, number)
 
     @cached_property
     def header(self) -> fits.Header:
         """Header as in the file, without cards that can't be parsed."""
-        return read_clean_header(self._hdulist, self._number)
+        return read_clean_header(self._file, self._number)
 
     @cached_property
-    def _size(self) -> tuple[tuple[int, int], TileTable | None]:
-        return check_size(self._hdulist, self._number, self.header)
+    def _size(self) -> tuple[tuple[int, int], int, TileTable | None]:
+        return check_size(self._file, self._number, self.header)
 
     @property
     def _shape(self) -> tuple[int, int]:
@@ -83,7 +84,7 @@ class Plane:
 
     @property
     def _tiles(self) -> TileTable | None:
-        return self._size[1]
+        return self._size[2]
 
     @cached_property
     def box(self) -> Box:
@@ -182,12 +183,12 @@ class Plane:
 
     def _plain(self, first: int, last: int, dtype: np.dtype[Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         """Read rows of an uncompressed plane."""
-        file, info, _ = raw_file(self._hdulist, self._number)
+        file, start, _ = data_stream(self._file, self._number)
         width = self._shape[1]
         step = max(1, _BLOCK_BYTES // (width * dtype.itemsize))
         for row in range(first, last, step):
             n = min(step, last - row)
-            file.seek(info["datLoc"] + row * width * dtype.itemsize)
+            file.seek(start + row * width * dtype.itemsize)
             data = file.read(n * width * dtype.itemsize)
             pixels = np.frombuffer(data, dtype=dtype).reshape(n, width).astype(dtype.newbyteorder("="))
             if dtype.kind == "f":
@@ -196,13 +197,14 @@ class Plane:
 
     def _rare(self, first: int, last: int) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         """Let astropy read what is rarely met."""
-        hdu = self._hdulist[self._number]
-        section = hdu.section
-        pixels = section[0, first:last] if len(hdu.shape) == 3 else section[first:last]
-        pixels = np.ascontiguousarray(pixels, dtype=np.asarray(pixels).dtype.newbyteorder("="))
-        # The open file would keep the pixels until it is closed.
-        with contextlib.suppress(AttributeError, KeyError):
-            del hdu.data
+        header, _ = raw_header(self._file, self._number)
+        data = bytes(raw_data(self._file, self._number, self._size[1]))
+        data += bytes(-len(data) % _FITS_BLOCK)
+        with fits.open(io.BytesIO(PRIMARY_HDU + header + data)) as hdulist:
+            hdu = hdulist[1]
+            section = hdu.section
+            pixels = section[0, first:last] if len(hdu.shape) == 3 else section[first:last]
+            pixels = np.array(pixels, dtype=np.asarray(pixels).dtype.newbyteorder("="), order="C")
         if pixels.dtype.kind == "f":
             for rows, columns in self._stored_as_is():
                 part = np.s_[max(rows.start - first, 0) : max(rows.stop - first, 0), columns]

@@ -14,44 +14,29 @@ from __future__ import annotations
 __all__ = ("read_exposure",)
 
 import contextlib
-import os
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 from astropy.io import fits
 
 from lsst.images import Box
 
-from .._errors import FitsFormatError
-from ..fits import check_structure
+from ..fits import FitsFile, FitsSource, open_fits
 from ._reader import ExposureReader
 
 
 @contextlib.contextmanager
-def _open(source: str | os.PathLike[str] | BinaryIO | fits.HDUList) -> Iterator[fits.HDUList]:
+def _open(source: FitsSource | fits.HDUList) -> Iterator[FitsFile | fits.HDUList]:
     if isinstance(source, fits.HDUList):
         yield source
         return
-    try:
-        if isinstance(source, str | os.PathLike):
-            with open(source, "rb") as stream:
-                cleaned = check_structure(stream, os.fspath(source))
-            if cleaned is not stream:
-                source = cleaned
-        else:
-            source = check_structure(source, "<memory>")
-        hdulist = fits.open(source, lazy_load_hdus=True)
-    except (FileNotFoundError, FitsFormatError):
-        raise
-    except Exception as error:
-        # Astropy raises OSError, ValueError, VerifyError... for bad files.
-        raise FitsFormatError(f"{source}: not a readable FITS file: {str(error)[:200]}") from error
-    with hdulist:
-        yield hdulist
+    # A file that ends early may have its pixels all the same.
+    with open_fits(source, complete=False) as file:
+        yield file
 
 
 def read_exposure(
-    path_or_hdulist: str | os.PathLike[str] | BinaryIO | fits.HDUList,
+    path_or_hdulist: FitsSource | fits.HDUList,
     *,
     data_id: Any = None,
     bbox: Box | None = None,
@@ -62,7 +47,8 @@ def read_exposure(
     Parameters
     ----------
     path_or_hdulist
-        Path, binary file, or open `astropy.io.fits.HDUList`.
+        Path, bytes, binary file, or open `astropy.io.fits.HDUList`.  The
+        file may be compressed by gzip.
     data_id
         Mapping that may have ``instrument``, ``visit``, ``detector``,
         ``band`` and ``physical_filter``, used for what the file doesn't tell.
@@ -75,18 +61,18 @@ def read_exposure(
     Returns
     -------
     exposure : `lsst.images.VisitImage` or component
-        The image. Its ``detector`` is None if the file has none; access to
-        its ``psf`` raises `lsst.images.serialization.ArchiveReadError` if
-        the file has none or it can't be read.
+        The image. Its ``detector`` is None if the file has none.  A missing
+        PSF or WCS, and any component that is damaged or of an unknown kind,
+        raises a `ComponentError` when it is asked for.
 
     Raises
     ------
     FitsFormatError
-        If the file is damaged, not an exposure, of an unsupported version,
-        or has no WCS.
+        If the file isn't an exposure, or of an unsupported version, or if
+        its pixels (or the component that is asked for) are damaged.
     ValueError
         If there is no such component, or ``bbox`` is outside of the image.
     """
-    with _open(path_or_hdulist) as hdulist:
-        reader = ExposureReader(hdulist, data_id)
+    with _open(path_or_hdulist) as file:
+        reader = ExposureReader(file, data_id)
         return reader.read(bbox) if component is None else reader.read_component(component, bbox)

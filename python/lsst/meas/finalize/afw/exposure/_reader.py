@@ -14,20 +14,35 @@ from __future__ import annotations
 __all__ = ("ExposureReader",)
 
 import logging
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from astro_metadata_translator import ObservationInfo
 
 from lsst.images import Box, Image, Mask, VisitImage
-from lsst.images.cameras import Detector
 from lsst.images.fits import FitsOpaqueMetadata
 
-from .._errors import FitsFormatError
+from .._errors import ComponentError, FitsFormatError
 from ._components import ExposureComponents
 from ._mask import make_mask, read_mask_planes
+from ._partial import PartialVisitImage
 
 _LOG = logging.getLogger(__name__)
 
+_COMPONENTS_OF_IMAGE = (
+    "aperture_corrections",
+    "band",
+    "bounds",
+    "detector",
+    "metadata",
+    "obs_info",
+    "photometric_scaling",
+    "psf",
+    "sky_projection",
+    "summary_stats",
+    "unit",
+)
 _ALIASES = {
     "wcs": "sky_projection",
     "apCorrMap": "aperture_corrections",
@@ -43,8 +58,9 @@ class ExposureReader(ExposureComponents):
 
     Parameters
     ----------
-    hdulist
-        Open file; must stay open while components are read.
+    file
+        Open file, by astropy or by this package; must stay open while
+        components are read.
     data_id
         Mapping that may have ``instrument``, ``visit``, ``detector``,
         ``band`` and ``physical_filter``, for what the file doesn't tell.
@@ -88,12 +104,7 @@ class ExposureReader(ExposureComponents):
             Float32 image with unit and projection.
         """
         array = self._planes[1].read(np.float32, bbox)
-        return Image(
-            array,
-            bbox=self.bbox if bbox is None else bbox,
-            unit=self.unit,
-            sky_projection=self.sky_projection,
-        )
+        return self._to_image(array, self.bbox if bbox is None else bbox)
 
     def read_variance(self, bbox: Box | None = None) -> Image:
         """Read the variance plane; zeros if it is unreadable.
@@ -115,7 +126,7 @@ class ExposureReader(ExposureComponents):
         except FitsFormatError as error:
             _LOG.warning("The variance is replaced by zeros: %s", error)
             array = np.zeros(box.shape, dtype=np.float32)
-        return Image(array, bbox=box, unit=self.unit**2, sky_projection=self.sky_projection)
+        return self._to_image(array, box, power=2)
 
     def read_mask(self, bbox: Box | None = None) -> Mask:
         """Read the mask plane; zeros if it is unreadable.
@@ -140,7 +151,17 @@ class ExposureReader(ExposureComponents):
         except FitsFormatError as error:
             _LOG.warning("The mask is replaced by zeros: %s", error)
             result = make_mask((), {}, box)
-        return result.view(sky_projection=self.sky_projection)
+        return result.view(sky_projection=self._optional("sky_projection"))
+
+    def _to_image(self, array: npt.NDArray[np.float32], box: Box, power: int = 1) -> Image:
+        """Add unit and projection to pixels, those that can be read."""
+        unit = self._optional("unit")
+        return Image(
+            array,
+            bbox=box,
+            unit=None if unit is None else unit**power,
+            sky_projection=self._optional("sky_projection"),
+        )
 
     def _check_box(self, number: int) -> None:
         plane = self._planes[number]
@@ -172,9 +193,7 @@ class ExposureReader(ExposureComponents):
             raise ValueError(f"{self.where}: an exposure has no component {name!r}")
         if name in ("image", "mask", "variance"):
             return getattr(self, f"read_{name}")(bbox)
-        result = getattr(self, name)
-        self._warn_unsupported()
-        return result
+        return getattr(self, name)
 
     def read(self, bbox: Box | None = None) -> VisitImage:
         """Read everything.
@@ -187,26 +206,47 @@ class ExposureReader(ExposureComponents):
         Returns
         -------
         exposure : `lsst.images.VisitImage`
-            The image with all its components.
+            The image with all its components.  Those that are missing or
+            damaged raise `ComponentError` when they are asked for.
+
+        Raises
+        ------
+        FitsFormatError
+            If the pixels can't be read.
         """
-        result = VisitImage(
-            self.read_image(bbox),
-            mask=self.read_mask(bbox),
-            variance=self.read_variance(bbox),
-            bounds=self._clip_bounds(self.bbox if bbox is None else bbox),
-            obs_info=self.obs_info,
-            summary_stats=self.summary_stats,
-            photometric_scaling=cast(Any, self.photometric_scaling),
-            psf=self._psf_or_error,
-            # lsst.images stores it without looking at it.
-            detector=cast(Detector, self.detector),
-            aperture_corrections=cast(Any, self.aperture_corrections),
-            band=self.band,
-            metadata=self.metadata,
-        )
+        planes: dict[str, Any] = {"mask": self.read_mask(bbox), "variance": self.read_variance(bbox)}
+        image = self.read_image(bbox)
+        found: dict[str, Any] = {}
+        problems: dict[str, ComponentError] = {}
+        for name in _COMPONENTS_OF_IMAGE:
+            try:
+                found[name] = getattr(self, name)
+            except ComponentError as error:
+                problems[name] = error
+        found["psf"] = found.get("psf") or problems.pop("psf")
+        if "bounds" in found:
+            found["bounds"] = self._clip_bounds(image.bbox)
+        for name in ("unit", "sky_projection"):
+            found.pop(name, None)
+        result = self._assemble(image, planes, found, problems)
         result._opaque_metadata = self._make_opaque_metadata()
-        self._warn_unsupported()
         return result
+
+    def _assemble(
+        self, image: Image, planes: dict[str, Any], found: dict[str, Any], problems: dict[str, ComponentError]
+    ) -> VisitImage:
+        fillers = {
+            "detector": None,
+            "band": "",
+            "obs_info": ObservationInfo(physical_filter=self._filter.physical),
+        }
+        # lsst.images stores a missing detector without looking at it.
+        components: dict[str, Any] = fillers | found
+        if not problems:
+            return VisitImage(image, **planes, **components)
+        texts = [str(error).removeprefix(f"{self.where}: ") for error in problems.values()]
+        _LOG.warning("%s: %s", self.where, "; ".join(texts))
+        return PartialVisitImage(image, **planes, problems=problems, frame=self._frame, **components)
 
     def _make_opaque_metadata(self) -> FitsOpaqueMetadata:
         """Keep the primary header, as lsst.images does."""

@@ -20,7 +20,7 @@ import math
 from astropy.io import fits
 
 from .._errors import FitsFormatError
-from ..fits import raw_file
+from ..fits import FitsFile, data_stream, hdu_label
 from ._tiles import TileTable
 
 _MAX_SIDE = 200_000
@@ -62,13 +62,13 @@ def _compressed_tiles(
 
 
 def check_size(
-    hdulist: fits.HDUList, number: int, header: fits.Header
-) -> tuple[tuple[int, int], TileTable | None]:
+    source: fits.HDUList | FitsFile, number: int, header: fits.Header
+) -> tuple[tuple[int, int], int, TileTable | None]:
     """Check that the file has the data its header announces.
 
     Parameters
     ----------
-    hdulist
+    source
         Open file.
     number
         HDU of a plane.
@@ -79,6 +79,8 @@ def check_size(
     -------
     shape : `tuple` [`int`, `int`]
         Height and width.
+    n_bytes : `int`
+        Bytes of the data of the HDU.
     tiles : `TileTable` | `None`
         Table of the tiles if the plane is compressed.
 
@@ -87,11 +89,12 @@ def check_size(
     FitsFormatError
         If it hasn't, or if the HDU is no image.
     """
-    file, info, where = raw_file(hdulist, number)
-    file.seek(0, 2)
-    available = max(file.tell() - info["datLoc"], 0)
+    where = hdu_label(source, number)
+    file, start, available = data_stream(source, number)
     compressed = header.get("ZIMAGE") is True
     prefix = "Z" if compressed else ""
+    if header.get(f"{prefix}NAXIS") == 0 or 0 in (header.get(f"{prefix}NAXIS{n}") for n in (1, 2)):
+        raise FitsFormatError(f"{where}: the exposure has no pixels; only other components can be read")
     n_axes = _integer(header, f"{prefix}NAXIS", where, 2, 3)
     shape = [_integer(header, f"{prefix}NAXIS{n}", where, 1) for n in range(n_axes, 0, -1)]
     if n_axes == 3 and shape[0] != 1:
@@ -104,7 +107,7 @@ def check_size(
     if compressed:
         tile_shape, tile_bytes = _compressed_tiles(header, shape, abs(bitpix) // 8, where)
         stored = header["NAXIS1"] * header["NAXIS2"] + header["PCOUNT"]
-        table = TileTable(header, file, info["datLoc"], size, tile_shape, where)
+        table = TileTable(header, file, start, size, tile_shape, where)
     else:
         stored = math.prod(shape) * abs(bitpix) // 8
     if stored > available:
@@ -113,4 +116,4 @@ def check_size(
         )
     if table is not None:
         table.check(tile_bytes)
-    return size, table
+    return size, stored, table

@@ -18,5 +18,4 @@ from ._open import *
 from ._read_cards import *
 from ._schema import *
 from ._table import *
-from ._table import raw_file
 from ._writer import *

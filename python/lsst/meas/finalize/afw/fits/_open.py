@@ -57,6 +57,9 @@ class FitsFile:
         The file; must stay open as long as HDUs are read.
     name : `str`
         Its name for messages.
+    complete : `bool`, optional
+        Whether to refuse a file that ends early or goes on with something
+        else; ``problem`` has the reason otherwise.
 
     Raises
     ------
@@ -64,11 +67,13 @@ class FitsFile:
         Raised if it is no FITS file, is truncated, or has impossible sizes.
     """
 
-    def __init__(self, stream: BinaryIO, name: str) -> None:
+    def __init__(self, stream: BinaryIO, name: str, complete: bool = True) -> None:
         self._stream = stream
         self._contents: bytes | None = None
         self._name = name
-        self._extents = _find_hdus(stream, name)
+        self._extents, self.problem = _find_hdus(stream, name)
+        if self.problem and (complete or not self._extents):
+            raise FitsFormatError(self.problem)
 
     @classmethod
     def from_bytes(cls, contents: bytes, name: str) -> FitsFile:
@@ -112,6 +117,16 @@ class FitsFile:
         """
         extent = self._extents[number]
         return bytes(self._read(extent.header, extent.data - extent.header))
+
+    def data_stream(self, number: int) -> tuple[BinaryIO, int]:
+        """Return the open file, and where the data of a HDU begin.
+
+        Parameters
+        ----------
+        number : `int`
+            0-based number of the HDU.
+        """
+        return self._stream, self._extents[number].data
 
     def read_data(self, number: int, n_bytes: int) -> bytes | memoryview:
         """Return the first bytes of a HDU's data, with its padding.
@@ -179,7 +194,8 @@ def _data_bytes(sizes: dict[str, int], where: str) -> int:
     return counts[1] * (counts[0] + (math.prod(shape) if shape else 0)) * abs(bits) // 8
 
 
-def _find_hdus(stream: BinaryIO, name: str) -> list[_Extent]:
+def _find_hdus(stream: BinaryIO, name: str) -> tuple[list[_Extent], str]:
+    """Return the HDUs up to the first problem, and that problem."""
     stream.seek(0, os.SEEK_END)
     size = stream.tell()
     stream.seek(0)
@@ -190,19 +206,22 @@ def _find_hdus(stream: BinaryIO, name: str) -> list[_Extent]:
     while position < size:
         where = f"{name}[HDU {len(extents)}]"
         stream.seek(position)
-        sizes = _read_sizes(stream, where)
-        if sizes is None:
-            break
-        n_bytes = _data_bytes(sizes, where)
+        try:
+            sizes = _read_sizes(stream, where)
+            if sizes is None:
+                break
+            n_bytes = _data_bytes(sizes, where)
+        except FitsFormatError as error:
+            return extents, str(error)
         start = stream.tell()
+        extents.append(_Extent(position, start, n_bytes))
         if n_bytes > size - start:
-            raise FitsFormatError(
+            return extents, (
                 f"{where}: the header announces {n_bytes} bytes of data, "
                 f"but the file has only {size - start} more"
             )
-        extents.append(_Extent(position, start, n_bytes))
         position = start + -(-n_bytes // _BLOCK) * _BLOCK
-    return extents
+    return extents, ""
 
 
 def check_structure(stream: BinaryIO, name: str) -> BinaryIO:
@@ -318,13 +337,15 @@ def open_fits_in_memory(source: FitsSource) -> FitsFile:
 
 
 @contextlib.contextmanager
-def open_fits(source: FitsSource) -> Iterator[FitsFile]:
+def open_fits(source: FitsSource, complete: bool = True) -> Iterator[FitsFile]:
     """Open a FITS file for reading.
 
     Parameters
     ----------
     source : `str`, `os.PathLike`, bytes-like or `typing.BinaryIO`
         The file.
+    complete : `bool`, optional
+        Whether to refuse a file that ends early.
 
     Yields
     ------
@@ -337,4 +358,4 @@ def open_fits(source: FitsSource) -> Iterator[FitsFile]:
         Raised if it is no FITS file.
     """
     with open_stream(source) as (stream, name):
-        yield FitsFile(stream, name)
+        yield FitsFile(stream, name, complete)

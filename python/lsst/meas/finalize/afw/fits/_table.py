@@ -14,7 +14,16 @@ All sizes are checked against the file before anything is allocated.
 
 from __future__ import annotations
 
-__all__ = ("FitsTable", "TableView", "hdu_label", "read_header", "read_table")
+__all__ = (
+    "FitsTable",
+    "TableView",
+    "data_stream",
+    "hdu_label",
+    "raw_data",
+    "raw_header",
+    "read_header",
+    "read_table",
+)
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -54,6 +63,7 @@ def hdu_label(file: fits.HDUList | FitsFile, number: int) -> str:
 
 
 def raw_file(hdulist: fits.HDUList, number: int) -> tuple[Any, dict[str, Any], str]:
+    """Return the file, what astropy knows of a HDU in it, and its name."""
     where = hdu_label(hdulist, number)
     try:
         if number < 0:
@@ -70,13 +80,53 @@ def raw_file(hdulist: fits.HDUList, number: int) -> tuple[Any, dict[str, Any], s
     return info["file"], info, where
 
 
-def read_header(hdulist: fits.HDUList, number: int) -> fits.Header:
+def data_stream(file: fits.HDUList | FitsFile, number: int) -> tuple[Any, int, int]:
+    """Find the data of a HDU.
+
+    Parameters
+    ----------
+    file : `astropy.io.fits.HDUList` or `FitsFile`
+        Open file.
+    number : `int`
+        0-based number of the HDU.
+
+    Returns
+    -------
+    stream : `typing.BinaryIO`
+        The open file.
+    start : `int`
+        Where the data begin.
+    available : `int`
+        Bytes from there to the end of the file.
+
+    Raises
+    ------
+    FitsFormatError
+        Raised if there is no such HDU or it can't be parsed.
+    """
+    if isinstance(file, FitsFile):
+        _check_number(file, number)
+        stream, start = file.data_stream(number)
+    else:
+        stream, info, _ = raw_file(file, number)
+        start = info["datLoc"]
+    stream.seek(0, 2)
+    return stream, start, max(stream.tell() - start, 0)
+
+
+def _check_number(file: FitsFile, number: int) -> None:
+    if not 0 <= number < len(file):
+        reason = f" ({file.problem})" if file.problem else ""
+        raise FitsFormatError(f"{hdu_label(file, number)}: the file has only {len(file)} HDUs{reason}")
+
+
+def read_header(hdulist: fits.HDUList | FitsFile, number: int) -> fits.Header:
     """Read the header of one HDU, keeping the cards in file order.
 
     Parameters
     ----------
-    hdulist : `astropy.io.fits.HDUList`
-        File opened by `astropy.io.fits.open`.
+    hdulist : `astropy.io.fits.HDUList` or `FitsFile`
+        Open file.
     number : `int`
         0-based number of the HDU.
 
@@ -90,7 +140,7 @@ def read_header(hdulist: fits.HDUList, number: int) -> fits.Header:
     FitsFormatError
         Raised if there is no such HDU or it can't be parsed.
     """
-    raw, where = _raw_header(hdulist, number)
+    raw, where = raw_header(hdulist, number)
     try:
         return fits.Header.fromstring(blank_stray_continues(raw))
     except Exception as error:
@@ -98,13 +148,11 @@ def read_header(hdulist: fits.HDUList, number: int) -> fits.Header:
         raise FitsFormatError(f"{where}: unreadable header: {error}") from error
 
 
-def _raw_header(file: fits.HDUList | FitsFile, number: int) -> tuple[bytes, str]:
+def raw_header(file: fits.HDUList | FitsFile, number: int) -> tuple[bytes, str]:
     """Return the cards of a HDU and its name for messages."""
     if isinstance(file, FitsFile):
-        where = hdu_label(file, number)
-        if not 0 <= number < len(file):
-            raise FitsFormatError(f"{where}: the file has only {len(file)} HDUs")
-        return file.read_header(number), where
+        _check_number(file, number)
+        return file.read_header(number), hdu_label(file, number)
     stream, info, where = raw_file(file, number)
     if stream.closed:
         raise FitsFormatError(f"{where}: the file was closed before this was read")
@@ -112,14 +160,12 @@ def _raw_header(file: fits.HDUList | FitsFile, number: int) -> tuple[bytes, str]
     return bytes(stream.read(info["datLoc"] - info["hdrLoc"])), where
 
 
-def _raw_data(file: fits.HDUList | FitsFile, number: int, n_bytes: int) -> bytes | memoryview:
+def raw_data(file: fits.HDUList | FitsFile, number: int, n_bytes: int) -> bytes | memoryview:
     """Return the data of a HDU, less if the file hasn't so much."""
     if isinstance(file, FitsFile):
         return file.read_data(number, n_bytes)
-    stream, info, _ = raw_file(file, number)
-    stream.seek(0, 2)
-    available = max(stream.tell() - info["datLoc"], 0)
-    stream.seek(info["datLoc"])
+    stream, start, available = data_stream(file, number)
+    stream.seek(start)
     return bytes(stream.read(min(n_bytes, available)))
 
 
@@ -488,9 +534,9 @@ def read_table(
     FitsFormatError
         Raised if the HDU is missing or invalid, or larger than the file.
     """
-    raw, where = _raw_header(file, number)
+    raw, where = raw_header(file, number)
     cards, layout = _parse_header(raw, where)
-    data = _raw_data(file, number, layout.data_bytes)
+    data = raw_data(file, number, layout.data_bytes)
     if len(data) != layout.data_bytes:
         raise FitsFormatError(
             f"{where}: the header announces {layout.data_bytes} bytes of data "
