@@ -84,3 +84,9 @@ def test_raw_images_are_refused() -> None:
     """Say that there are no raw images."""
     with pytest.raises(NotImplementedError, match="SynthCam has no raw images"):
         SynthCam().getRawFormatter({"exposure": 1, "detector": 0})
+
+
+def test_camera_is_refused() -> None:
+    """Say that there is no camera geometry, to tasks of the stack."""
+    with pytest.raises(NotImplementedError, match="SynthCam has no camera geometry"):
+        SynthCam().getCamera()

@@ -14,6 +14,7 @@ from __future__ import annotations
 __all__ = ("SynthCam",)
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 from lsst.daf.butler import DataId, Formatter, FormatterV2
 from lsst.daf.butler.registry import Registry
@@ -115,6 +116,18 @@ class SynthCam(Instrument):
                     "purpose": "SCIENCE",
                 }
                 registry.syncDimensionData("detector", record, update=update)
+
+    def getCamera(self) -> NoReturn:
+        """Refuse: what tasks of the stack may ask for doesn't exist.
+
+        Raises
+        ------
+        NotImplementedError
+            Raised always.
+        """
+        raise NotImplementedError(
+            f"{self.getName()} has no camera geometry; its images have their detectors attached."
+        )
 
     def getRawFormatter(self, dataId: DataId) -> type[Formatter | FormatterV2]:
         """Refuse: simulated visits start as calibrated images.
