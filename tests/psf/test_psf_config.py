@@ -30,8 +30,8 @@ def test_options_are_upstreams(tiny: Path) -> None:
 
 
 def test_registry() -> None:
-    """The determiner is found under upstream's name."""
-    assert set(psfDeterminerRegistry) == {"piff"}
+    """The determiner is found under upstream's name, beside ours."""
+    assert set(psfDeterminerRegistry) == {"piff", "hierarchical"}
 
     class Config(pexConfig.Config):
         determiner = psfDeterminerRegistry.makeField("determiner", default="piff")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-_CUT, _EDGE = 2.7, 0.12
+_CUT, _EDGE = 3.0, 0.12
 """Frequency where the mean is cut off, and how softly, in radians per pixel;
 a pixel's own limit is pi, along its axes."""
 
