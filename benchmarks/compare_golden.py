@@ -394,7 +394,15 @@ def compare_variant(report: Report, golden: Path, variant: str, repo: Path, jobs
     config = repo.parent / f"{variant}.py"
     config.write_text(text)
     run_name = f"compare/{variant}"
-    run_pipeline(repo, "FinalizeCharacterization.yaml", DETECTOR_LABEL, config, run_name, detectors, jobs)
+    run_pipeline(
+        repo,
+        "FinalizeCharacterization.yaml#prepare,finalize",
+        DETECTOR_LABEL,
+        config,
+        run_name,
+        detectors,
+        jobs,
+    )
     with Butler.from_config(str(repo)) as butler:
         for detector in detectors:
             compare_detector(report, golden, variant, detector, butler, run_name)

@@ -158,7 +158,15 @@ def compare_variant(report: Report, golden: Path, variant: str, repo: Path, jobs
     config = repo.parent / f"{variant}.py"
     config.write_text(convert_config(expected / "config.py")[0])
     run_name, visit_run = f"in_stack/{variant}", f"in_stack/{variant}/visit"
-    run_pipeline(repo, "FinalizeCharacterization.yaml", DETECTOR_LABEL, config, run_name, detectors, jobs)
+    run_pipeline(
+        repo,
+        "FinalizeCharacterization.yaml#prepare,finalize",
+        DETECTOR_LABEL,
+        config,
+        run_name,
+        detectors,
+        jobs,
+    )
     is_whole = (expected / "finalized_src_table.parquet").exists()
     if is_whole:
         run_pipeline(repo, "FinalizeCharacterizationVisit.yaml", VISIT_LABEL, config, visit_run, None, jobs)

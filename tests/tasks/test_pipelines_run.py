@@ -39,7 +39,8 @@ config.measurement.slots.modelFlux = None
 
 def run_pipeline(repo: Path, name: str, output: str) -> Butler:
     """Run a pipeline on everything in a repository."""
-    pipeline = Pipeline.from_uri(str(PIPELINES / name))
+    subset = "#prepare,finalize" if name == "FinalizeCharacterization.yaml" else ""
+    pipeline = Pipeline.from_uri(str(PIPELINES / name) + subset)
     pipeline.addConfigPython(LABELS[name], OPTIONS)
     butler = SimplePipelineExecutor.prep_butler(str(repo), ["simulated/inputs"], output)
     executor = SimplePipelineExecutor.from_pipeline(pipeline, butler=butler)

@@ -12,6 +12,7 @@
 from .._stored_names import publish as _publish
 from ._columns import *
 from ._correlations import *
+from ._groups import *
 from ._limits import *
 from ._metrics import *
 from ._moments import *

@@ -94,7 +94,7 @@ class StarColumns:
     star, psf
         Second moments xx, yy, xy of star and model in pixel², (N, 3).
     star_higher, psf_higher
-        Standardized moments in the order of `HIGHER_MOMENTS`, (N, 9).
+        Standardized moments in the order of ``HIGHER_MOMENTS``, (N, 9).
     flux, flux_err, calib_flux
         PSF flux, its error and the calibration flux.
     focal_x, focal_y

@@ -22,12 +22,11 @@ from dataclasses import dataclass
 
 import astropy.table
 import numpy as np
-from scipy.stats import median_abs_deviation
 
 from ..catalogs import ExposureRecord
 from ..psf import as_batch_psf
 from ._columns import StarColumns
-from ._groups import Groups
+from ._groups import MAD_TO_SIGMA, Groups
 from ._moments import determinant_radius, distortion, trace_radius
 from ._star_statistics import higher_moment_statistics, select_stars, star_statistics
 
@@ -241,4 +240,6 @@ def median(values: np.ndarray) -> float:
 
 def scatter(values: np.ndarray) -> float:
     values = values[np.isfinite(values)]
-    return float(median_abs_deviation(values, scale="normal")) if len(values) > 1 else float("nan")
+    if len(values) < 2:
+        return float("nan")
+    return float(MAD_TO_SIGMA * np.median(np.abs(values - np.median(values))))

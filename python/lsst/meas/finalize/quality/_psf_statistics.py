@@ -92,7 +92,7 @@ def psf_statistics(
     Notes
     -----
     On large grids the extremes are looked for where a polynomial through a
-    coarser grid has them (see `grid_ranges`); their values are always those
+    coarser grid has them (see ``grid_ranges``); their values are always those
     of the model.
     """
     result = dict.fromkeys(PSF_STATISTICS, np.nan)

@@ -49,7 +49,7 @@ def measure_residual_maps(
         A row for each bin that has selected stars, by sample and detector:
         ``i_x`` and ``i_y`` are the bin's column and row, ``focal_x`` and
         ``focal_y`` the mean focal-plane position of its stars in mm, ``n``
-        their number, and `MAP_VALUES` their mean residuals.
+        their number, and ``MAP_VALUES`` their mean residuals.
     """
     rows = []
     for sample in _SAMPLES:

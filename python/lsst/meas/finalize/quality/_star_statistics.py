@@ -146,7 +146,7 @@ def higher_moment_statistics(star: Floats, psf: Floats, groups: Groups) -> dict[
     Parameters
     ----------
     star, psf
-        Standardized moments in the order of `HIGHER_MOMENTS`, shape (N, 9).
+        Standardized moments in the order of ``HIGHER_MOMENTS``, shape (N, 9).
     groups
         Groups of the N stars.
 

@@ -57,7 +57,7 @@ def te_statistics_in_plane(
     Returns
     -------
     `dict` [`str`, `tuple`]
-        Value, error and number of pairs by name (`TE_NAMES`).  The errors of
+        Value, error and number of pairs by name (``TE_NAMES``).  The errors of
         TE1 and TE2 are from a jackknife over patches, those of TE3 and TE4
         from the scatter over detectors, whose median the value is.
 

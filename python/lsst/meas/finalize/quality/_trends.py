@@ -174,8 +174,8 @@ def trend_statistics(
     -------
     statistics : `dict` [`str`, `numpy.ndarray`]
         ``slopeDeltaTOverTMagnitude``, its error ``…Err``, and so on for all
-        `RESIDUALS` and `COVARIATES`; shape (number + 1,): first of the whole
-        visit, whose detectors have offsets of their own.
+        ``RESIDUALS`` and ``COVARIATES``; shape (number + 1,): first of the
+        whole visit, whose detectors have offsets of their own.
     reasons : `list` [`str`]
         Why some are NaN.
 

@@ -128,6 +128,9 @@ def _judge(repo: Path, directory: Path) -> None:
     print("\n== PSF models against the true PSF, and aperture corrections")
     print(format_summary(qualities))
     print("\nPlots: " + ", ".join(map(str, plots)))
+    report = directory / "report"
+    _run("Writing the report", "butler", "finalize-report", str(repo), OUTPUT, "--output", str(report))
+    print(f"\nOpen {(report / 'index.html').absolute().as_uri()} in a browser.")
 
 
 if __name__ == "__main__":
