@@ -20,7 +20,7 @@ from lsst.daf.butler import Butler
 from lsst.meas.finalize.operations import CollectionSource, GraphSource, find_status
 from lsst.meas.finalize.simulate import VisitSimulation
 
-PIPELINE = "resource://lsst.meas.finalize/pipelines/FinalizeCharacterization.yaml"
+PIPELINE = "resource://lsst.meas.finalize/pipelines/FinalizeCharacterization.yaml#prepare,finalize"
 CATALOG = "finalized_psf_ap_corr_detector_catalog"
 
 

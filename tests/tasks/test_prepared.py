@@ -224,7 +224,7 @@ def test_options_of_one_task_alone_are_refused(name: str, option: str, value: An
     if option == "use_prepared_photometry":
         option = "match_fgcm_standard_stars"
     pipeline.addConfigOverride("prepareIsolatedStars", option, value)
-    assert len(pipeline.to_graph().tasks) == 3
+    assert {"prepareIsolatedStars", label} <= set(pipeline.to_graph().tasks)
 
 
 def test_standard_stars_of_other_names_are_refused() -> None:
