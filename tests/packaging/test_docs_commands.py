@@ -83,6 +83,9 @@ def test_command_is_understood(words: list[str], tmp_path: Path, monkeypatch: py
             assert importlib.util.find_spec(arguments[1]) is not None
         else:
             assert (ROOT / arguments[0]).is_file()
+    elif program == "setup":
+        assert arguments == ["-k", "-r", "."]
+        assert (ROOT / "ups/meas_finalize.table").is_file()
     elif program == "bash":
         assert (ROOT / arguments[0]).is_file()
     else:
