@@ -339,6 +339,7 @@ def test_old_tables_get_current_names() -> None:
     assert columns["centroid_sdss_xErr"] == [2.0]
     assert columns["centroid_sdss_yErr"] == [3.0]
     assert columns["centroid_sdss_x_y_Cov"] == [0.5]
+    assert schema.resolve("centroid_sdss_err_x_y_Cov") == "centroid_sdss_x_y_Cov"
     assert schema.resolve("slot_PsfFlux") == "flux_psf"
     assert schema.resolve("flux_psf_instFlux") == "flux_psf"
     assert schema.resolve("flux_psf_flags") == "flux_psf_flag"

@@ -32,12 +32,11 @@ from ..fits import (
     FitsTable,
     FitsTarget,
     check_minimal,
-    check_record_type,
     contains_fields,
     encode_table,
     metadata_cards,
     open_fits_in_memory,
-    read_table,
+    read_catalog_table,
     table_metadata,
     table_schema,
     target_name,
@@ -132,8 +131,7 @@ def read_exposure_catalog(path: FitsSource) -> ExposureCatalog:
         Raised if the file is truncated, corrupted or no exposure catalogue.
     """
     file = open_fits_in_memory(path)
-    table = read_table(file, 1)
-    check_record_type(table, "EXPOSURE")
+    table = read_catalog_table(file, "EXPOSURE")
     components = _component_ids(table)
     schema, columns = table_schema(table, skip=components.values())
     contains_fields(schema, Schema.exposure_minimal(), table)

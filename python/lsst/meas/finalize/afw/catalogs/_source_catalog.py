@@ -13,6 +13,7 @@ from __future__ import annotations
 
 __all__ = ("read_source_catalog", "write_source_catalog")
 
+import logging
 from typing import Any
 
 from ...catalogs import Field, Schema, SourceCatalog
@@ -21,15 +22,15 @@ from ..archive import TABLE_VERSION, ArchiveReader, ArchiveWriter
 from ..fits import (
     PRIMARY_HDU,
     FitsSource,
+    FitsTable,
     FitsTarget,
     archive_ids,
     check_minimal,
-    check_record_type,
     contains_fields,
     encode_table,
     metadata_cards,
     open_fits,
-    read_table,
+    read_catalog_table,
     table_metadata,
     table_schema,
     target_name,
@@ -37,8 +38,16 @@ from ..fits import (
 )
 from ._footprints import read_footprints, write_footprints
 
+_LOG = logging.getLogger(__name__)
+
 _FOOTPRINT = Field("footprint", "I", "archive ID for Footprint")
 _OLD_FOOTPRINTS = ("SPANCOL", "PEAKCOL", "HVYPIXCO", "HVYMSKCO", "HVYVARCO")
+
+
+def _old_footprints(table: FitsTable) -> list[str]:
+    """Return the columns that hold footprints of table version 0."""
+    numbers = [table.header[key] for key in _OLD_FOOTPRINTS if key in table.header]
+    return [str(table.header.get(f"TTYPE{number}")) for number in numbers]
 
 
 def read_source_catalog(path: FitsSource, *, footprints: bool = True) -> SourceCatalog:
@@ -63,14 +72,19 @@ def read_source_catalog(path: FitsSource, *, footprints: bool = True) -> SourceC
         Raised if the file is truncated, corrupted or no source catalogue.
     """
     with open_fits(path) as hdulist:
-        table = read_table(hdulist, 1)
-        check_record_type(table, "SOURCE")
+        table = read_catalog_table(hdulist, "SOURCE")
         header = table.header
-        if "AR_HDU" not in header and any(key in header for key in _OLD_FOOTPRINTS):
-            raise FitsFormatError(f"{table.where}: footprints in columns of variable length aren't supported")
+        old = () if "AR_HDU" in header else _old_footprints(table)
+        if old and footprints:
+            raise FitsFormatError(
+                f"{table.where}: footprints in columns of variable length aren't supported; "
+                "the catalogue can be read with footprints=False"
+            )
         has_archive = "AR_HDU" in header and _FOOTPRINT.name in table
+        if _FOOTPRINT.name in table and "AR_HDU" not in header and len(hdulist) > 2:
+            _LOG.warning("%s: no card AR_HDU, so that footprints can't be read", table.where)
         ids = archive_ids(table, _FOOTPRINT.name) if has_archive else None
-        schema, columns = table_schema(table, skip=(_FOOTPRINT.name,) if has_archive else ())
+        schema, columns = table_schema(table, skip=(_FOOTPRINT.name,) if has_archive else old)
         contains_fields(schema, Schema.source_minimal(), table)
         found = None
         if ids is not None and footprints:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from .._errors import FitsFormatError
-from ._read_cards import UnreadableCard
+from ._read_cards import BareText, UnreadableCard
 
 _LOG = logging.getLogger(__name__)
 
@@ -152,6 +152,8 @@ def _text(value: Any) -> str:
 
 
 def _indexed_value(keyword: str, key: str, value: Any, entry: dict[str, Any], where: str) -> Any:
+    if isinstance(value, BareText):
+        value = UnreadableCard(f"{keyword:<8}{value}")
     if isinstance(value, UnreadableCard):
         if key not in ("TDOC", "TUNIT", "TFDOC"):
             raise FitsFormatError(f"{where}: unreadable header card {keyword!r}: {value.image!r}")
@@ -246,6 +248,8 @@ def _order_items(
             entry = flags[number]
             items.append(FlagBit(_text(entry.get("TFLAG")), number - 1, _text(entry.get("TFDOC"))))
     names = [item.name for item in items]
+    if "" in names:
+        raise FitsFormatError(f"{where}: a column or flag has no name (TTYPE or TFLAG card)")
     if len(set(names)) != len(names):
         duplicates = sorted(name for name, count in Counter(names).items() if count > 1)
         raise FitsFormatError(f"{where}: duplicate column or flag names {duplicates}")

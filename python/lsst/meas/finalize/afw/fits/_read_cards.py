@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("UnreadableCard", "blank_stray_continues", "header_cards", "read_cards")
+__all__ = ("BareText", "UnreadableCard", "blank_stray_continues", "header_cards", "read_cards")
 
 import re
 import warnings
@@ -57,6 +57,10 @@ class UnreadableCard:
 
     def __hash__(self) -> int:
         return hash(self.image)
+
+
+class BareText(str):
+    """What stands behind a keyword without value indicator."""
 
 
 def _is_open(card: bytes) -> bool:
@@ -117,6 +121,9 @@ def _parse_value(rest: str, image: str, more: list[str]) -> tuple[Any, str]:
         if match[2]:
             return float(match[2].upper().replace("D", "E")), comment
         return (match[3].upper() == "T" if match[3] else None), comment
+    if not rest.startswith(" "):
+        # For astropy this is a keyword without value indicator.
+        return UnreadableCard(image), ""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -142,8 +149,8 @@ def read_cards(raw: bytes) -> list[tuple[str, Any, str]]:
         Upper-case keyword, value (`None` if undefined, `UnreadableCard` if it
         can't be parsed) and comment.
     """
-    text = blank_stray_continues(bytes(raw)).translate(_PRINTABLE).decode("ascii")
-    images = [text[i : i + _CARD] for i in range(0, len(text), _CARD)]
+    header = blank_stray_continues(bytes(raw)).translate(_PRINTABLE).decode("ascii")
+    images = [header[i : i + _CARD] for i in range(0, len(header), _CARD)]
     cards: list[tuple[str, Any, str]] = []
     position = 0
     while position < len(images):
@@ -159,8 +166,9 @@ def read_cards(raw: bytes) -> list[tuple[str, Any, str]]:
         if keyword == "HIERARCH" and (match := _HIERARCH.fullmatch(image)):
             cards.append((match[1].upper(), *_parse_value(match[2], image, more)))
         elif keyword in _COMMENTARY or image[8:9] != "=" or not _STANDARD.fullmatch(image[:8]):
+            text = image[8:].rstrip(" ")
             if image.strip(" "):
-                cards.append((keyword, image[8:].rstrip(" "), ""))
+                cards.append((keyword, text if keyword in _COMMENTARY else BareText(text), ""))
         else:
             cards.append((keyword, *_parse_value(image[9:], image, more)))
     return cards

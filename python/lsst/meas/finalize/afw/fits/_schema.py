@@ -14,9 +14,9 @@ from __future__ import annotations
 __all__ = (
     "archive_ids",
     "check_minimal",
-    "check_record_type",
     "contains_fields",
     "metadata_cards",
+    "read_catalog_table",
     "table_metadata",
     "table_schema",
     "table_version",
@@ -34,8 +34,9 @@ import numpy.typing as npt
 from ...catalogs import Field, Schema
 from .._errors import FitsFormatError, MalformedArchiveError
 from ._layout import Column, FlagBit
-from ._read_cards import UnreadableCard
-from ._table import FitsTable
+from ._open import FitsFile
+from ._read_cards import UnreadableCard, read_cards
+from ._table import FitsTable, read_table
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ _COMPOUNDS: dict[tuple[str, int], tuple[str, ...]] = {
     ("Coord", 2): ("_ra", "_dec"),
     ("Moments", 3): ("_xx", "_yy", "_xy"),
 }
+_COVARIANCE = re.compile(r"(.+)(_(?:xx|yy|xy|x|y|\d+)(?:Err|_(?:xx|yy|xy|x|y|\d+)_Cov))")
 _COVARIANCES = {"Covariance(Point)": ("x", "y"), "Covariance(Moments)": ("xx", "yy", "xy")}
 
 
@@ -88,6 +90,8 @@ def table_version(header: Mapping[str, Any]) -> int:
         return version
     if version is not None:
         raise FitsFormatError(f"AFW_TABLE_VERSION = {version!r} is no number")
+    if "AFW_TYPE" in header and ("ALIAS" in header or "EXPTABLE_VER" in header):
+        _LOG.warning("no card AFW_TABLE_VERSION, but cards that tables of version 0 don't have")
     return 0 if "AFW_TYPE" in header else 3
 
 
@@ -178,7 +182,7 @@ def _add_old_compound(
     if suffixes := _COMPOUNDS.get((kind, column.count)):
         values = table.column(name)
         base = "Angle" if kind == "Coord" else _SCALARS[column.code]
-        unit = "rad" if kind == "Coord" else column.unit
+        unit = {"Coord": "rad", "Moments": "pixel^2"}.get(kind, column.unit)
         for i, suffix in enumerate(suffixes):
             add(Field(name + suffix, base, column.doc, unit), values[:, i])
         return True
@@ -298,6 +302,9 @@ def _upgrade_aliases(field: Field, version: int) -> list[tuple[str, str]]:
     if version == 0:
         if flux_like:
             found.append((f"{name.removesuffix('_err')}_instFlux" + "Err" * name.endswith("_err"), name))
+        if match := _COVARIANCE.fullmatch(name):
+            # With the whole name of the old column, which ended in _err.
+            found.append((f"{match[1]}_err{match[2]}", name))
     elif version in (1, 2):
         new = name
         if version == 1 and name.endswith("Sigma"):
@@ -342,24 +349,49 @@ def archive_ids(table: FitsTable, name: str) -> npt.NDArray[np.int32]:
     return ids
 
 
-def check_record_type(table: FitsTable, expected: str) -> None:
-    """Check the kind of records in a table.
+_KINDS = {
+    "SOURCE": "a source catalogue, use read_source_catalog",
+    "EXPOSURE": "an exposure catalogue, use read_exposure_catalog",
+}
+
+
+def read_catalog_table(file: FitsFile, expected: str) -> FitsTable:
+    """Read the table of a catalogue, telling what else the file is.
 
     Parameters
     ----------
-    table : `FitsTable`
-        The table.
+    file : `FitsFile`
+        Open file.
     expected : `str`
         ``"SOURCE"`` or ``"EXPOSURE"``.
+
+    Returns
+    -------
+    table : `FitsTable`
+        The table in its first extension.
 
     Raises
     ------
     FitsFormatError
-        Raised if they are of another kind.
+        Raised if there is no table, or one of another kind of records.
     """
+    if len(file) > 1:
+        header = {keyword: value for keyword, value, _ in read_cards(file.read_header(1))}
+        exttype = header.get("EXTTYPE")
+        if (
+            exttype in ("IMAGE", "MASK", "VARIANCE")
+            or header.get("XTENSION") == "IMAGE"
+            or "ZIMAGE" in header
+        ):
+            raise FitsFormatError(f"{file.filename()}: not a catalogue; this is an image, use read_exposure")
+        if exttype == "ARCHIVE_INDEX":
+            raise FitsFormatError(f"{file.filename()}: not a catalogue; this is a single persisted object")
+    table = read_table(file, 1)
     found = table.header.get("AFW_TYPE", "BASE")
-    if not isinstance(found, str) or found.strip().upper() != expected:
-        raise FitsFormatError(f"{table.where}: AFW_TYPE is {found!r} instead of {expected!r}")
+    if not isinstance(found, str) or (found := found.strip().upper()) != expected:
+        hint = f"; this is {_KINDS[found]}" if found in _KINDS else ""
+        raise FitsFormatError(f"{table.where}: AFW_TYPE is {found!r} instead of {expected!r}{hint}")
+    return table
 
 
 def contains_fields(schema: Schema, minimal: Schema, table: FitsTable) -> None:

@@ -25,6 +25,7 @@ __all__ = (
     "read_table",
 )
 
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -38,8 +39,11 @@ from ._layout import Column, FlagBit, TableLayout, parse_layout
 from ._open import FitsFile
 from ._read_cards import blank_stray_continues, read_cards
 
+_LOG = logging.getLogger(__name__)
+
 _DTYPES = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
 _MAX_HEADER = 2**16
+_BLOCK = 2880
 
 
 def hdu_label(file: fits.HDUList | FitsFile, number: int) -> str:
@@ -536,7 +540,12 @@ def read_table(
     """
     raw, where = raw_header(file, number)
     cards, layout = _parse_header(raw, where)
-    data = raw_data(file, number, layout.data_bytes)
+    padded = raw_data(file, number, -(-layout.data_bytes // _BLOCK) * _BLOCK)
+    data = padded[: layout.data_bytes]
+    if any(padded[layout.data_bytes :]):
+        _LOG.warning(
+            "%s: there is data behind the %d bytes announced by NAXIS1, NAXIS2 and PCOUNT", where, len(data)
+        )
     if len(data) != layout.data_bytes:
         raise FitsFormatError(
             f"{where}: the header announces {layout.data_bytes} bytes of data "
