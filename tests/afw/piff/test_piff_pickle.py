@@ -42,7 +42,6 @@ from lsst.meas.finalize.afw.piff._wcs import (
     sky_origin,
     uv_wrapper,
 )
-from lsst.meas.finalize.butler import teach_bandpass
 
 _VARIANTS = ("default", "color", "field", "lsstcam")
 
@@ -546,7 +545,6 @@ def test_piff_versions(
         np.testing.assert_allclose(_draw(psf, 15, 100.3, 150.6, None), image, rtol=0, atol=1e-15)
         np.testing.assert_allclose(_draw(psf, 15, 100.3, 150.6, True), kernel, rtol=0, atol=1e-15)
         data = dumps_piff(width, height, psf)
-    teach_bandpass()
     native = copy.copy(exposure)
     native._psf = PiffWrapper(psf, bounds=exposure.bbox, stamp_size=15)
     native.write(tmp_path / "native.fits")

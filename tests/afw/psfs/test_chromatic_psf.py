@@ -19,7 +19,6 @@ from lsst.images import VisitImage
 from lsst.images.psfs import PiffWrapper
 from lsst.meas.finalize.afw import read_exposure, read_exposure_catalog
 from lsst.meas.finalize.afw.psfs import ChromaticPiffWrapper, set_psf_bounds
-from lsst.meas.finalize.butler import teach_bandpass
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +70,6 @@ def test_no_average_color(psf: ChromaticPiffWrapper) -> None:
 
 def test_it_is_stored(psf: ChromaticPiffWrapper, tiny: Path, tmp_path: Path) -> None:
     """Write it in a native image and as a pickle."""
-    teach_bandpass()
     (path,) = tiny.glob("export/**/calexp_*_S00_*.fits")
     exposure = read_exposure(path)
     set_psf_bounds(psf, exposure.bbox)

@@ -19,7 +19,6 @@ from ._delegate import ExposureDelegate
 from ._formatters import CatalogFormatter, ExposureFormatter
 from ._instrument import SynthCam
 from ._parquet_stream import StreamedTable, stream
-from ._piff_archive import teach_bandpass
 
 __all__ = (
     "CatalogFormatter",
@@ -42,6 +41,3 @@ def __getattr__(name: str) -> Any:
 
         return getattr(_arrow, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-teach_bandpass()

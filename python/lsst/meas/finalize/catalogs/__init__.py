@@ -17,5 +17,9 @@ from ._deferred import *
 from ._exposure_catalog import *
 from ._footprints import *
 from ._neighbours import *
+from ._piff_archive import teach_bandpass
 from ._schema import *
 from ._stamps import *
+
+# Every room that takes or hands out a VisitImage imports this one.
+teach_bandpass()

@@ -35,8 +35,8 @@ def teach_bandpass() -> None:
 
     Notes
     -----
-    Without it no ``VisitImage`` dataset with a Piff PSF can be read. A reader
-    that has the method is left alone.
+    Without it no file that ``VisitImage.write`` makes of an image with a Piff
+    PSF can be read. A reader that has the method is left alone.
     """
     reader = _piff._ArchivePiffReader
     if not hasattr(reader, "read_bandpass"):
