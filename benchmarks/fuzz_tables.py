@@ -243,7 +243,8 @@ def change_form(case: Case, rng: np.random.Generator) -> None:
     column = str(rng.choice(list(case.odd[name][tract])))
     values = case.odd[name][tract][column]
     # Once only: from floats there's no way back to ids.
-    if type(values) is not np.ndarray or values.dtype != (np.float64 if name == "fgcm" else np.int64):
+    dtype = np.float64 if name == "fgcm" else np.int64
+    if type(values) is not np.ndarray or values.dtype != dtype or values.ndim != 1:
         return
     forms = NUMBER_FORMS if name == "fgcm" else KEY_FORMS
     form = str(rng.choice(list(forms)))
@@ -259,7 +260,7 @@ def add_null(case: Case, rng: np.random.Generator) -> None:
     tract = int(rng.choice(list(case.odd[name])))
     column = str(rng.choice(list(case.odd[name][tract])))
     values = case.odd[name][tract][column]
-    if type(values) is not np.ndarray or values.dtype != np.int64 or not len(values):
+    if type(values) is not np.ndarray or values.dtype != np.int64 or not len(values) or values.ndim != 1:
         return
     mask = np.arange(len(values)) == rng.integers(len(values))
     form = str(rng.choice(["masked", "arrow", "pandas Int64", "None", "NaN"]))

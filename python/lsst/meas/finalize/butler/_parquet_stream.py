@@ -28,7 +28,8 @@ _LOG = logging.getLogger(__name__)
 
 _SUFFIXES = (".parq", ".parquet", ".pq")
 _BATCH_ROWS = 2**17
-_BUFFER_BYTES = 2**20
+# Per column; where each read takes long, fewer of them.
+_BUFFER_BYTES, _REMOTE_BUFFER_BYTES = 2**17, 2**22
 
 type Filters = Sequence[tuple[str, str, int]]
 
@@ -127,7 +128,8 @@ class StreamedTable:
         file: Any = None
         try:
             file = self._open()
-            parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+            size = _BUFFER_BYTES if self._uri.isLocal else _REMOTE_BUFFER_BYTES
+            parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=size)
             names = _expand(columns, parquet.schema_arrow)
         except (OSError, ValueError) as error:
             _LOG.debug("%s can't be streamed: %s", self._uri, error)

@@ -180,10 +180,31 @@ def _from_arrow(column: Any) -> PlainColumn:
     numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
     if mask is not None and numeric:
         column = column.fill_null(0)
-    values = np.asarray(column.to_numpy(zero_copy_only=False))
+    values = _arrow_values(column)
     if values.dtype.kind == "O":
         return _from_objects(values, mask, None)
     return PlainColumn(values, mask, None)
+
+
+def _arrow_values(array: Any) -> npt.NDArray[Any]:
+    """Convert an Arrow array; what is missing is filled anyhow."""
+    import pyarrow as pa
+
+    # Arrow's own conversion imports pandas: 30 MB, 0.3 s.
+    if len(array) and not array.null_count:
+        if pa.types.is_boolean(array.type):
+            return _arrow_values(array.cast(pa.uint8())).astype(bool)
+        kinds = {
+            "i": pa.types.is_signed_integer,
+            "u": pa.types.is_unsigned_integer,
+            "f": pa.types.is_floating,
+        }
+        for kind, is_kind in kinds.items():
+            if is_kind(array.type):
+                dtype = np.dtype(f"{kind}{array.type.bit_width // 8}")
+                offset = array.offset * dtype.itemsize
+                return np.frombuffer(array.buffers()[1], dtype, count=len(array), offset=offset)
+    return np.asarray(array.to_numpy(zero_copy_only=False))
 
 
 def _is_missing(value: Any) -> bool:
