@@ -17,6 +17,9 @@ from ._errors import *
 from ._piff_psf import *
 from ._registry import *
 from ._shapes import *
-from .hierarchical._determiner import *
+from .hierarchical import DetectorStars as DetectorStars
+from .hierarchical import HierarchicalPsfDeterminerConfig as HierarchicalPsfDeterminerConfig
+from .hierarchical import HierarchicalPsfDeterminerTask as HierarchicalPsfDeterminerTask
+from .hierarchical import VisitPsfFit as VisitPsfFit
 
 _publish(__name__, globals())

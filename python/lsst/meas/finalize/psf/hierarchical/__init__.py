@@ -9,6 +9,7 @@
 
 """The PSF of a whole visit: one model of all detectors, exported to Piff."""
 
+from ._determiner import *
 from ._export import *
 from ._fit import *
 from ._frames import *

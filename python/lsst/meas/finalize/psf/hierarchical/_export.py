@@ -22,9 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..structured._result import fill_psf
-from ..structured._setup import basis_terms, make_psf
-from ..structured._state import FitState
+from ..structured import FitState, basis_terms, fill_psf, make_psf
 from ._frames import from_focal
 from ._model import VisitPsfModel
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._interpolant import taps_of
-from ..structured._interpolant import GridWeights
+from ..structured import GridWeights
 from ._basis import Basis, make_basis, smooth
 from ._fields import FieldBasis, FieldModel, fit_fields
 from ._model import VisitPsfModel

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..structured._interpolant import GridWeights
+from ..structured import GridWeights
 from ._basis import Basis
 from ._frames import from_focal, to_focal
 from ._stars import VisitStars

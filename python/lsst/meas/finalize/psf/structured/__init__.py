@@ -10,3 +10,7 @@
 """The PixelGrid and BasisPolynomial fit of Piff on batched arrays."""
 
 from ._fit import *
+from ._interpolant import *
+from ._result import *
+from ._setup import *
+from ._state import *
