@@ -18,7 +18,7 @@ __all__ = ("FilterLabel", "PhotoCalib")
 import dataclasses
 import logging
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import astropy.units as u
 import numpy as np
@@ -29,12 +29,9 @@ from lsst.images.fields import BaseField, ChebyshevField
 
 from ...catalogs import Field, Schema
 from .._errors import ArchiveError, MalformedArchiveError, UnsupportedPersistableError
-from ..archive import reads, writes
+from ..archive import ArchiveReader, ObjectRecord, reads, writes
+from ..fits import TableView
 from ._bounded_fields import chebyshev_schema
-
-if TYPE_CHECKING:
-    from ..archive import ArchiveReader, ObjectRecord
-    from ..fits import TableView
 
 _LOG = logging.getLogger(__name__)
 

@@ -22,19 +22,15 @@ __all__ = (
 
 import dataclasses
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from ...catalogs import Field, Schema
 from .._errors import MalformedArchiveError
-from ..archive import reads, writes
+from ..archive import ArchiveReader, ObjectRecord, reads, writes
+from ..fits import TableView
 from ..wcs import AfwTransform, transform_points
-
-if TYPE_CHECKING:
-    from ..archive import ArchiveReader, ObjectRecord
-    from ..fits import TableView
 
 _MAX_CURVES = 1000
 _FloatArray = npt.NDArray[np.float64]

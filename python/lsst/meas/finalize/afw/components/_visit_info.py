@@ -18,18 +18,15 @@ __all__ = ("VISIT_INFO_KEYS", "VisitInfo", "read_visit_info_cards")
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from astropy.time import Time
 
 from ...catalogs import Field, Schema
 from .._errors import UnsupportedPersistableError
-from ..archive import StoredTables, reads, writes
-
-if TYPE_CHECKING:
-    from ..archive import ArchiveReader, ObjectRecord
-    from ..fits import TableView
+from ..archive import ArchiveReader, ObjectRecord, StoredTables, reads, writes
+from ..fits import TableView
 
 _MAX_VERSION = 5
 _INVALID_TIME = np.iinfo(np.int64).min

@@ -18,7 +18,7 @@ __all__ = ("AfwTransform", "SkyWcs", "TransformMap")
 import dataclasses
 from collections.abc import Callable, Hashable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +27,9 @@ from lsst.images import DetectorFrame, SkyFrame, SkyProjection, Transform
 
 from ...catalogs import Field, Schema
 from .._errors import MalformedArchiveError
-from ..archive import reads, writes
+from ..archive import ArchiveReader, ObjectRecord, reads, writes
+from ..fits import TableView
 from ._ast_text import apply_mapping, parse_ast, transform_points
-
-if TYPE_CHECKING:
-    from ..archive import ArchiveReader, ObjectRecord
-    from ..fits import TableView
 
 _SKY_WCS_SCHEMA = Schema((Field("wcs", "ArrayB", "wcs string representation"),))
 _SKY_WCS_APPROX_SCHEMA = Schema(
