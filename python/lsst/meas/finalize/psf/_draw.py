@@ -159,7 +159,7 @@ class GridDrawer:
             `True` for a simple model of one chip made of a PixelGrid and a
             BasisPolynomial.
         """
-        import piff
+        from .._piff import piff
 
         if type(psf) is not piff.SimplePSF or len(psf.wcs or {}) != 1:
             return False

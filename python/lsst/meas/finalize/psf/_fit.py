@@ -52,7 +52,7 @@ def fit_piff(
     `piff.PSF`
         Fitted model.
     """
-    import piff
+    from .._piff import piff
 
     psf = piff.PSF.process(copy.deepcopy(piff_config), logger=logger)
     wcs_map = {0: wcs}

@@ -166,7 +166,8 @@ def make_piff_stars(
         Stars without a fit.
     """
     import galsim
-    import piff
+
+    from .._piff import piff
 
     stars = []
     # Piff takes a list of objects.

@@ -19,11 +19,8 @@ from typing import Any
 
 import galsim
 import numpy as np
-import piff
-import piff.basis_interp
-import piff.outliers
-import piff.pixelgrid
 
+from ..._piff import piff
 from .._errors import ArchiveError, UnsupportedPersistableError
 from ._globals import _STATE_CLASSES
 from ._versions import update_psf

@@ -23,13 +23,8 @@ from typing import Any
 
 import galsim
 import numpy as np
-import piff
-import piff.basis_interp
-import piff.outliers
-import piff.pixelgrid
-import piff.simplepsf
-import piff.star
 
+from ..._piff import piff
 from .._errors import ArchiveError, UnsupportedPersistableError
 from ._wcs import (
     AstObjectMaker,

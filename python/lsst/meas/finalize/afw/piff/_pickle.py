@@ -127,7 +127,7 @@ def dumps_piff(width: int, height: int, psf: piff.SimplePSF) -> bytes:
     UnsupportedPersistableError
         If the PSF isn't a `piff.SimplePSF`.
     """
-    import piff
+    from ..._piff import piff
 
     if type(psf) is not piff.SimplePSF:
         raise UnsupportedPersistableError(f"Can't persist a {type(psf).__name__} as Piff PSF.")
@@ -143,7 +143,7 @@ def dumps_piff(width: int, height: int, psf: piff.SimplePSF) -> bytes:
 
 def _strip_star(star: Any) -> Any:
     """Copy a star without pixels and fit results."""
-    import piff
+    from ..._piff import piff
 
     if not isinstance(star, piff.Star):
         return _restore_star(star)
@@ -167,11 +167,11 @@ def _restore_star(star: Any) -> Any:
     stars for the average position.
     """
     import galsim
-    import piff
-    from piff.star import StarData, StarFit
+
+    from ..._piff import piff
 
     position = galsim.PositionD(float(star.image_pos.x), float(star.image_pos.y))
-    data = object.__new__(StarData)
+    data = object.__new__(piff.star.StarData)
     data.__dict__.update(
         image_pos=position,
         properties={
@@ -183,6 +183,6 @@ def _restore_star(star: Any) -> Any:
         property_types={},
         pointing=None,
     )
-    fit = object.__new__(StarFit)
+    fit = object.__new__(piff.star.StarFit)
     fit.__dict__.update(flux=1.0, center=(0.0, 0.0), chisq=None, dof=None)
     return piff.Star(data, fit)

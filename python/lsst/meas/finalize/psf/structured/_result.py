@@ -46,7 +46,7 @@ def fill_psf(
     first_params
         Parameters of the first fitted star when the last iteration began.
     """
-    import piff
+    from ..._piff import piff
 
     psf.interp.q = np.ascontiguousarray(state.q)
     psf.quadratic_chisq = True

@@ -49,7 +49,7 @@ def make_psf(config: Mapping[str, Any], logger: logging.Logger) -> piff.PSF:
     psf
         A PSF without a solution.
     """
-    import piff
+    from ..._piff import piff
 
     return piff.PSF.process(copy.deepcopy(dict(config)), logger=_for_piff(logger))
 
@@ -69,7 +69,8 @@ def check_covered(psf: piff.PSF) -> None:
         BasisPolynomial and chi-square outliers.
     """
     import galsim
-    import piff
+
+    from ..._piff import piff
 
     if type(psf) is not piff.SimplePSF:
         raise NotCoveredError(f"PSF type is {type(psf).__name__}")
@@ -110,7 +111,7 @@ def count_unknowns(psf: piff.PSF) -> int:
         Largest one of the components; 0 for models that aren't polynomials
         of many parameters solved for all stars at once.
     """
-    import piff
+    from ..._piff import piff
 
     components = getattr(psf, "components", None)
     if components:
