@@ -16,6 +16,11 @@ figures measured here and there (common.py).
 
 Usage: python benchmarks/bench_detector.py [--golden PATH --detector D]
        python benchmarks/bench_detector.py --simulate SIZE --stars N
+       python benchmarks/bench_detector.py --against CHECKOUT
+
+With ``--against`` the CPU time of the first quantum of a process, of a warm
+one, and of the whole process stand beside those of another checkout with an
+environment of its own (``.venv``); the two take turns.
 """
 
 from __future__ import annotations
@@ -49,6 +54,26 @@ def run_worker(arguments: list[str]) -> dict[str, float]:
     return report
 
 
+def compare(arguments: list[str], checkout: Path, repeats: int) -> None:
+    """Print CPU times here and with another checkout, and their ratios."""
+    pythons = {"here": sys.executable, "there": str(checkout / ".venv/bin/python")}
+    reports: dict[str, list[dict[str, float]]] = {side: [] for side in pythons}
+    environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    for _ in range(repeats):
+        # In turns, so that other load of the machine concerns both.
+        for side, python in pythons.items():
+            command = [python, str(_WORKER), "repeated", *arguments]
+            result = subprocess.run(command, env=environment, capture_output=True, text=True)
+            if result.returncode:
+                sys.exit(result.stderr)
+            reports[side].append(json.loads(result.stdout.splitlines()[-1]))
+    rows = [("CPU-s", "here", str(checkout), "ratio")]
+    for stage in reports["here"][0]:
+        here, there = (min(report[stage] for report in reports[side]) for side in pythons)
+        rows.append((stage, f"{here:.2f}", f"{there:.2f}", f"{there / here:.2f}"))
+    print_table(rows)
+
+
 def time_startup() -> float:
     """Return the shortest time to start and end an interpreter."""
     times = []
@@ -67,7 +92,14 @@ def main() -> None:
     parser.add_argument("--simulate", type=int, metavar="SIZE", help="simulate a detector of this size")
     parser.add_argument("--stars", type=int, default=600, help="stars to simulate")
     parser.add_argument("--repeats", type=int, default=2, help="runs; the best counts")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare with this checkout")
     args = parser.parse_args()
+    if args.against:
+        if args.simulate:
+            parser.error("--against works on golden inputs only")
+        with tempfile.TemporaryDirectory() as scratch:
+            compare([str(args.golden), str(args.detector), scratch], args.against, args.repeats)
+        return
     startup = time_startup()
     with tempfile.TemporaryDirectory() as scratch:
         if args.simulate:
