@@ -179,8 +179,7 @@ def cut_stamps(exposure: VisitImage, x0: np.ndarray, y0: np.ndarray, width: int,
     Returns
     -------
     `StampSet`
-        Copies of the pixels; variances that are not positive and finite are
-        NaN.
+        Copies of the pixels; variances that are not positive are NaN.
     """
     box = exposure.bbox
     x0 = np.asarray(x0, dtype=np.int64)
@@ -203,8 +202,8 @@ def cut_stamps(exposure: VisitImage, x0: np.ndarray, y0: np.ndarray, width: int,
 def informative_variance(variance: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
     """Replace variances that say nothing about a pixel by NaN.
 
-    A variance of zero is not perfect knowledge, but none, as are negative
-    and infinite ones.
+    A variance of zero is not perfect knowledge, but none, as is a negative
+    one.  Infinite ones stay, as errors made of them say the same.
 
     Parameters
     ----------
@@ -218,7 +217,8 @@ def informative_variance(variance: np.ndarray, valid: np.ndarray | None = None) 
     `numpy.ndarray`
         The same array.
     """
-    useless = ~_is_informative(variance)
+    with np.errstate(invalid="ignore"):
+        useless = ~(variance > 0)
     if valid is not None:
         useless &= valid
     if useless.any():

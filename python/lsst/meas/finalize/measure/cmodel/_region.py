@@ -65,6 +65,10 @@ class FitPixels(NamedTuple):
     """Variances."""
 
 
+def _nan_where_infinite(variance: np.ndarray) -> np.ndarray:
+    return np.where(np.isinf(variance), np.float32(np.nan), variance)
+
+
 def _determinant(quadrupole: FloatArray) -> FloatArray:
     return quadrupole[:, 0] * quadrupole[:, 1] - quadrupole[:, 2] ** 2
 
@@ -204,7 +208,13 @@ def fit_pixels(
         total += len(star)
         at_x, at_y = part.x0[star] + column, part.y0[star] + row
         parts.append(
-            (at_x.astype(np.float32), at_y.astype(np.float32), stamps.image[keep], stamps.variance[keep])
+            (
+                at_x.astype(np.float32),
+                at_y.astype(np.float32),
+                stamps.image[keep],
+                # A weight of 0 would leave a fit without pixels unflagged.
+                _nan_where_infinite(stamps.variance[keep]),
+            )
         )
     empty = np.zeros(0, dtype=np.float32)
     arrays = [np.concatenate([p[k] for p in parts]) if parts else empty for k in range(4)]

@@ -257,10 +257,10 @@ class NoiseReplacer:
             # unless XY0 is 0; this uses the right ones.
             # No noise is made where none is known.
             known = informative_variance(np.array(self._exposure.variance.array, dtype=np.float32))
-            return offset, 0.0, np.nan_to_num(known, copy=False, nan=0.0)
+            return offset, 0.0, np.nan_to_num(known, copy=False, nan=0.0, posinf=0.0)
         if config.noiseSource == "variance_median":
             variance = informative_variance(np.array(self._exposure.variance.array))
-            variance = variance[~np.isnan(variance)]
+            variance = variance[np.isfinite(variance)]
             if not len(variance):
                 raise ValueError("No pixel has a positive, finite variance; noise cannot be made of it.")
             return offset, float(np.sqrt(np.median(variance))), none
