@@ -7,6 +7,8 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
+"""Where final characterization ran: collections, graphs, submit folders."""
+
 from __future__ import annotations
 
 __all__ = ("CollectionSource", "GraphSource", "NoRunError", "RunSource", "RunTask", "TaskKind")

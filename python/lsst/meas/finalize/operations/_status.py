@@ -7,6 +7,8 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
+"""What became of each detector of each visit."""
+
 from __future__ import annotations
 
 __all__ = ("VisitStatus", "find_status")

@@ -7,6 +7,8 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
+"""Registration of what a simulation makes."""
+
 from __future__ import annotations
 
 __all__ = (

@@ -7,6 +7,8 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
+"""Tables of isolated stars of all visits in a repository."""
+
 from __future__ import annotations
 
 __all__ = ("associated_visits", "put_star_tables")

@@ -7,6 +7,8 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
+"""The task that collects the isolated stars of a visit."""
+
 from __future__ import annotations
 
 __all__ = ("PrepareIsolatedStarsTask",)
