@@ -193,11 +193,14 @@ def test_no_stars_raise() -> None:
         measure(make_catalog(0))
 
 
-def test_zero_error_gives_infinite_signal_to_noise() -> None:
-    """Accept zero errors, as there is no upper limit of S/N."""
+def test_zero_errors_are_left_out() -> None:
+    """Use no star whose errors say nothing, whichever of them it is."""
     catalog = make_catalog(20)
-    catalog["base_PsfFlux_instFluxErr"] = 0.0
+    catalog["base_PsfFlux_instFluxErr"][:3] = 0.0
+    catalog[f"{NAME}_instFluxErr"][3:5] = -1.0
     assert f"{NAME}_instFlux" in measure(catalog)
+    assert not catalog[f"apcorr_{NAME}_used"][:5].any()
+    assert catalog[f"apcorr_{NAME}_used"][5:].any()
 
 
 def apply(catalog: SourceCatalog, fields: dict[str, ChebyshevField], **options: object) -> ApplyApCorrTask:

@@ -126,8 +126,8 @@ def test_any_table_will_do(convert: Any) -> None:
         flags__bad=["bad"],
     )
     result = task.run(convert(columns))
-    assert result.selected.tolist() == [True, False, False, True]
-    np.testing.assert_array_equal(np.asarray(result.sourceCat["f"]), [10, 40])
+    assert result.selected.tolist() == [True, False, False, False]
+    np.testing.assert_array_equal(np.asarray(result.sourceCat["f"]), [10])
 
 
 def test_selection_is_written() -> None:
@@ -165,13 +165,13 @@ def test_flux_flag_counts_only_if_there() -> None:
     assert select("science", cat, doFluxLimit=True, fluxLimit__fluxField="f") == [False, True]
 
 
-def test_infinite_signal_to_noise() -> None:
-    """Pass a minimum and fail a maximum with zero error; 0/0 never passes."""
+def test_zero_error_is_no_signal_to_noise() -> None:
+    """Pass no limit of S/N with an error that isn't positive."""
     cat = {"f": np.array([1.0, 0.0]), "e": np.zeros(2)}
     options = {"doSignalToNoise": True, "signalToNoise__fluxField": "f", "signalToNoise__errField": "e"}
-    assert select("science", cat, **options, signalToNoise__minimum=5.0) == [True, False]
+    assert select("science", cat, **options, signalToNoise__minimum=5.0) == [False, False]
     assert select("science", cat, **options, signalToNoise__maximum=5.0) == [False, False]
-    assert select("science", cat, **options) == [True, False]
+    assert select("science", cat, **options) == [False, False]
 
 
 def test_remaining_science_options() -> None:

@@ -55,6 +55,9 @@ def test_stamps_are_the_pixels_of_the_image(origins: list[tuple[int, int]], widt
         window = np.s_[y - ORIGIN.y + pad :, x - ORIGIN.x + pad :]
         for plane, cut in ((EXPOSURE.image, stamps.image), (EXPOSURE.variance, stamps.variance)):
             expected = np.pad(plane.array, pad)[window][:height, :width]
+            if plane is EXPOSURE.variance:
+                # 0 is what is beyond the image.
+                expected = np.where(expected < 0, np.nan, expected)
             np.testing.assert_array_equal(cut[i], expected)
         for name in NAMES:
             expected = np.pad(EXPOSURE.mask.get(name), pad)[window][:height, :width]

@@ -136,7 +136,14 @@ EXPECTED: dict[str, dict[int, str]] = {
         PEAK: "flag flag_offimage flag_edge flag_edgeCenter flag_edgeCenterAll",
         LOST: "flag flag_offimage flag_edge flag_edgeCenter flag_edgeCenterAll",
     },
-    "base_PsfFlux": {NAN_PIXEL: "flag", EDGE: "flag flag_edge", UNDRAWN: "flag", PEAK: "flag", LOST: "flag"},
+    "base_PsfFlux": {
+        NAN_PIXEL: "flag",
+        NO_VARIANCE: "flag",
+        EDGE: "flag flag_edge",
+        UNDRAWN: "flag",
+        PEAK: "flag",
+        LOST: "flag",
+    },
     "base_ScaledApertureFlux": {
         EDGE: "flag flag_apertureTruncated flag_sincCoeffsTruncated",
         UNDRAWN: "flag",
@@ -145,6 +152,7 @@ EXPECTED: dict[str, dict[int, str]] = {
     },
     "base_SdssCentroid": {
         NAN_PIXEL: "flag flag_resetToPeak flag_badError",
+        NO_VARIANCE: "flag flag_badError",
         EDGE: "flag flag_edge",
         NEGATIVE: "flag flag_notAtMaximum",
         UNDRAWN: "flag",
@@ -195,6 +203,7 @@ EXPECTED: dict[str, dict[int, str]] = {
     "ext_shapeHSM_HsmPsfMoments": {UNDRAWN: "flag", PEAK: "flag", LOST: "flag"},
     "ext_shapeHSM_HsmPsfMomentsDebiased": {
         NAN_PIXEL: "flag",
+        NO_VARIANCE: "flag",
         MASKED: "flag",
         EDGE: "flag flag_edge",
         UNDRAWN: "flag",

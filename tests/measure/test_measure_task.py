@@ -140,8 +140,10 @@ def test_config_bad_slots(slot: str, value: str, message: str) -> None:
 def test_config_bad_options() -> None:
     """Refuse plugins that aren't there and values out of range."""
     config = SingleFrameMeasurementConfig()
+    config.plugins.names = ["no_such_plugin"]
     with pytest.raises(FieldValidationError, match="no_such_plugin"):
-        config.plugins.names = ["no_such_plugin"]
+        config.validate()
+    config = SingleFrameMeasurementConfig()
     with pytest.raises(FieldValidationError):
         config.noiseReplacer.noiseSource = "magic"
     with pytest.raises(FieldValidationError):

@@ -85,15 +85,21 @@ def test_plugin_example_is_configured_by_a_pipeline() -> None:
 
 
 def test_developing_shows_all_examples() -> None:
-    """Check that the page includes the files which are tested here."""
-    text = (DOC / "developing.rst").read_text()
+    """Check that the pages include the files which are tested here."""
+    text = "".join(page.read_text() for page in PAGES)
     included = set(re.findall(r"^\.\. literalinclude:: examples/(\S+)$", text, re.MULTILINE))
     assert included == {path.name for path in EXAMPLES.iterdir() if path.is_file()}
 
 
 @pytest.mark.parametrize(
     "uri",
-    sorted({uri for page in PAGES for uri in re.findall(r"resource://[\w./]+\.yaml", page.read_text())}),
+    sorted(
+        {
+            uri
+            for page in PAGES
+            for uri in re.findall(r"resource://[\w.]+/pipelines/[\w./]+\.yaml", page.read_text())
+        }
+    ),
 )
 def test_pipelines_named_in_pages_load(uri: str) -> None:
     """Load a pipeline that a page names."""

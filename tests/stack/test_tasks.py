@@ -320,7 +320,13 @@ def test_catalogs_are_stored_as_the_storage_class_wants(stack: Any) -> None:
 
 def test_construction_tells_whose_task_it_is(caplog: pytest.LogCaptureFixture) -> None:
     """Log package and file at DEBUG level."""
-    with caplog.at_level(logging.DEBUG):
+    detector = FinalizeCharacterizationDetectorTask._DefaultName
+    consolidation = ConsolidateFinalizeCharacterizationDetectorTask._DefaultName
+    # Other tests of this process may have set levels of these.
+    with (
+        caplog.at_level(logging.DEBUG, logger=f"lsst.{detector}"),
+        caplog.at_level(logging.DEBUG, logger=f"lsst.{consolidation}"),
+    ):
         FinalizeCharacterizationDetectorTask(config=FinalizeCharacterizationDetectorConfig())
         ConsolidateFinalizeCharacterizationDetectorTask()
     messages = [record.message for record in caplog.records if "lsst.meas.finalize" in record.message]
