@@ -90,7 +90,7 @@ def test_repeating_does_what_is_missing(
     with Butler.from_config(repo, collections=output) as butler:
         assert butler.find_dataset(CATALOG, data_id, detector=0) == kept
         assert butler.get(merged[0], data_id)["id"].tolist() == [0, 1]
-        assert len(butler.query_datasets(CATALOG, "*", find_first=True, where=query[1])) == 2
+        assert len(butler.query_datasets(CATALOG, output, find_first=False, where=query[1])) == 2
 
 
 MERGE_TRACES = ("consolidateFinalizeCharacterization_metadata", "consolidateFinalizeCharacterization_log")
