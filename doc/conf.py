@@ -13,6 +13,7 @@ automodapi_toctreedirnm = "api"
 # This is no product of the observatory, whose theme the pages use.
 copyright = "2026 The developers of meas_finalize"
 html_theme_options["logo"] = {"text": project}  # noqa: F405
+html_context["logo"] = ""  # noqa: F405  (the template asks for it)
 html_theme_options["favicons"] = []  # noqa: F405
 html_theme_options["external_links"] = [  # noqa: F405
     {"name": "LSST Science Pipelines", "url": "https://pipelines.lsst.io"}

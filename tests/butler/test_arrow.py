@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from lsst.daf.butler import Butler, DatasetType
 from lsst.daf.butler.formatters.parquet import arrow_to_astropy, astropy_to_arrow
 from lsst.meas.finalize.butler import table_to_arrow
-from lsst.meas.finalize.tasks import WideTable
+from lsst.meas.finalize.tasks._output import WideTable
 
 _DTYPES = ("f4", "f8", "i2", "i4", "i8", "u1", "?", "U1", "U7", ">f8", "(2,)f8", "S3")
 _META = st.dictionaries(

@@ -128,6 +128,8 @@ class SingleFrameMeasurementTask(Task):
     ) -> None:
         """Run the plugins and fill their columns.
 
+        After an exception the plugins that didn't run have set their flags.
+
         Parameters
         ----------
         measCat : `SourceCatalog`
@@ -156,10 +158,6 @@ class SingleFrameMeasurementTask(Task):
         ValueError
             Raised if the catalogue lacks fields or if footprints don't fit
             catalogue or image.
-
-        Notes
-        -----
-        After an exception the plugins that didn't run have set their flags.
         """
         self._check_schema(measCat)
         done: set[SingleFramePlugin] = set()

@@ -81,6 +81,10 @@ def match_standard_stars(
 ) -> None:
     """Add the standard stars near each star to a table.
 
+    A source is matched at its own position (spec 01 §1.6), which only the
+    detector's catalogue has.  So all standard stars within 1 arcsec and an
+    allowance are kept: which of them count isn't decided here.
+
     Parameters
     ----------
     table : `~astropy.table.Table`
@@ -99,12 +103,6 @@ def match_standard_stars(
     KeyError, ValueError
         Raised if the tables of standard stars are unfit, or if there are
         more than 64 near a star.
-
-    Notes
-    -----
-    A source is matched at its own position (spec 01 §1.6), which only the
-    detector's catalogue has.  So all standard stars within 1 arcsec and an
-    allowance are kept: which of them count isn't decided here.
     """
     near = _near_standard_stars(ra, dec, handles)
     star, standard = match_radius(ra, dec, np.asarray(near["ra"]), np.asarray(near["dec"]), _RADIUS)

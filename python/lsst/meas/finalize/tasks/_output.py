@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("OutputSchema", "WideTable", "to_output_table")
+__all__ = ("OutputSchema", "to_output_table")
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
