@@ -1,6 +1,6 @@
 # This file is part of meas_finalize.
 #
-# Developed for the LSST Data Management System.
+# An independent implementation, no product of Rubin Observatory.
 # See the COPYRIGHT file at the top-level directory of this distribution
 # for details of code ownership.
 #
