@@ -81,6 +81,15 @@ def subjects(data: bytes, position: int) -> set[str]:
     return found
 
 
+@pytest.mark.parametrize("n_bytes", [0, 8, 1999, 2000, 10**12])
+def test_wrong_size_is_named(source: bytes, n_bytes: int) -> None:
+    """Tell the size that led to where no header is."""
+    position = source.index(b"NAXIS1  =", table_cards(source).start)
+    damaged = source[:position] + f"NAXIS1  = {n_bytes}".encode().ljust(80) + source[position + 80 :]
+    with pytest.raises(FitsFormatError, match=rf"NAXIS1( =| is) {n_bytes}\b"):
+        read_source_catalog(io.BytesIO(damaged), footprints=False)
+
+
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_damage_stays_with_its_card(source: bytes, data: st.DataObject) -> None:

@@ -141,6 +141,24 @@ def test_round_trip(tiny: Path, variant: str) -> None:
         assert ("astshim", "ObjectMaker") in names
 
 
+def test_pickles_are_the_same_beside_dill(field_bytes: bytes) -> None:
+    """Write the stack's names though dill, as Parsl imports it, takes over
+    the tables of the standard library's pickler.
+    """
+    pytest.importorskip("dill", reason="dill isn't installed")
+    width = loads_piff(field_bytes)[0]
+    code = (
+        "import sys\n{imports}\n"
+        "from lsst.meas.finalize.afw.piff._pickle import dumps_piff, loads_piff\n"
+        "sys.stdout.buffer.write(dumps_piff(*loads_piff(sys.stdin.buffer.read())))"
+    )
+    for imports in ("import dill", "import lsst.meas.finalize.afw.piff._globals, dill"):
+        program = [sys.executable, "-c", code.format(imports=imports)]
+        result = subprocess.run(program, input=field_bytes, capture_output=True, check=True)
+        assert _globals(result.stdout) <= _globals(field_bytes)
+        assert loads_piff(result.stdout)[0] == width
+
+
 def test_protocol_5(default_bytes: bytes) -> None:
     """Read arrays as Python 3.14 pickles them."""
     width, height, psf = loads_piff(default_bytes)

@@ -284,7 +284,7 @@ def parse_layout(cards: Sequence[tuple[str, Any, str]], where: str) -> TableLayo
     row_bytes = _integer(values, "NAXIS1", where)
     n_rows = _integer(values, "NAXIS2", where)
     if n_rows and not row_bytes:
-        raise FitsFormatError(f"{where}: {n_rows} rows of no bytes")
+        raise FitsFormatError(f"{where}: there are {n_rows} rows, but NAXIS1 is 0")
     column_cards, flag_cards, order = _indexed_cards(cards, where)
     columns = _parse_columns(column_cards, _integer(values, "TFIELDS", where), row_bytes, where)
     flag_column = None

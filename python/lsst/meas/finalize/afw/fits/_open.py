@@ -194,6 +194,10 @@ def _data_bytes(sizes: dict[str, int], where: str) -> int:
     return counts[1] * (counts[0] + (math.prod(shape) if shape else 0)) * abs(bits) // 8
 
 
+def _card_text(sizes: dict[str, int]) -> str:
+    return ", ".join(f"{key} = {value}" for key, value in list(sizes.items())[:10])
+
+
 def _find_hdus(stream: BinaryIO, name: str) -> tuple[list[_Extent], str]:
     """Return the HDUs up to the first problem, and that problem."""
     stream.seek(0, os.SEEK_END)
@@ -203,21 +207,24 @@ def _find_hdus(stream: BinaryIO, name: str) -> tuple[list[_Extent], str]:
         raise FitsFormatError(f"{name}: not a FITS file (or a compressed one)")
     extents: list[_Extent] = []
     position = 0
+    sizes: dict[str, int] | None = None
     while position < size:
         where = f"{name}[HDU {len(extents)}]"
         stream.seek(position)
+        before = f", where the data of HDU {len(extents) - 1} ({_card_text(sizes)}) end" if sizes else ""
         try:
             sizes = _read_sizes(stream, where)
             if sizes is None:
                 break
             n_bytes = _data_bytes(sizes, where)
         except FitsFormatError as error:
-            return extents, str(error)
+            # A wrong size sends us to what is no header.
+            return extents, f"{error}{before}"
         start = stream.tell()
         extents.append(_Extent(position, start, n_bytes))
         if n_bytes > size - start:
             return extents, (
-                f"{where}: the header announces {n_bytes} bytes of data, "
+                f"{where}: the header announces {n_bytes} bytes of data ({_card_text(sizes)}), "
                 f"but the file has only {size - start} more"
             )
         position = start + -(-n_bytes // _BLOCK) * _BLOCK

@@ -204,11 +204,30 @@ def is_stand_in(wcs: object) -> bool:
 # of a stack that isn't installed.
 _PythonPickler: Any = pickle._Pickler
 
+_SAVED_AS = {
+    type(None): "none",
+    bool: "bool",
+    int: "long",
+    float: "float",
+    bytes: "bytes",
+    bytearray: "bytearray",
+    str: "str",
+    tuple: "tuple",
+    list: "list",
+    dict: "dict",
+    set: "set",
+    frozenset: "frozenset",
+    type: "type",
+    types.FunctionType: "global",
+}
+
 
 class _StackPickler(_PythonPickler):
     """Pickler that names our stand-ins as the stack's classes."""
 
-    dispatch = _PythonPickler.dispatch.copy()
+    # The table of the standard library isn't used: importing dill, as Parsl
+    # does, replaces its entries in place.
+    dispatch = {kind: getattr(_PythonPickler, f"save_{name}") for kind, name in _SAVED_AS.items()}
 
     def save_global(self, obj: Any, name: str | None = None) -> None:
         if isinstance(obj, StackGlobal):
