@@ -19,6 +19,7 @@ from typing import Any
 
 from lsst.daf.butler import ButlerLogRecords
 
+from ..afw.border import as_ours
 from ..catalogs import ExposureCatalog
 from ._sources import RunSource, TaskKind
 
@@ -146,7 +147,7 @@ def _add_detectors(
 
 
 def _add_rows(status: VisitStatus, catalog: ExposureCatalog) -> None:
-    for record in catalog:
+    for record in as_ours(catalog):
         status.done.add(int(record["id"]))
         if record.psf is None:
             status.without_psf.add(int(record["id"]))

@@ -20,6 +20,7 @@ import astropy.table
 
 from lsst.daf.butler import Butler, MissingDatasetTypeError
 
+from ..afw.border import as_ours
 from ._metrics import DetectorQuality, measure_quality
 from ._plots import plot_focal_plane, plot_residuals
 
@@ -99,7 +100,7 @@ def report_visit(
     """
     data_id = {"instrument": instrument, "visit": visit}
     stars = butler.get("finalized_src_table", data_id, collections=collections)
-    catalog = butler.get("finalized_psf_ap_corr_catalog", data_id, collections=collections)
+    catalog = as_ours(butler.get("finalized_psf_ap_corr_catalog", data_id, collections=collections))
     truth = _read_truth(butler, data_id, collections)
     qualities = [measure_quality(record, stars[stars["detector"] == record.id], truth) for record in catalog]
     directory.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ import astropy.table
 
 import lsst.pipe.base as pipeBase
 
+from ..afw.border import as_ours
 from ..catalogs import ExposureCatalog
 from ._columns import StarColumns, star_table_columns
 from ._residual_maps import measure_residual_maps
@@ -78,7 +79,8 @@ class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
             Star table of the visit, or a handle of it; of that only the
             columns that are needed are read.
         finalized_psf_ap_corr_cat
-            PSF models and aperture corrections, a row per detector.
+            PSF models and aperture corrections, a row per detector; ours or
+            of ``lsst.afw``.
         visit, instrument, band
             What the visit is.
         collection
@@ -99,10 +101,11 @@ class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
             Raised if the star table doesn't tell detectors and samples.
         """
         columns = StarColumns.from_table(_read(finalized_src_table), band or None)
+        catalog: ExposureCatalog = as_ours(finalized_psf_ap_corr_cat)
         frame = project_stars(columns)
         metrics = measure_visit(
             columns,
-            finalized_psf_ap_corr_cat,
+            catalog,
             visit=visit,
             instrument=instrument,
             band=band,
@@ -130,7 +133,7 @@ class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
         )
         if self.config.doPlots:
             label = f"{instrument} visit {visit}, {band} ({collection})"
-            plots = _draw(columns, frame, finalized_psf_ap_corr_cat, outputs, label)
+            plots = _draw(columns, frame, catalog, outputs, label)
             outputs = pipeBase.Struct(**outputs.getDict(), **plots)
         return outputs
 

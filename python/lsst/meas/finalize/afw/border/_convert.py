@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("from_afw", "psf_from_afw", "psf_to_afw", "to_afw")
+__all__ = ("as_ours", "from_afw", "psf_from_afw", "psf_to_afw", "to_afw")
 
 import io
 from typing import TYPE_CHECKING, Any
@@ -77,6 +77,22 @@ def from_afw(obj: Any, *, data_id: Any = None) -> Any:
     if kind == "sources":
         return read_source_catalog(object_to_fits(obj))
     return read_exposure_catalog(object_to_fits(obj))
+
+
+def as_ours[T](obj: T) -> T:
+    """Convert an object if it is one of ``lsst.afw``.
+
+    Parameters
+    ----------
+    obj
+        Any object, as a butler of a stack or of this package returns it.
+
+    Returns
+    -------
+    obj
+        The object itself, or what `from_afw` makes of it.
+    """
+    return from_afw(obj) if is_afw(obj) else obj
 
 
 def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
