@@ -39,11 +39,18 @@ def options(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def environment() -> dict[str, str]:
-    """Return variables with which our commands are found."""
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Return variables with which our commands are found, as a shell has
+    them in the folder of a test.
+    """
     programs = str(Path(sys.executable).parent)
-    path = os.pathsep.join([programs, os.environ["PATH"]])
-    return os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "VIRTUAL_ENV": str(Path(programs).parent)}
+    return os.environ | {
+        "PATH": os.pathsep.join([programs, os.environ["PATH"]]),
+        "OMP_NUM_THREADS": "1",
+        "VIRTUAL_ENV": str(Path(programs).parent),
+        # Here, and not in the current folder, bps makes its submit folder.
+        "PWD": str(tmp_path),
+    }
 
 
 @pytest.fixture
