@@ -16,9 +16,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import galsim
+import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
+from lsst.meas.finalize.afw import read_exposure_catalog
+from lsst.meas.finalize.psf import as_batch_psf
 from lsst.pipe.base import Pipeline
 
 DOC = Path(__file__).parents[2] / "doc/lsst.meas.finalize"
@@ -82,6 +88,49 @@ def test_plugin_example_measures_stars(tiny: Path) -> None:
 def test_plugin_example_is_configured_by_a_pipeline() -> None:
     """Load the pipeline that adds the example plugin to the default ones."""
     run(CONFIGURE, EXAMPLES / "BoxFlux.yaml")
+
+
+@pytest.fixture(scope="module")
+def cells() -> dict[str, Any]:
+    """Execute the cells of the notebook one by one; return what they made."""
+    text = (EXAMPLES / "without_a_butler.py").read_text()
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(DOC.parents[1])
+        for number, cell in enumerate(re.split(r"^# %%.*$", text, flags=re.MULTILINE)):
+            exec(compile(cell, f"cell {number}", "exec"), namespace)
+    return namespace
+
+
+def test_notebook_finds_the_truth_from_arrays(cells: dict[str, Any]) -> None:
+    """Compare PSF and fluxes with those that were simulated."""
+    x = np.array([100.0, 350.0, 600.0])
+    for image, fwhm in zip(cells["fit"].psf.draw_kernel_images(x, x), 3.6 + 0.4 * x / 700, strict=True):
+        profile = galsim.Moffat(beta=3, fwhm=fwhm).shear(g1=0.04, g2=-0.02)
+        expected = profile.drawImage(nx=25, ny=25, scale=1, dtype=float).array
+        assert np.abs(image - expected / expected.sum()).max() < 0.03 * expected.max()
+    measured = cells["measured"]
+    assert len(measured) > 40
+    positions = np.stack([measured["slot_Centroid_x"], measured["slot_Centroid_y"]], axis=1)
+    nearest = cKDTree(np.stack([cells["x_true"], cells["y_true"]], axis=1)).query(positions)[1]
+    ratio = measured["base_PsfFlux_instFlux"] / cells["flux_true"][nearest]
+    # A circle of 12 pixels holds all but 0.9 % of that Moffat profile.
+    assert np.median(ratio) == pytest.approx(0.991, abs=0.004)
+    assert 0 < cells["reserved"].sum() < 0.25 * len(measured)
+
+
+def test_notebook_repeats_the_stack_from_files(cells: dict[str, Any], tiny: Path) -> None:
+    """Compare the PSF that was written and read with that of the stack."""
+    expected = read_exposure_catalog(tiny / "expected/default/finalized_psf_ap_corr_catalog.fits").find(1)
+    assert expected is not None
+    x, y = np.array([100.0, 450.0]), np.array([250.0, 30.0])
+    ours, theirs = (as_batch_psf(r.psf).draw_kernel_images(x, y) for r in (cells["record"], expected))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5 * theirs.max())
+    name = "base_PsfFlux_instFlux"
+    fields = [record.ap_corr_map[name](x=x, y=y) for record in (cells["record"], expected)]
+    np.testing.assert_allclose(*fields, rtol=1e-5)
+    drawn = {path.name for path in cells["folder"].glob("*.png")}
+    assert drawn == {"psf.png", "ap_corr.png", "fluxes.png", "record-psf.png", "record-ap_corr.png"}
 
 
 def test_developing_shows_all_examples() -> None:

@@ -17,10 +17,10 @@ import pytest
 from click.testing import CliRunner
 
 from lsst.daf.butler import Butler
+from lsst.meas.finalize.arrays import detect
 from lsst.meas.finalize.cli import simulate_visit
 from lsst.meas.finalize.simulate import VisitPsf, VisitSimulation, make_scene
 from lsst.meas.finalize.simulate._associations import associate_stars
-from lsst.meas.finalize.simulate._detect import detect
 from lsst.meas.finalize.simulate._render import render
 
 

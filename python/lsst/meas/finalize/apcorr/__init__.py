@@ -19,5 +19,6 @@ from ._measure import *
 from ._object_size import *
 from ._registry import *
 from ._selectors import *
+from ._tables import *
 
 _publish(__name__, globals())

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ._display import counted
 from ._footprints import Footprints
 from ._neighbours import mask_blends, mask_neighbours
 from ._stamps import StampSet, cut_stamps
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from lsst.images import VisitImage
 
 
-@dataclass
+@dataclass(repr=False)
 class PsfCandidates:
     """Stars a PSF may be fitted to, with the image they are on.
 
@@ -75,6 +76,9 @@ class PsfCandidates:
 
     def __len__(self) -> int:
         return len(self.id)
+
+    def __repr__(self) -> str:
+        return f"<PsfCandidates of {counted(len(self), 'star')}, stamps of {self.width} × {self.width}>"
 
     def stamps(self, size: int) -> StampSet:
         """Cut the stars out and mask what is around them.

@@ -20,6 +20,7 @@ import astropy.table
 import astropy.units
 import numpy as np
 
+from ._display import counted, html_table
 from ._footprints import Footprints
 from ._schema import Schema
 
@@ -72,6 +73,21 @@ class ColumnStore:
 
     def __len__(self) -> int:
         return self._n
+
+    def __repr__(self) -> str:
+        return f"<{self._describe()}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._describe(), self._shown_columns(), len(self))
+
+    def _describe(self) -> str:
+        """Return in a few words what this is."""
+        return f"{type(self).__name__} of {counted(len(self), 'row')}, {counted(len(self.schema), 'field')}"
+
+    def _shown_columns(self) -> dict[str, Any]:
+        """Return what is shown in a notebook: all, but of hundreds a few."""
+        names = self.schema.names
+        return {name: self.field_column(name) for name in (names if len(names) <= 12 else names[:4])}
 
     @property
     def is_contiguous(self) -> bool:
@@ -190,6 +206,19 @@ class SourceCatalog(ColumnStore):
         if isinstance(key, str):
             return self.column(key)
         return self.take(key)
+
+    def _describe(self) -> str:
+        footprints = "no footprints" if self.footprints is None else "footprints"
+        return f"{super()._describe()}, {footprints}"
+
+    def _shown_columns(self) -> dict[str, Any]:
+        """Return the first columns, position and flux with their slots."""
+        shown = super()._shown_columns()
+        slots = ("Centroid_x", "Centroid_y", "PsfFlux_instFlux", "PsfFlux_instFluxErr", "PsfFlux_flag")
+        for name in (f"slot_{slot}" for slot in slots):
+            if name in self:
+                shown[name] = self.column(name)
+        return shown
 
     def take(self, index: Rows) -> Self:
         """Return a copy of some rows with their footprints.

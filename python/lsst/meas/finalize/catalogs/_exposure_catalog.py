@@ -20,6 +20,7 @@ import numpy as np
 
 from ._catalog import ColumnStore
 from ._deferred import ComponentList, Deferred, resolve
+from ._display import counted, html_table, short
 from ._schema import Schema
 
 if TYPE_CHECKING:
@@ -112,7 +113,24 @@ class ExposureRecord:
         return self.values[name]
 
     def __repr__(self) -> str:
-        return f"ExposureRecord({self.values!r})"
+        attached = [
+            text for name, item in self._attached().items() if (text := _describe_item(name, item)) != "none"
+        ]
+        shown = {name: self.values[name] for name in ("id", "visit") if name in self.values}
+        parts = [*(f"{name}={value}" for name, value in shown.items()), *attached]
+        return f"<ExposureRecord {', '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        items = {name: _describe_item(name, item, named=False) for name, item in self._attached().items()}
+        rows = {name: short(value) for name, value in self.values.items()} | {
+            name: text for name, text in items.items() if text != "none"
+        }
+        return html_table("ExposureRecord", {name: [text] for name, text in rows.items()}, 1)
+
+    def _attached(self) -> dict[str, Any]:
+        """Return what is attached, `Deferred` or not."""
+        psf, ap_corr_map, components = self.raw()
+        return {"psf": psf, "ap_corr_map": ap_corr_map, **components}
 
     def get(self, name: str) -> Any:
         """Return an attached component, `None` if it is not there."""
@@ -177,6 +195,14 @@ class ExposureCatalog(ColumnStore):
         lists = {"psf": self._psfs, "apCorrMap": self._ap_corr_maps, **self.components}
         return {name: ComponentList(objects).raw() for name, objects in lists.items()}
 
+    def _shown_columns(self) -> dict[str, Any]:
+        """Return the columns, and what PSF and corrections are."""
+        raw = self.raw_objects()
+        shown = super()._shown_columns()
+        for name, key in (("psf", "psf"), ("ap_corr_map", "apCorrMap")):
+            shown[name] = [_describe_item(name, item, named=False) for item in raw[key]]
+        return shown
+
     def __getitem__(self, key: str | int) -> Any:
         return self.column(key) if isinstance(key, str) else self._record(key)
 
@@ -236,6 +262,19 @@ class ExposureCatalog(ColumnStore):
         self._ap_corr_maps.append(ap_corr_map)
         for name, objects in self.components.items():
             objects.append(components.get(name))
+
+
+def _describe_item(name: str, item: Any, *, named: bool = True) -> str:
+    """Tell in a few words what is attached, without making it."""
+    if item is None:
+        return "none"
+    if isinstance(item, Deferred):
+        text = "not read yet"
+    elif name == "ap_corr_map":
+        text = counted(len(item), "correction")
+    else:
+        text = type(item).__name__
+    return f"{name}: {text}" if named else text
 
 
 def _raw_item(objects: Sequence[Any], row: int) -> Any:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from ._display import counted
 from ._schema import Field, Schema
 
 _PEAK_FIELDS = (
@@ -139,6 +140,17 @@ class Footprints:
 
     def __len__(self) -> int:
         return len(self.span_offsets) - 1
+
+    def __repr__(self) -> str:
+        parts = [
+            counted(len(self), "source"),
+            counted(int(self.area.sum()), "pixel"),
+            counted(int(self.peak_offsets[-1]), "peak"),
+            f"{int(self.is_heavy.sum())} heavy",
+        ]
+        if missing := int((~self.present).sum()):
+            parts.append(f"{missing} absent")
+        return f"<{type(self).__name__} of {', '.join(parts)}>"
 
     @classmethod
     def empty(cls, n: int) -> Footprints:

@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from ._display import counted
+
 if TYPE_CHECKING:
     from lsst.images import MaskSchema, VisitImage
 
@@ -94,7 +96,7 @@ def mask_planes(schema: MaskSchema) -> dict[str, int]:
     return {_AFW_NAMES.get(p.name, p.name): i for i, p in enumerate(schema) if p is not None}
 
 
-@dataclass
+@dataclass(repr=False)
 class StampSet:
     """Cut-outs of N stars, all of one size.
 
@@ -123,6 +125,10 @@ class StampSet:
 
     def __len__(self) -> int:
         return len(self.image)
+
+    def __repr__(self) -> str:
+        _, height, width = self.image.shape
+        return f"<StampSet of {counted(len(self), 'stamp')} of {height} × {width}>"
 
     def bits(self, names: Iterable[str]) -> int:
         """Return the OR of the bits of some mask planes.

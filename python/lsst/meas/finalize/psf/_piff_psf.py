@@ -90,6 +90,13 @@ class PiffPsf(PiffWrapper):
             return psf
         return cls(psf.piff_psf, psf.bounds, psf.kernel_bbox.x.size)
 
+    def __repr__(self) -> str:
+        interp = type(self._impl.interp).__name__
+        keys = ", ".join(getattr(self._impl.interp, "_keys", ()))
+        stars = f"{len(self._used_stars())} stars"
+        size = f"{self._stamp_size} × {self._stamp_size}"
+        return f"<PiffPsf: {type(self._impl.model).__name__}, {interp}({keys}), {stars}, stamps of {size}>"
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return type(self)(self._impl, self._bounds, self._stamp_size)
 

@@ -18,10 +18,10 @@ import astropy.units as u
 import astropy.wcs
 import numpy as np
 
-from lsst.images import Box, DetectorFrame, SkyProjection
-from lsst.images._transforms import _ast
-from lsst.images.cameras import CameraFrameSet, Detector, DetectorAttributes, DetectorType, Orientation
+from lsst.images import DetectorFrame, SkyProjection
+from lsst.images.cameras import Detector
 
+from ..arrays import flat_detector
 from ._config import VisitSimulation
 
 EXPOSURE_TIME = 30.0 * u.s
@@ -42,30 +42,6 @@ def exposure_times(simulation: VisitSimulation) -> tuple[astropy.time.Time, astr
     return begin, begin + EXPOSURE_TIME
 
 
-def _make_frame_set(simulation: VisitSimulation, detector: int) -> _ast.FrameSet:
-    """Make the coordinate frames of one detector: mm, radians and pixels."""
-    # lsst.images takes the top as exclusive (spec 02 §10).
-    pixels = _ast.Frame(
-        2,
-        f"Ident=DETECTOR_{detector:03d},Unit(1)=pix,Unit(2)=pix,"
-        f"Bottom(1)=0,Top(1)={simulation.size},Bottom(2)=0,Top(2)={simulation.size}",
-    )
-    x, y = simulation.detector_offset(detector)
-    half = (simulation.size - 1) / 2
-    to_pixels = (
-        _ast.ShiftMap([-x, -y])
-        .then(_ast.ZoomMap(2, 1 / simulation.pixel_size))
-        .then(_ast.ShiftMap([half, half]))
-    )
-    radians_per_mm = np.deg2rad(simulation.pixel_scale / 3600) / simulation.pixel_size
-    frames = _ast.FrameSet(_ast.Frame(2, "Ident=FOCAL_PLANE,Unit(1)=mm,Unit(2)=mm"))
-    frames.addFrame(
-        1, _ast.ZoomMap(2, radians_per_mm), _ast.Frame(2, "Ident=FIELD_ANGLE,Unit(1)=rad,Unit(2)=rad")
-    )
-    frames.addFrame(1, to_pixels, pixels)
-    return frames
-
-
 def make_detector(simulation: VisitSimulation, detector: int) -> Detector:
     """Make a detector of the synthetic camera, without amplifiers.
 
@@ -76,26 +52,16 @@ def make_detector(simulation: VisitSimulation, detector: int) -> Detector:
     detector
         Detector number.
     """
-    x, y = simulation.detector_offset(detector)
-    half = (simulation.size - 1) / 2
-    attributes = DetectorAttributes(
-        name="S{}{}".format(*divmod(detector, 2)),
-        id=detector,
-        type=DetectorType.SCIENCE,
-        serial=f"SIM{detector:03d}",
-        bbox=Box.from_shape((simulation.size, simulation.size)),
-        orientation=Orientation(
-            focal_plane_x=x,
-            focal_plane_y=y,
-            focal_plane_z=0.0,
-            pixel_reference_x=half,
-            pixel_reference_y=half,
-        ),
+    return flat_detector(
+        detector,
+        (simulation.size, simulation.size),
+        visit=simulation.visit,
+        pixel_scale=simulation.pixel_scale,
         pixel_size=simulation.pixel_size,
-        physical_type="simulated",
+        offset=simulation.detector_offset(detector),
+        name="S{}{}".format(*divmod(detector, 2)),
+        camera="SynthCam",
     )
-    frames = CameraFrameSet("SynthCam", _make_frame_set(simulation, detector))
-    return Detector(attributes, [], frames, visit=simulation.visit)
 
 
 def make_sky_projection(

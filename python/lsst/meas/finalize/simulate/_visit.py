@@ -26,11 +26,10 @@ from lsst.images import Box, Image, Mask, MaskSchema, VisitImage, get_legacy_vis
 from lsst.images.fields import ChebyshevField
 from lsst.images.psfs import GaussianPointSpreadFunction
 
+from ..arrays import Detections, detect, measure_sources
 from ..catalogs import SourceCatalog
 from ._camera import EXPOSURE_TIME, exposure_times, make_detector, make_sky_projection
 from ._config import VisitSimulation
-from ._detect import Detections, detect
-from ._measure import measure_sources
 from ._psf import VisitPsf
 from ._render import Planes, render
 from ._scene import Scene, make_scene

@@ -14,4 +14,5 @@ pyplot.
 from ._correlation_plots import *
 from ._images import *
 from ._maps import *
+from ._objects import *
 from ._residual_plots import *

@@ -7,7 +7,7 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""Detection on simulated images."""
+"""Detection of sources on an image."""
 
 from __future__ import annotations
 

@@ -7,11 +7,11 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""Measurement of simulated sources, as in single-visit calibration."""
+"""Sources of an image, measured as in single-visit calibration."""
 
 from __future__ import annotations
 
-__all__ = ("measure_sources",)
+__all__ = ("find_sources", "measure_sources")
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from lsst.images import VisitImage
 from ..catalogs import Schema, SourceCatalog
 from ..measure import SingleFrameMeasurementConfig, SingleFrameMeasurementTask
 from ..psf import as_batch_psf
-from ._detect import Detections
+from ._detect import Detections, detect
 
 _PLUGINS = (
     "base_SdssCentroid",
@@ -48,6 +48,38 @@ def _make_config() -> SingleFrameMeasurementConfig:
     config.slots.modelFlux = "base_GaussianFlux"
     config.slots.calibFlux = None
     return config
+
+
+def find_sources(image: VisitImage, *, first_id: int = 0) -> SourceCatalog:
+    """Find sources on an image, split blends, and measure them.
+
+    Parameters
+    ----------
+    image
+        The image; its mask plane ``DETECTED`` is set.
+    first_id
+        Identifiers count from the number after this.
+
+    Returns
+    -------
+    `SourceCatalog`
+        See `measure_sources`.
+
+    Raises
+    ------
+    ValueError
+        Raised if no pixel has a finite value and a positive, finite variance.
+    """
+    values, variance = image.image.array, image.variance.array
+    usable = np.isfinite(values) & (variance > 0) & np.isfinite(variance) & ~image.mask.get("NO_DATA")
+    if not usable.any():
+        raise ValueError("No pixel of the image has a finite value and a positive, finite variance.")
+    box = image.bbox
+    center = np.array([(box.x.min + box.x.max) / 2]), np.array([(box.y.min + box.y.max) / 2])
+    xx, yy, xy = as_batch_psf(image.psf).compute_shapes(*center)[0]
+    found = detect(np.where(usable, values, 0), variance, float((xx * yy - xy**2) ** 0.25), usable)
+    image.mask.set("DETECTED", found.detected)
+    return measure_sources(image, found, first_id=first_id)
 
 
 def measure_sources(calexp: VisitImage, found: Detections, *, first_id: int) -> SourceCatalog:
