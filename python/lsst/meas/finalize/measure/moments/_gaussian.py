@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 type FloatArray = npt.NDArray[np.float64]
 type BoolArray = npt.NDArray[np.bool_]
+type IntArray = npt.NDArray[np.int64]
 
 _EPS64 = float(np.finfo(np.float64).eps)
 _FAR = 2.0**30  # no image reaches this far; keeps integer windows finite
@@ -50,7 +51,7 @@ class AdaptiveMoments:
     shift: BoolArray
     max_iter: BoolArray
     outgrown: BoolArray
-    n_passes: npt.NDArray[np.int64]
+    n_passes: IntArray
 
     @property
     def flag(self) -> BoolArray:
@@ -83,11 +84,11 @@ class AdaptiveMoments:
 
 def valid_boxes(
     shape: tuple[int, int, int],
-    x0: npt.NDArray[np.int64],
-    y0: npt.NDArray[np.int64],
+    x0: IntArray,
+    y0: IntArray,
     valid: BoolArray | None,
     whole: bool,
-) -> npt.NDArray[np.int64]:
+) -> IntArray:
     """Return the limits of the image around each stamp.
 
     Parameters
@@ -131,7 +132,7 @@ def _as_stack(images: npt.ArrayLike) -> np.ndarray:
     return stack if stack.dtype in (np.float32, np.float64) else stack.astype(np.float64)
 
 
-def _origins(origin: npt.ArrayLike | None, n: int) -> npt.NDArray[np.int64]:
+def _origins(origin: npt.ArrayLike | None, n: int) -> IntArray:
     if origin is None:
         return np.zeros(n, dtype=np.int64)
     return np.ascontiguousarray(np.broadcast_to(np.asarray(origin, dtype=np.int64), (n,)))
@@ -282,25 +283,32 @@ def adaptive_moments(
         status,
         passes,
     )
-    result = AdaptiveMoments(
+    result = _name_results(out, status, passes)
+    if variance is not None:
+        _add_errors(result, np.asarray(variance), np.floor(x + 0.5) - ox, np.floor(y + 0.5) - oy, boxes)
+    return result
+
+
+def _name_results(out: FloatArray, status: IntArray, passes: IntArray) -> AdaptiveMoments:
+    """Return results of the kernel by name, without errors."""
+    from .gaussian_numba import FAILED, MAX_ITER, OUTGROWN, SHIFT, UNWEIGHTED, UNWEIGHTED_BAD
+
+    return AdaptiveMoments(
         x=out[:, 0],
         y=out[:, 1],
         xx=out[:, 2],
         xy=out[:, 3],
         yy=out[:, 4],
         amplitude=out[:, 5],
-        covariance=np.full((n, 4, 4), np.nan),
-        failed=(status & 1) != 0,
-        unweighted_bad=(status & 2) != 0,
-        unweighted=(status & 4) != 0,
-        shift=(status & 8) != 0,
-        max_iter=(status & 16) != 0,
-        outgrown=(status & 32) != 0,
+        covariance=np.full((len(out), 4, 4), np.nan),
+        failed=(status & FAILED) != 0,
+        unweighted_bad=(status & UNWEIGHTED_BAD) != 0,
+        unweighted=(status & UNWEIGHTED) != 0,
+        shift=(status & SHIFT) != 0,
+        max_iter=(status & MAX_ITER) != 0,
+        outgrown=(status & OUTGROWN) != 0,
         n_passes=passes,
     )
-    if variance is not None:
-        _add_errors(result, np.asarray(variance), np.floor(x + 0.5) - ox, np.floor(y + 0.5) - oy, boxes)
-    return result
 
 
 def _add_errors(
