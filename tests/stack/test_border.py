@@ -23,12 +23,13 @@ from lsst.images.serialization import ArchiveReadError
 from lsst.meas.finalize.afw import (
     FitsFormatError,
     from_afw,
+    is_afw,
+    psf_to_afw,
     read_exposure,
     read_exposure_catalog,
     read_source_catalog,
     to_afw,
 )
-from lsst.meas.finalize.afw.border import is_afw, psf_to_afw
 from lsst.meas.finalize.catalogs import Schema, SourceCatalog
 
 COMPONENTS = (

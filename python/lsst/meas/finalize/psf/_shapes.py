@@ -16,8 +16,7 @@ __all__ = ("kernel_aperture_fluxes", "kernel_shapes")
 import numpy as np
 import numpy.typing as npt
 
-from ..measure.apertures import sinc_coefficients
-from ..measure.moments import adaptive_moments
+from ..measure import adaptive_moments, sinc_coefficients
 
 
 def kernel_shapes(images: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -27,8 +27,7 @@ import lsst.pipe.base as pipeBase
 from lsst.daf.butler import FileIntegrityError
 from lsst.utils.logging import LsstLogAdapter
 
-from ..afw import ArchiveError, ComponentError, FitsFormatError, UnreadableField
-from ..afw.border import is_afw
+from ..afw import ArchiveError, ComponentError, FitsFormatError, UnreadableField, is_afw
 from ..catalogs import (
     ExposureCatalog,
     ExposureRecord,

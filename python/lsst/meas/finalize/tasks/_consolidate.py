@@ -22,7 +22,7 @@ import lsst.pipe.base as pipeBase
 from lsst.daf.butler import DeferredDatasetHandle
 from lsst.utils.timer import timeMethod
 
-from ..afw.border import from_afw, is_afw, to_afw
+from ..afw import from_afw, is_afw, to_afw
 from ..catalogs import ExposureCatalog
 from ._characterize import log_origin
 from ._config import ConsolidateFinalizeCharacterizationDetectorConfig

@@ -20,7 +20,7 @@ import astropy.table
 import lsst.pipe.base as pipeBase
 from lsst.utils.timer import timeMethod
 
-from ..afw.border import is_afw, to_afw
+from ..afw import is_afw, to_afw
 from ..butler import stream
 from ..stars import PreparedStandardStars, read_fgcm_standard_stars, read_prepared_stars
 from ._characterize import (

@@ -17,7 +17,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from ..afw.border import from_afw, is_afw, is_afw_type, psf_from_afw, psf_to_afw, to_afw
+from ..afw import from_afw, is_afw, is_afw_type, psf_from_afw, psf_to_afw, to_afw
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,7 @@ from lsst.daf.butler import FileIntegrityError
 from lsst.images import VisitImage
 from lsst.utils.timer import timeMethod
 
-from ..afw.border import is_afw, to_afw
+from ..afw import is_afw, to_afw
 from ..catalogs import ExposureRecord, SourceCatalog
 from ..stars import read_fgcm_standard_stars
 from ._characterize import (

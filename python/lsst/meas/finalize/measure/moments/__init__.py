@@ -9,7 +9,7 @@
 
 """Moments under Gaussian weights, adaptive and fixed, SDSS style.
 
-Shared by families; uses `pixels` and the batch of stars.
+Shared by families; uses the batch of stars, and no other folder.
 """
 
 from ._gaussian import *

@@ -9,7 +9,7 @@
 
 """Pixels of many stars: boxes, sub-pixel shifts, clipped statistics.
 
-Shared by all families; uses the framework's types only.
+Shared by all families; uses the types of `catalogs` only.
 """
 
 from ._boxes import *
