@@ -229,7 +229,7 @@ def test_other_rooms_are_entered_by_the_room() -> None:
     assert past == set(SIDE_DOORS)
 
 
-@pytest.mark.parametrize("room", ["stars", "psf", "measure", "apcorr", "catalogs"])
+@pytest.mark.parametrize("room", ["arrays", "stars", "psf", "measure", "apcorr", "catalogs"])
 def test_these_rooms_know_neither_butler_nor_files(room: str) -> None:
     """Take arrays and tables."""
     known = {

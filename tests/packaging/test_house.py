@@ -1,0 +1,62 @@
+# This file is part of meas_finalize.
+#
+# An independent implementation, no product of Rubin Observatory.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+"""Tests of the form of modules and of what tells the way through them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "python/lsst/meas/finalize"
+PAGE = (ROOT / "doc/lsst.meas.finalize/developing.rst").read_text()
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _folders(*rooms: str) -> list[str]:
+    """Return the folders of rooms."""
+    return [f"{room}/{path.parent.name}" for room in rooms for path in (PACKAGE / room).glob("*/__init__.py")]
+
+
+def test_modules_begin_with_one_sentence() -> None:
+    """Say in one sentence what a module is; more may follow it."""
+    for path in MODULES:
+        docstring = ast.get_docstring(ast.parse(path.read_text()))
+        if docstring:
+            sentence = docstring.split("\n\n")[0]
+            assert re.findall(r"[.!?](?=\s|$)", sentence) == [sentence[-1]], path
+
+
+def test_tests_mirror_the_package() -> None:
+    """Have the folders of the package only."""
+    own = {"data", "packaging", "stack"}
+    files = [path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")]
+    folders = {path.parent for path in files if path.parent != Path() and path.parts[0] not in own}
+    assert {folder for folder in folders if not (PACKAGE / folder / "__init__.py").is_file()} == set()
+
+
+@pytest.mark.parametrize("folder", _folders("measure", "afw"))
+def test_folders_are_on_the_page(folder: str) -> None:
+    """Name every folder of the big rooms where developers look."""
+    assert f"``{folder.partition('/')[2]}``" in PAGE
+
+
+def test_the_page_names_what_is_there() -> None:
+    """Find the files and folders that the walks and places name."""
+    places = PAGE[PAGE.index("\nLayout\n") : PAGE.index("\nPSF determiners\n")]
+    named = re.findall(r"``([\w/]+(?:/[\w.]+|\.py))``", places)
+    assert len(named) > 15
+    for name in named:
+        if "/" in name:
+            assert (PACKAGE / name).exists() or (ROOT / name).exists(), name
+        else:
+            assert list(PACKAGE.rglob(name)), name
