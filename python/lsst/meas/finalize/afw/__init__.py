@@ -12,7 +12,7 @@ conversion of such objects in memory.
 """
 
 from ._errors import *
-from .border import from_afw, is_afw, is_afw_type, psf_from_afw, psf_to_afw, to_afw
+from .border import as_ours, from_afw, is_afw, is_afw_type, psf_from_afw, psf_to_afw, to_afw
 from .catalogs import read_exposure_catalog, read_source_catalog, write_exposure_catalog, write_source_catalog
 from .components import UnreadableField
 from .exposure import ExposureReader, read_exposure

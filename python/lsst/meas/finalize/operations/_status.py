@@ -19,7 +19,7 @@ from typing import Any
 
 from lsst.daf.butler import ButlerLogRecords
 
-from ..afw.border import as_ours
+from ..afw import as_ours
 from ..catalogs import ExposureCatalog
 from ._sources import RunSource, TaskKind
 

@@ -20,7 +20,7 @@ import astropy.table
 
 from lsst.daf.butler import Butler, MissingDatasetTypeError
 
-from ..afw.border import as_ours
+from ..afw import as_ours
 from ._metrics import DetectorQuality, measure_quality
 from ._plots import plot_focal_plane, plot_residuals
 

@@ -19,7 +19,7 @@ import astropy.table
 
 import lsst.pipe.base as pipeBase
 
-from ..afw.border import as_ours
+from ..afw import as_ours
 from ..catalogs import ExposureCatalog
 from ._columns import StarColumns, star_table_columns
 from ._residual_maps import measure_residual_maps
