@@ -14,6 +14,7 @@ from __future__ import annotations
 __all__ = ("DamagedInputError", "FinalizeCharacterizationTaskBase")
 
 import inspect
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ from ..version import __version__
 from ._config import FinalizeCharacterizationConfigBase
 from ._output import OutputSchema, to_output_table
 from ._stack_types import Unconverted, as_ours, fetch, results_as_afw, results_as_ours
+from ._threads import metadata_or
 from ._whole_visit import FEW_STARS_FLAG, add_few_stars_field, fits_visits
 
 if TYPE_CHECKING:
@@ -91,6 +93,7 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
     psf_determiner: Any
     # On the class for subclasses whose __init__ makes other subtasks.
     _bound: _BoundTasks | None = None
+    _binding: ClassVar[threading.RLock] = threading.RLock()
     _visit_fits: Mapping[int, VisitPsfFit] = MappingProxyType({})
 
     def __init__(self, **kwargs: Any) -> None:
@@ -111,8 +114,13 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
 
     def _bind(self, input_schema: Schema) -> _BoundTasks:
         """Make the tasks that add fields to the output schema, once."""
-        if self._bound is not None and self._bound.input_schema == input_schema:
+        # Detectors in several threads share what the first of them makes.
+        with self._binding:
+            if self._bound is None or self._bound.input_schema != input_schema:
+                self._bound = self._make_bound(input_schema)
             return self._bound
+
+    def _make_bound(self, input_schema: Schema) -> _BoundTasks:
         config = self.config
         selector = config.source_selector.active
         signal_to_noise = getattr(selector, "signalToNoise", None)
@@ -131,8 +139,7 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
             name: getattr(config, name).apply(schema=output.schema, parentTask=self, name=name)
             for name in ("measurement", "measure_ap_corr", "apply_ap_corr")
         }
-        self._bound = _BoundTasks(input_schema.copy(), output, **subtasks)
-        return self._bound
+        return _BoundTasks(input_schema.copy(), output, **subtasks)
 
     def concat_isolated_star_cats(
         self,
@@ -417,7 +424,7 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         try:
             if fit is None:
                 fit = self.psf_determiner.determine_psf(
-                    exposure, fitted, metadata=self.metadata, band=exposure.band or None
+                    exposure, fitted, metadata=metadata_or(self.metadata), band=exposure.band or None
                 )
             elif fit.few_stars:
                 measured[FEW_STARS_FLAG] = True

@@ -223,6 +223,14 @@ class FinalizeCharacterizationConfig(
 ):
     """Options of `FinalizeCharacterizationTask`."""
 
+    n_threads = pexConfig.RangeField[int](
+        doc="Number of detectors to work on at once, in threads of the process; results are the same for any "
+        "number.  While that many are worked on, the image of one more is in memory.",
+        dtype=int,
+        default=1,
+        min=1,
+    )
+
 
 class FinalizeCharacterizationDetectorConfig(
     FinalizeCharacterizationConfigBase,

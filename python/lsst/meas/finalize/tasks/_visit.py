@@ -13,7 +13,10 @@ from __future__ import annotations
 
 __all__ = ("FinalizeCharacterizationTask",)
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import astropy.table
@@ -36,11 +39,30 @@ from ._characterize import (
 from ._config import FinalizeCharacterizationConfig
 from ._handles import sorted_by, sorted_by_tract
 from ._stack_types import Unconverted, as_ours, as_stored, fetch
+from ._threads import map_in_order, own_metadata
 from ._whole_visit import fits_visits
 
 if TYPE_CHECKING:
+    from ..catalogs import ExposureCatalog
     from ..psf import DetectorStars, VisitPsfFit
     from ._characterize import TableHandles
+
+
+# Having no work is no Exception.
+_ERRORS = (Exception, pipeBase.NoWorkFound)
+
+
+@dataclass
+class _Detector:
+    """A detector's inputs, while they are needed, and its results."""
+
+    number: int
+    exposure: Any = None
+    src: Any = None
+    from_stack: bool = False
+    results: tuple[Any, Any, Any] = (None, None, None)
+    metadata: pipeBase.TaskMetadata = field(default_factory=pipeBase.TaskMetadata)
+    error: BaseException | None = None
 
 
 class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
@@ -131,28 +153,84 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
             self._visit_fits = self._fit_visit(visit, band, handles, isolated_sources)
         tables = []
         from_stack = False
-        for detector in detectors:
-            self.log.info("Starting finalization for visit %d, detector %d.", visit, detector)
-            try:
-                with damaged_input_is_no_work(self.log, f"visit {visit}, detector {detector}"):
-                    exposure, src = fetch(calexp_dict[detector]), fetch(src_dict[detector])
-                if is_afw(exposure):
-                    from_stack, exposure = True, Unconverted(exposure, {"band": band})
-                psf, ap_corr_map, measured = self.compute_psf_and_ap_corr_map(
-                    visit, detector, exposure, src, isolated_sources, standard_stars
-                )
-            except DamagedInputError as error:
-                self.log.error("Leaving out detector %d: %s", detector, error)
-                continue
-            if measured is not None:
-                tables.append(self._append_detector(catalog, visit, detector, psf, ap_corr_map, measured))
-            elif detector in self._visit_fits:
-                record = ExposureRecord({"id": detector, "visit": visit}, self._visit_fits[detector].psf)
-                catalog.append(record)
+        inputs = self._read_detectors(visit, band, detectors, calexp_dict, src_dict)
+        finalize = partial(self._finalize_detector, visit, isolated_sources, standard_stars)
+        with closing(map_in_order(finalize, inputs, self.config.n_threads)) as finalized:
+            for detector in finalized:
+                from_stack |= detector.from_stack
+                table = self._collect_detector(catalog, visit, detector)
+                if table is not None:
+                    tables.append(table)
         if not tables:
             raise pipeBase.NoWorkFound(f"No good sources found for any detectors in visit {visit}")
         table = astropy.table.vstack(tables, join_type="exact", metadata_conflicts="silent")
         return pipeBase.Struct(psf_ap_corr_cat=to_afw(catalog) if from_stack else catalog, output_table=table)
+
+    def _read_detectors(
+        self,
+        visit: int,
+        band: str,
+        detectors: Iterable[int],
+        calexp_dict: TableHandles,
+        src_dict: TableHandles,
+    ) -> Iterator[_Detector]:
+        """Yield each detector's inputs, up to one that can't be read."""
+        for number in detectors:
+            self.log.info("Starting finalization for visit %d, detector %d.", visit, number)
+            detector = _Detector(number)
+            try:
+                with damaged_input_is_no_work(self.log, f"visit {visit}, detector {number}"):
+                    detector.exposure, detector.src = fetch(calexp_dict[number]), fetch(src_dict[number])
+            except _ERRORS as error:
+                detector.error = error
+            if is_afw(detector.exposure):
+                detector.from_stack = True
+                detector.exposure = Unconverted(detector.exposure, {"band": band})
+            yield detector
+            if detector.error is not None and not isinstance(detector.error, DamagedInputError):
+                return
+
+    def _finalize_detector(
+        self,
+        visit: int,
+        isolated_sources: astropy.table.Table,
+        standard_stars: Any,
+        detector: _Detector,
+    ) -> _Detector:
+        """Fit and measure one detector, whose inputs are then let go; runs
+        in a thread, so that nothing of the task may change.
+        """
+        exposure, src = detector.exposure, detector.src
+        detector.exposure = detector.src = None
+        if detector.error is not None:
+            return detector
+        with own_metadata() as detector.metadata:
+            try:
+                detector.results = self.compute_psf_and_ap_corr_map(
+                    visit, detector.number, exposure, src, isolated_sources, standard_stars
+                )
+            except _ERRORS as error:
+                detector.error = error
+        return detector
+
+    def _collect_detector(
+        self, catalog: ExposureCatalog, visit: int, detector: _Detector
+    ) -> astropy.table.Table | None:
+        """Add a detector's row and metadata; return its table of stars."""
+        for name, value in detector.metadata.to_dict().items():
+            self.metadata[name] = value
+        number = detector.number
+        if isinstance(detector.error, DamagedInputError):
+            self.log.error("Leaving out detector %d: %s", number, detector.error)
+            return None
+        if detector.error is not None:
+            raise detector.error
+        psf, ap_corr_map, measured = detector.results
+        if measured is not None:
+            return self._append_detector(catalog, visit, number, psf, ap_corr_map, measured)
+        if number in self._visit_fits:
+            catalog.append(ExposureRecord({"id": number, "visit": visit}, self._visit_fits[number].psf))
+        return None
 
     def _fit_visit(
         self,
