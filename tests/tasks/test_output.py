@@ -113,3 +113,34 @@ def test_table_knows_its_dtype(schema: Schema) -> None:
     table["new"] = np.arange(3)
     assert table.dtype == plain(table).dtype
     assert table[:2].dtype == astropy.table.vstack([table, table]).dtype == table.dtype
+
+
+def test_detectors_are_stacked_as_their_tables(schema: Schema) -> None:
+    """Join catalogues as astropy stacks tables, metadata included."""
+    output = OutputSchema(schema, selection_fields=SELECTION).schema
+    catalogs = []
+    for n in (2, 3, 1):
+        catalog = SourceCatalog(output, n, metadata={"n": n, "list": [n], "same": "x"})
+        catalog["base_SdssCentroid_x"] = np.arange(n) + n
+        catalog["psf_color_type"] = "g-i"[:n]
+        catalogs.append(catalog)
+    expected = astropy.table.vstack(
+        [to_output_table(c) for c in catalogs], join_type="exact", metadata_conflicts="silent"
+    )
+    table = to_output_table(*catalogs)
+    assert type(table) is type(expected)
+    assert table.meta == expected.meta == {"n": 1, "list": [2, 3, 1], "same": "x"}
+    assert table.colnames == expected.colnames
+    for name in table.colnames:
+        found, wanted = table[name], expected[name]
+        assert (found.dtype, found.unit, found.description) == (wanted.dtype, wanted.unit, wanted.description)
+        assert found.tobytes() == wanted.tobytes()
+
+
+def test_differing_detectors_are_refused(schema: Schema) -> None:
+    """Raise for a field that one of the detectors lacks."""
+    catalogs = [
+        SourceCatalog(OutputSchema(schema, selection_fields=fields).schema, 2) for fields in (SELECTION, None)
+    ]
+    with pytest.raises(astropy.table.TableMergeError):
+        to_output_table(*catalogs)

@@ -48,7 +48,7 @@ from ..stars import (
 )
 from ..version import __version__
 from ._config import FinalizeCharacterizationConfigBase
-from ._output import OutputSchema, to_output_table
+from ._output import OutputSchema
 from ._stack_types import Unconverted, as_ours, fetch, results_as_afw, results_as_ours
 from ._threads import metadata_or
 from ._whole_visit import FEW_STARS_FLAG, add_few_stars_field, fits_visits
@@ -457,13 +457,15 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         psf: PointSpreadFunction | None,
         ap_corr_map: ApCorrMap | None,
         measured: SourceCatalog,
-    ) -> astropy.table.Table:
-        """Add a detector's row to the catalogue and return its star table."""
+    ) -> SourceCatalog:
+        """Add a detector's row to the catalogue; return what `to_output_table`
+        takes.
+        """
         psf, ap_corr_map, measured = results_as_ours(psf, ap_corr_map, measured)
         catalog.append(ExposureRecord({"id": detector, "visit": visit}, psf, ap_corr_map))
         measured["visit"] = visit
         measured["detector"] = detector
-        return to_output_table(measured)
+        return measured
 
 
 def no_isolated_sources(visit: int) -> pipeBase.NoWorkFound:

@@ -31,6 +31,7 @@ from ._characterize import (
 )
 from ._config import FinalizeCharacterizationDetectorConfig
 from ._handles import sorted_by_tract
+from ._output import to_output_table
 from ._stack_types import Unconverted, as_stored, fetch
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
         )
         if measured is None:
             raise pipeBase.NoWorkFound(f"No good sources found for visit {visit} / detector {detector}")
-        table = self._append_detector(catalog, visit, detector, psf, ap_corr_map, measured)
+        table = to_output_table(self._append_detector(catalog, visit, detector, psf, ap_corr_map, measured))
         return pipeBase.Struct(psf_ap_corr_cat=to_afw(catalog) if from_stack else catalog, output_table=table)
 
     def _get_prepared_stars(

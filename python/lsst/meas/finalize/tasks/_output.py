@@ -19,6 +19,7 @@ from fnmatch import fnmatchcase
 import astropy.table
 import astropy.units
 import numpy as np
+from astropy.utils.metadata import merge
 
 from ..catalogs import Schema, SourceCatalog
 
@@ -194,30 +195,41 @@ class WideTable(astropy.table.Table):
         return known[2]
 
 
-def to_output_table(catalog: SourceCatalog) -> astropy.table.Table:
+def to_output_table(*catalogs: SourceCatalog) -> astropy.table.Table:
     """Convert the measured stars to the output table (spec 01 §1.8).
 
     Aliases become columns of their own behind the column they stand for.
 
     Parameters
     ----------
-    catalog
-        Measured stars.
+    *catalogs
+        Measured stars of each detector, one or more.
 
     Returns
     -------
     `astropy.table.Table`
         One column per field and alias, with units and descriptions; angles
-        are in radians.
+        are in radians.  Of metadata that differ the last are kept.
+
+    Raises
+    ------
+    astropy.table.TableMergeError
+        Raised if the columns of detectors differ.
     """
+    first, *others = catalogs
+    if any(other.schema != first.schema for other in others):
+        tables = [to_output_table(catalog) for catalog in catalogs]
+        return astropy.table.vstack(tables, join_type="exact", metadata_conflicts="silent")
+    metadata = dict(first.metadata)
+    for other in others:
+        metadata = merge(metadata, other.metadata, metadata_conflicts="silent")
     columns = []
-    aliases = catalog.schema.aliases
-    for field in catalog.schema:
+    aliases = first.schema.aliases
+    for field in first.schema:
         unit = astropy.units.Unit(field.unit, parse_strict="silent") if field.unit else None
+        values = np.concatenate([catalog[field.name] for catalog in catalogs])
         for name in (field.name, *_alias_names(field.name, aliases)):
             columns.append(
-                astropy.table.Column(
-                    catalog[field.name], name=name, unit=unit, description=field.doc, copy=True
-                )
+                astropy.table.Column(values, name=name, unit=unit, description=field.doc, copy=True)
             )
-    return WideTable(columns, copy=False, meta=dict(catalog.metadata))
+    return WideTable(columns, copy=False, meta=metadata)

@@ -38,6 +38,7 @@ from ._characterize import (
 )
 from ._config import FinalizeCharacterizationConfig
 from ._handles import sorted_by, sorted_by_tract
+from ._output import to_output_table
 from ._stack_types import Unconverted, as_ours, as_stored, fetch
 from ._threads import map_in_order, own_metadata
 from ._whole_visit import fits_visits
@@ -151,20 +152,22 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
         if fits_visits(self.psf_determiner):
             handles = {d: (calexp_dict[d], src_dict[d]) for d in detectors}
             self._visit_fits = self._fit_visit(visit, band, handles, isolated_sources)
-        tables = []
+        measured: list[SourceCatalog] = []
         from_stack = False
         inputs = self._read_detectors(visit, band, detectors, calexp_dict, src_dict)
         finalize = partial(self._finalize_detector, visit, isolated_sources, standard_stars)
         with closing(map_in_order(finalize, inputs, self.config.n_threads)) as finalized:
             for detector in finalized:
                 from_stack |= detector.from_stack
-                table = self._collect_detector(catalog, visit, detector)
-                if table is not None:
-                    tables.append(table)
-        if not tables:
+                stars = self._collect_detector(catalog, visit, detector)
+                if stars is not None:
+                    measured.append(stars)
+        if not measured:
             raise pipeBase.NoWorkFound(f"No good sources found for any detectors in visit {visit}")
-        table = astropy.table.vstack(tables, join_type="exact", metadata_conflicts="silent")
-        return pipeBase.Struct(psf_ap_corr_cat=to_afw(catalog) if from_stack else catalog, output_table=table)
+        return pipeBase.Struct(
+            psf_ap_corr_cat=to_afw(catalog) if from_stack else catalog,
+            output_table=to_output_table(*measured),
+        )
 
     def _read_detectors(
         self,
@@ -215,8 +218,8 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
 
     def _collect_detector(
         self, catalog: ExposureCatalog, visit: int, detector: _Detector
-    ) -> astropy.table.Table | None:
-        """Add a detector's row and metadata; return its table of stars."""
+    ) -> SourceCatalog | None:
+        """Add a detector's row and metadata; return its stars."""
         for name, value in detector.metadata.to_dict().items():
             self.metadata[name] = value
         number = detector.number
