@@ -132,7 +132,7 @@ def test_command_simulates_into_a_new_repository(tmp_path: object) -> None:
     ]
     result = CliRunner().invoke(simulate_visit, [repo, *arguments])
     assert result.exit_code == 0, result.output
-    assert "Simulating detector 0 (1 of 1)" in result.output
+    assert result.output.splitlines() == ["Simulated in run simulated/inputs: visit 20260101007"]
     with Butler.from_config(repo, collections="simulated/inputs") as butler:
         calexp = butler.get("calexp", instrument="SynthCam", visit=20260101007, detector=0)
     assert calexp.band == "i"

@@ -85,7 +85,9 @@ def simulate_visit(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     with _one_line_errors(repo):
-        put_simulated_visits(repo, simulations, run=output_run, progress=click.echo, jobs=jobs)
+        put_simulated_visits(repo, simulations, run=output_run, jobs=jobs)
+    visits = ", ".join(str(simulation.visit) for simulation in simulations)
+    click.echo(f"Simulated in run {output_run}: visit{'s' if n_visits > 1 else ''} {visits}")
 
 
 @contextmanager

@@ -13,40 +13,35 @@ from __future__ import annotations
 
 __all__ = ("put_simulated_visit", "put_simulated_visits")
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from multiprocessing import get_context
+from typing import Any
 
 from lsst.daf.butler import Butler, CollectionType, DatasetRef, MissingCollectionError
 from lsst.daf.butler.registry import ConflictingDefinitionError
 from lsst.resources import ResourcePath
 
+from .._progress import progress_bar
 from ._config import VisitSimulation
 from ._registry import DETECTOR_DATASETS, INSTRUMENT, register_dataset_types, register_visits
 from ._space import refuse_full_disk, refuse_read_only_registry, refuse_unwritable
 from ._star_tables import associated_visits, put_star_tables
 from ._visit import simulate_detector
 
-
-def _say_nothing(message: str) -> None:
-    pass
+_LOG = logging.getLogger(__name__)
 
 
-def put_simulated_visit(
-    repo: str,
-    simulation: VisitSimulation,
-    *,
-    run: str = "simulated/inputs",
-    progress: Callable[[str], None] = _say_nothing,
-) -> None:
+def put_simulated_visit(repo: str, simulation: VisitSimulation, *, run: str = "simulated/inputs") -> None:
     """Simulate a visit into a butler repository.
 
     Parameters
     ----------
-    repo, run, progress
+    repo, run
         As for `put_simulated_visits`.
     simulation
         The visit.
@@ -61,7 +56,7 @@ def put_simulated_visit(
     ValueError
         Raised if ``run`` is empty.
     """
-    put_simulated_visits(repo, [simulation], run=run, progress=progress)
+    put_simulated_visits(repo, [simulation], run=run)
 
 
 def put_simulated_visits(
@@ -69,7 +64,6 @@ def put_simulated_visits(
     simulations: Sequence[VisitSimulation],
     *,
     run: str = "simulated/inputs",
-    progress: Callable[[str], None] = _say_nothing,
     jobs: int = 1,
 ) -> None:
     """Simulate visits of one field into a butler repository.
@@ -87,8 +81,6 @@ def put_simulated_visits(
         The visits.
     run
         Output run collection.
-    progress
-        Called with a line of text before each step.
     jobs
         Number of processes.
 
@@ -102,6 +94,10 @@ def put_simulated_visits(
     ValueError
         Raised if ``run`` is empty, if there is no visit, or one is given
         twice.
+
+    Notes
+    -----
+    Shows a progress bar if standard error is a terminal.
     """
     if not run.strip():
         raise ValueError("The name of the output run is empty.")
@@ -112,7 +108,7 @@ def put_simulated_visits(
         raise ValueError(f"Visit {twice[0]} is given twice.")
     if not Butler.has_repo_config(repo):
         refuse_full_disk([ResourcePath(repo, forceDirectory=True)], simulations)
-        progress(f"Creating the butler repository {repo}")
+        _LOG.info("Creating the butler repository %s", repo)
         Butler.makeRepo(repo)
     refuse_read_only_registry(repo)
     with Butler.from_config(repo, writeable=True) as butler:
@@ -125,10 +121,11 @@ def put_simulated_visits(
         register_visits(butler, simulations)
         _prune(butler, left_over)
         current = simulations[0]
+        n = sum(simulation.n_detectors for simulation in simulations)
         try:
-            with _putter(repo, run, butler, jobs) as put_detectors:
+            with progress_bar("Simulating", n) as bar, _putter(repo, run, butler, jobs) as put_detectors:
                 for current in simulations:
-                    _put_visit(butler, current, run, put_detectors, progress)
+                    _put_visit(butler, current, run, put_detectors, bar)
         except BaseException:
             # Half a visit is of no use, and in the way of a second attempt.
             _prune(butler, _datasets(butler, current, run))
@@ -144,13 +141,12 @@ def _put_visit(
     simulation: VisitSimulation,
     run: str,
     put_detectors: _PutDetectors,
-    progress: Callable[[str], None],
+    bar: Any,
 ) -> None:
-    n, done = simulation.n_detectors, put_detectors(simulation)
-    for detector in range(n):
-        progress(f"Simulating detector {detector} ({detector + 1} of {n}) of visit {simulation.visit}")
-        next(done)
-    progress("Associating the isolated stars")
+    for detector in put_detectors(simulation):
+        _LOG.info("Simulated detector %d of visit %d", detector, simulation.visit)
+        bar.update(1)
+    _LOG.info("Associating the isolated stars")
     put_star_tables(butler, simulation, run)
 
 

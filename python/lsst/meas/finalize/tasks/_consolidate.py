@@ -13,7 +13,7 @@ from __future__ import annotations
 
 __all__ = ("ConsolidateFinalizeCharacterizationDetectorTask",)
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import astropy.table
@@ -22,6 +22,7 @@ import lsst.pipe.base as pipeBase
 from lsst.daf.butler import DeferredDatasetHandle
 from lsst.utils.timer import timeMethod
 
+from .._progress import progress_bar
 from ..afw import from_afw, is_afw, to_afw
 from ..catalogs import ExposureCatalog
 from ._characterize import log_origin
@@ -101,9 +102,18 @@ class ConsolidateFinalizeCharacterizationDetectorTask(pipeBase.PipelineTask):
                 f"{sorted(psf_ap_corr_detector_dict)} and {sorted(src_detector_table_dict)}."
             )
         detectors = sorted(psf_ap_corr_detector_dict)
-        catalog = _merge_catalogs({d: fetch(psf_ap_corr_detector_dict[d]) for d in detectors})
-        table = _merge_tables([src_detector_table_dict[detector] for detector in detectors])
+        with progress_bar("Merging detectors", 2 * len(detectors)) as bar:
+            catalogs = {d: _step(bar, fetch, psf_ap_corr_detector_dict[d]) for d in detectors}
+            catalog = _merge_catalogs(catalogs)
+            table = _merge_tables([src_detector_table_dict[detector] for detector in detectors], bar)
         return pipeBase.Struct(psf_ap_corr_cat=catalog, output_table=table)
+
+
+def _step[Source, Result](bar: Any, read: Callable[[Source], Result], source: Source) -> Result:
+    """Read an input, and tell that this is done."""
+    result = read(source)
+    bar.update(1)
+    return result
 
 
 def _merge_catalogs(catalogs: Mapping[int, Any]) -> Any:
@@ -137,15 +147,19 @@ def _new_like(catalog: ExposureCatalog) -> ExposureCatalog:
     return result
 
 
-def _merge_tables(sources: Sequence[Any]) -> astropy.table.Table:
+def _merge_tables(sources: Sequence[Any], bar: Any) -> astropy.table.Table:
     """Concatenate tables, or what handles are of.
 
     What a butler stores is concatenated as it is read: making columns of
     each detector's table would take longer than all the rest.
     """
     if all(isinstance(source, DeferredDatasetHandle) for source in sources):
-        return _concatenate([source.get(storageClass="ArrowTable") for source in sources])
-    return _stack_tables([fetch(source) for source in sources])
+        return _concatenate([_step(bar, _get_arrow, source) for source in sources])
+    return _stack_tables([_step(bar, fetch, source) for source in sources])
+
+
+def _get_arrow(handle: DeferredDatasetHandle) -> pa.Table:
+    return handle.get(storageClass="ArrowTable")
 
 
 def _concatenate(tables: Sequence[pa.Table]) -> astropy.table.Table:
