@@ -113,7 +113,7 @@ def make_image(
 
 def _like(values: npt.ArrayLike, pixels: np.ndarray, name: str, dtype: type) -> np.ndarray:
     """Return a copy of values that has the shape of the image."""
-    array = np.asarray(values, dtype=dtype)
+    array: np.ndarray = np.asarray(values, dtype=dtype)
     if array.ndim and array.shape != pixels.shape:
         raise ValueError(f"{name} has the shape {array.shape}, the image {pixels.shape}.")
     return np.array(np.broadcast_to(array, pixels.shape))
