@@ -166,6 +166,29 @@ def test_damaged_pages_are_named(butler: Butler, tmp_path: Path, compression: st
         read(stream(handle))
 
 
+def test_checksums_are_verified(butler: Butler, tmp_path: Path) -> None:
+    """Refuse values that were changed in the file, where it has checksums:
+    the prepared table does.
+    """
+    path = tmp_path / "a.parq"
+    table = pa.table({n: make_sources()[n] for n in COLUMNS})
+    options = {"compression": "none", "write_page_checksum": True, "use_dictionary": False}
+    handle = stream(ingest(butler, path, table, **options))
+    prepared = butler.getURI(butler.put(make_prepared(), "finalize_isolated_stars"))
+    prepared_handle = stream(butler.getDeferred("finalize_isolated_stars"))
+    for file, columns, source in (
+        (path, COLUMNS, handle),
+        (Path(prepared.ospath), ("sourceId",), prepared_handle),
+    ):
+        assert list(source.batches(columns))
+        content = bytearray(file.read_bytes())
+        # In the values of the first column, which begins with its page header.
+        content[1000] ^= 1
+        file.write_bytes(content)
+        with pytest.raises(OSError, match="checksum|CRC"):
+            list(source.batches(columns))
+
+
 def test_missing_columns_are_named(butler: Butler, tmp_path: Path) -> None:
     """Name the column, as reading through the butler does."""
     sources = make_sources(10)

@@ -280,18 +280,28 @@ def test_small_integers_do_not_overflow() -> None:
     assert got_sources["obj_index"].tolist() == expected_sources["obj_index"].tolist()
 
 
-def test_unreadable_tables_are_named() -> None:
+class ClientError(Exception):
+    """Error like those of the clients of object stores."""
+
+
+@pytest.mark.parametrize("raised", [ValueError, ClientError, OSError, MemoryError])
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_unreadable_tables_are_named(raised: type[Exception], in_pieces: bool) -> None:
     """Name dataset and tract of a table whose reader fails."""
 
     class Broken(Handle):
         def get(self, **kwargs: Any) -> Table:
-            raise ValueError("truncated")
+            raise raised("truncated")
+
+        def batches(self, *args: Any) -> Any:
+            return iter(self.get, 0) if in_pieces else None
 
     stars, sources = make_tables(1)
     broken = Broken(sources, True)
-    with pytest.raises(ValueError, match="isolated_star_sources of tract 7 can't be read: truncated"):
+    kind = raised if raised in (OSError, MemoryError) else ValueError
+    with pytest.raises(kind, match="isolated_star_sources of tract 7 can't be read: truncated"):
         concat({7: stars}, {7: broken}, visit=2)
-    with pytest.raises(ValueError, match="isolated_star_cats of tract 7 can't be read: truncated"):
+    with pytest.raises(kind, match="isolated_star_cats of tract 7 can't be read: truncated"):
         concat({7: broken}, {7: sources}, visit=2)
 
 

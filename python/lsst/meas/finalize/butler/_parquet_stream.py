@@ -15,8 +15,9 @@ __all__ = ("StreamedTable", "stream")
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,6 +31,8 @@ _SUFFIXES = (".parq", ".parquet", ".pq")
 _BATCH_ROWS = 2**17
 # Per column; where each read takes long, fewer of them.
 _BUFFER_BYTES, _REMOTE_BUFFER_BYTES = 2**17, 2**22
+# So little is read from there at once, in few requests.
+_AT_ONCE_BYTES = 2**21
 
 type Filters = Sequence[tuple[str, str, int]]
 
@@ -123,33 +126,40 @@ class StreamedTable:
             files.  `None` if the file isn't as expected, so that the butler
             must read it, or fail.
         """
-        import pyarrow.parquet as pq
-
-        file: Any = None
+        open_files = ExitStack()
         try:
-            file = self._open()
-            size = _BUFFER_BYTES if self._uri.isLocal else _REMOTE_BUFFER_BYTES
-            parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=size)
+            file = self._open(open_files)
+            parquet = _parquet_file(file, _BUFFER_BYTES if self._uri.isLocal else _REMOTE_BUFFER_BYTES)
             names = _expand(columns, parquet.schema_arrow)
-        except (OSError, ValueError) as error:
+            groups = [] if names is None else _wanted_groups(parquet.metadata, names, filters)
+            if names and not self._uri.isLocal and _n_bytes(parquet.metadata, groups, names) < _AT_ONCE_BYTES:
+                parquet = _parquet_file(file, 0, pre_buffer=True, metadata=parquet.metadata)
+        except Exception as error:  # stores and Arrow raise various things
             _LOG.debug("%s can't be streamed: %s", self._uri, error)
             names = None
         if names is None:
-            if file is not None:
-                file.close()
+            open_files.close()
             return None
-        return _pieces(file, parquet, names, filters)
+        return _pieces(open_files, parquet, names, groups)
 
-    def _open(self) -> BinaryIO | pa.NativeFile:
-        """Open the file for reading with seeks."""
+    def _open(self, open_files: ExitStack) -> Any:
+        """Open the file for reading with seeks, as long as the stack is."""
         import pyarrow as pa
 
         if self._uri.isLocal:
-            return pa.OSFile(self._uri.ospath)
+            return open_files.enter_context(pa.OSFile(self._uri.ospath))
         # Object stores are read by ranges, as far as lsst.resources can.
-        context: Any = self._uri.open("rb")
-        file: BinaryIO = context.__enter__()  # closed with the last piece
-        return file
+        return open_files.enter_context(self._uri.open("rb"))
+
+
+def _parquet_file(file: Any, buffer_size: int, **options: Any) -> pq.ParquetFile:
+    """Return a reader that detects damage where the writer made that
+    possible.
+    """
+    import pyarrow.parquet as pq
+
+    options = {"pre_buffer": False, "page_checksum_verification": True} | options
+    return pq.ParquetFile(file, buffer_size=buffer_size, **options)
 
 
 def _expand(columns: Sequence[str], schema: pa.Schema) -> list[str] | None:
@@ -165,12 +175,13 @@ def _expand(columns: Sequence[str], schema: pa.Schema) -> list[str] | None:
     return list(dict.fromkeys(name for matching in found for name in matching)) if all(found) else None
 
 
-def _pieces(file: Any, parquet: pq.ParquetFile, names: list[str], filters: Filters) -> Iterator[pa.Table]:
-    """Read the row groups that may have wanted rows."""
+def _pieces(
+    open_files: ExitStack, parquet: pq.ParquetFile, names: list[str], groups: list[int]
+) -> Iterator[pa.Table]:
+    """Read row groups; close the file in the end."""
     import pyarrow as pa
 
-    with file:
-        groups = [i for i in range(parquet.num_row_groups) if not _is_outside(parquet, i, names, filters)]
+    with open_files:
         n_pieces = 0
         for batch in parquet.iter_batches(
             batch_size=_BATCH_ROWS, row_groups=groups, columns=names, use_threads=False
@@ -181,12 +192,24 @@ def _pieces(file: Any, parquet: pq.ParquetFile, names: list[str], filters: Filte
             yield parquet.schema_arrow.empty_table().select(names)
 
 
-def _is_outside(parquet: pq.ParquetFile, group: int, names: list[str], filters: Filters) -> bool:
+def _wanted_groups(metadata: pq.FileMetaData, names: list[str], filters: Filters) -> list[int]:
+    """Return the row groups that may have wanted rows."""
+    return [
+        i for i in range(metadata.num_row_groups) if not _is_outside(metadata.row_group(i), names, filters)
+    ]
+
+
+def _n_bytes(metadata: pq.FileMetaData, groups: list[int], names: list[str]) -> int:
+    """Return how much is to be read for columns of row groups."""
+    chunks = (metadata.row_group(i).column(j) for i in groups for j in range(metadata.num_columns))
+    return sum(c.total_compressed_size for c in chunks if c.path_in_schema.partition(".")[0] in names)
+
+
+def _is_outside(metadata: pq.RowGroupMetaData, names: list[str], filters: Filters) -> bool:
     """Return whether the statistics of a row group exclude all its rows.
 
     Those with gaps are never excluded: that is for the reader to refuse.
     """
-    metadata = parquet.metadata.row_group(group)
     outside = False
     for i in range(metadata.num_columns):
         column = metadata.column(i)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 __all__ = ("PreparedStarsFormatter",)
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,10 @@ from lsst.daf.butler.formatters.parquet import ParquetFormatter, astropy_to_arro
 from lsst.resources import ResourcePath
 from lsst.utils.introspection import get_full_type_name
 
-_GROUP_ROWS = 1000
+_MIN_GROUP_ROWS = 1000
+# Each group makes the footer longer, which all detectors read: with this
+# times the root of the number of rows, footer and group are of like length.
+_ROOT_FACTOR = 9
 
 
 class PreparedStarsFormatter(ParquetFormatter):
@@ -62,7 +66,7 @@ class PreparedStarsFormatter(ParquetFormatter):
             return
         table = astropy_to_arrow(in_memory_dataset)
         bounds = _group_bounds(np.asarray(in_memory_dataset["detector"]))
-        with pq.ParquetWriter(uri.ospath, table.schema) as writer:
+        with pq.ParquetWriter(uri.ospath, table.schema, write_page_checksum=True) as writer:
             for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
                 writer.write_table(table.slice(start, stop - start))
 
@@ -71,8 +75,9 @@ def _group_bounds(detector: npt.NDArray[np.integer]) -> list[int]:
     """Return where row groups start, and the number of rows: at the first
     row of a detector, and not before there are enough rows.
     """
+    group_rows = max(_MIN_GROUP_ROWS, _ROOT_FACTOR * math.isqrt(len(detector)))
     bounds = [0]
     for start in np.flatnonzero(np.diff(detector)) + 1:  # over detectors, some hundred
-        if start - bounds[-1] >= _GROUP_ROWS:
+        if start - bounds[-1] >= group_rows:
             bounds.append(int(start))
     return [*bounds, len(detector)]

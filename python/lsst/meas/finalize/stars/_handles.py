@@ -23,9 +23,6 @@ from ._plain import is_table
 
 _LOG = logging.getLogger(__name__)
 
-# What readers raise for tables that aren't as they should be.
-_READ_ERRORS = (KeyError, OSError, RuntimeError, TypeError, ValueError)
-
 type Filters = Sequence[tuple[str, str, Any]]
 
 
@@ -62,16 +59,19 @@ def _expand(patterns: Sequence[str], names: Sequence[str]) -> tuple[list[str], l
 
 
 def _unreadable(what: str, error: Exception) -> Exception:
-    """Return what to raise if reading fails."""
-    message = f"{what} can't be read: {error}"
-    return OSError(message) if isinstance(error, OSError) else ValueError(message)
+    """Return what to raise if reading fails.
+
+    Formatters, Arrow and the clients of object stores raise various things.
+    """
+    kinds = (kind for kind in (OSError, MemoryError) if isinstance(error, kind))
+    return next(kinds, ValueError)(f"{what} can't be read: {error}")
 
 
 def _named(pieces: Iterator[Any], what: str) -> Iterator[Any]:
     """Name the table in errors of its reader, such as for damaged pages."""
     try:
         yield from pieces
-    except (OSError, ValueError) as error:
+    except Exception as error:
         raise _unreadable(what, error) from error
 
 
@@ -167,13 +167,13 @@ class TableReader:
                 # Filters on text or floats compare them with integers.
                 if all(table.is_integer(name) for name, _, _ in filters):
                     return self._checked(table, columns)
-            except _READ_ERRORS as error:
+            except Exception as error:
                 # If that wasn't the reason, the second attempt tells.
                 _LOG.debug("Reading without row filters: %s", error)
             self._knows_filters = False
         try:
             return self._checked(self._get(source, what, parameters), columns)
-        except _READ_ERRORS as error:
+        except Exception as error:
             self._name_missing(source, what, columns, error)
             if any("*" in pattern for pattern in columns or ()):
                 # In-memory pandas tables whose index matches a pattern.
