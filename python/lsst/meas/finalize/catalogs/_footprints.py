@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from .._runs import run_offsets, run_rows
 from ._display import counted
 from ._schema import Field, Schema
 
@@ -28,19 +29,6 @@ _PEAK_FIELDS = (
     Field("i_y", "I", "row position of highest pixel", "pixel"),
     Field("peakValue", "F", "value of the highest pixel", "count"),
 )
-
-
-def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Concatenate ``arange(s, s + n)`` for all pairs of (s, n)."""
-    total = int(lengths.sum())
-    if total == 0:
-        return np.zeros(0, dtype=np.int64)
-    ends = np.cumsum(lengths)
-    return np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
-
-
-def _offsets(lengths: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
 class Footprints:
@@ -184,7 +172,7 @@ class Footprints:
         columns: dict[str, np.ndarray] = {}
         peak_offsets = None
         if peaks is not None:
-            peak_offsets = _offsets(np.array([len(p) for p in peaks], dtype=np.int64))
+            peak_offsets = run_offsets(np.array([len(p) for p in peaks], dtype=np.int64))
             values = np.array([peak for p in peaks for peak in p], dtype=np.float64).reshape(-1, 3)
             columns = {
                 "id": np.arange(1, len(values) + 1),
@@ -195,7 +183,7 @@ class Footprints:
                 "peakValue": values[:, 2],
             }
         return cls(
-            _offsets(np.array([len(s) for s in per_source], dtype=np.int64)),
+            run_offsets(np.array([len(s) for s in per_source], dtype=np.int64)),
             flat[:, 0],
             flat[:, 1],
             flat[:, 2],
@@ -206,7 +194,7 @@ class Footprints:
     @property
     def area(self) -> np.ndarray:
         """Number of pixels, int64 array of shape (N,)."""
-        sums = np.concatenate([[0], np.cumsum(self.span_x1.astype(np.int64) - self.span_x0 + 1)])
+        sums = run_offsets(self.span_x1.astype(np.int64) - self.span_x0 + 1)
         return sums[self.span_offsets[1:]] - sums[self.span_offsets[:-1]]
 
     @property
@@ -237,7 +225,7 @@ class Footprints:
 
         def gather(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             lengths = np.diff(offsets)[rows]
-            return _offsets(lengths), _ranges(offsets[:-1][rows], lengths)
+            return run_offsets(lengths), run_rows(offsets[:-1][rows], lengths)
 
         span_offsets, spans = gather(self.span_offsets)
         peak_offsets, peaks = gather(self.peak_offsets)
@@ -274,11 +262,11 @@ class Footprints:
         """
         chosen = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
         counts = np.diff(self.span_offsets)[chosen]
-        spans = _ranges(self.span_offsets[:-1][chosen], counts)
+        spans = run_rows(self.span_offsets[:-1][chosen], counts)
         widths = self.span_x1[spans].astype(np.int64) - self.span_x0[spans] + 1
         row = np.repeat(np.repeat(np.arange(len(chosen)), counts), widths)
         y = np.repeat(self.span_y[spans].astype(np.int64), widths)
-        return row, y, _ranges(self.span_x0[spans].astype(np.int64), widths)
+        return row, y, run_rows(self.span_x0[spans].astype(np.int64), widths)
 
     def first_peaks(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the first peak of every source.

@@ -30,6 +30,8 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from .._sphere import unit_vectors
+
 if TYPE_CHECKING:
     import galsim
     import piff
@@ -91,7 +93,7 @@ def pixel_scale(exposure: VisitImage) -> float:
         x=np.array([x0, x0 + 1.0, x0]), y=np.array([y0, y0, y0 + 1.0])
     )
     ra, dec = np.asarray(sky.x), np.asarray(sky.y)
-    v0, v1, v2 = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+    v0, v1, v2 = unit_vectors(ra, dec)
     area = np.linalg.norm(np.cross(v1 - v0, v2 - v0))
     scale = math.degrees(math.sqrt(area)) * 3600.0
     if not (math.isfinite(scale) and scale > 0.0):

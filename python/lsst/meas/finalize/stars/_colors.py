@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from astropy.table import Table, vstack
 
+from .._sphere import unit_vectors
 from ._columns import OutsideTable
 from ._handles import TableReader, describe
 
@@ -78,10 +79,9 @@ def read_fgcm_standard_stars(handles: Mapping[int, Any], bands: Iterable[str] | 
     return vstack([table[list(every)] for table in tables])
 
 
-def unit_vectors(ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def vectors_of_degrees(ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Convert degrees to (N, 3) unit vectors."""
-    ra, dec = np.deg2rad(ra), np.deg2rad(dec)
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+    return unit_vectors(np.deg2rad(ra), np.deg2rad(dec))
 
 
 def match_radius(
@@ -113,9 +113,9 @@ def match_radius(
     # Slow to import, and needed for colours only.
     from scipy.spatial import cKDTree
 
-    tree = cKDTree(unit_vectors(ra2[rows2], dec2[rows2]))
+    tree = cKDTree(vectors_of_degrees(ra2[rows2], dec2[rows2]))
     chord = 2.0 * np.sin(0.5 * np.deg2rad(radius / 3600.0))
-    found = tree.query_ball_point(unit_vectors(ra1[rows1], dec1[rows1]), chord, return_sorted=True)
+    found = tree.query_ball_point(vectors_of_degrees(ra1[rows1], dec1[rows1]), chord, return_sorted=True)
     counts = np.array([len(f) for f in found])
     index2 = np.array([i for f in found for i in f], dtype=np.intp)
     return np.repeat(rows1, counts), rows2[index2]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .._sphere import unit_vectors
 from ._parallactic import boresight_par_angle
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _steps_in_tangent_plane(ra: Floats, dec: Floats) -> Floats:
     ``ra``, ``dec`` are (N, 4) in radians: left, right, below, above.  The
     result is (N, 2, 2): east and north steps in degrees, by x and y.
     """
-    vectors = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+    vectors = unit_vectors(ra, dec)
     x, y, z = np.moveaxis(vectors.sum(axis=1), -1, 0)
     ra, dec = np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))
     east = np.stack([-np.sin(ra), np.cos(ra), np.zeros_like(ra)], axis=-1)

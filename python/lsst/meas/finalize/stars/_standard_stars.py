@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from astropy.table import Column, Table
 
-from ._colors import match_radius, unit_vectors
+from ._colors import match_radius, vectors_of_degrees
 from ._columns import OutsideTable
 from ._handles import TableReader, describe
 from ._isolated import match_ids
@@ -50,7 +50,7 @@ def _near_standard_stars(
     from scipy.spatial import cKDTree
 
     good = np.isfinite(ra) & np.isfinite(dec)
-    tree = cKDTree(unit_vectors(ra[good], dec[good]).reshape(-1, 3))
+    tree = cKDTree(vectors_of_degrees(ra[good], dec[good]).reshape(-1, 3))
     reader = TableReader()
     parts: list[dict[str, npt.NDArray[Any]]] = []
     every: dict[str, None] = {}
@@ -62,7 +62,7 @@ def _near_standard_stars(
             names = [name for name in piece.names if name.startswith("mag_")]
             every |= dict.fromkeys(names)
             finite = np.flatnonzero(np.isfinite(position["ra"]) & np.isfinite(position["dec"]))
-            vectors = unit_vectors(position["ra"][finite], position["dec"][finite])
+            vectors = vectors_of_degrees(position["ra"][finite], position["dec"][finite])
             distance = tree.query(vectors, distance_upper_bound=_chord(_RADIUS))[0] if tree.n else np.inf
             rows = finite[np.isfinite(np.broadcast_to(distance, len(finite)))]
             columns = position | {name: piece.numbers(name, "mag") for name in names}
@@ -207,8 +207,8 @@ class PreparedStandardStars:
             standard star that isn't in the table.
         """
         source, row = match_ids(catalog["id"], self._ids)
-        there = unit_vectors(self._ra[row], self._dec[row])
-        here = unit_vectors(*(np.rad2deg(catalog[f"coord_{name}"][source]) for name in _POSITION))
+        there = vectors_of_degrees(self._ra[row], self._dec[row])
+        here = vectors_of_degrees(*(np.rad2deg(catalog[f"coord_{name}"][source]) for name in _POSITION))
         distance = np.linalg.norm(here - there, axis=-1)
         off = np.full(len(catalog), np.inf)
         np.fmin.at(off, source, distance)

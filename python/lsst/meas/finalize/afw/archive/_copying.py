@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..._runs import run_rows
 from ...catalogs import Schema
 from .._errors import MalformedArchiveError, UnsupportedPersistableError
 from ..fits import FitsTable, table_schema
@@ -228,9 +229,7 @@ class ArchiveCopier:
                 raise MalformedArchiveError(f"{table.where}: rows of a {name} are outside of the table")
             if int(counts.sum()) > _MAX_SHARING * len(table):
                 raise MalformedArchiveError(f"{table.where}: objects share too many rows")
-            ends = np.cumsum(counts)
-            rows = np.arange(int(counts.sum())) + np.repeat(row0 - (ends - counts), counts)
-            yield table, name, chosen, rows
+            yield table, name, chosen, run_rows(row0, counts)
 
     def _copy_objects(self, archive: ArchiveReader, ids: _Ints, new_ids: dict[int, int]) -> None:
         entries = archive.entries(ids)

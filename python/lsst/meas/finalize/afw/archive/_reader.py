@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from astropy.io import fits
 
+from ..._runs import run_rows
 from .._errors import ArchiveError, FitsFormatError, MalformedArchiveError, UnsupportedPersistableError
 from ..fits import FitsFile, FitsTable, TableView, hdu_label, read_table
 from ._registry import resolve_reader
@@ -154,8 +155,7 @@ class ArchiveReader:
         if not counts.all():
             missing = archive_ids[int(np.flatnonzero(counts == 0)[0])]
             raise MalformedArchiveError(f"{self.where}: there is no archive id {missing}")
-        ends = np.cumsum(counts)
-        return np.arange(int(counts.sum()), dtype=np.int64) + np.repeat(starts - (ends - counts), counts)
+        return run_rows(starts, counts)
 
     def name(self, archive_id: int) -> str:
         """Return the persistence name of an object without reading it.

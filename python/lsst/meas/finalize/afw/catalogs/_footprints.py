@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..._runs import run_offsets, run_rows
 from ...catalogs import Field, Footprints, Schema
 from .._errors import MalformedArchiveError
 from ..archive import ArchiveReader, ArchiveWriter
@@ -57,16 +58,6 @@ _HEAVY_SCHEMA = Schema(
 type _Ints = npt.NDArray[np.int64]
 
 
-def _ranges(starts: _Ints, counts: _Ints) -> _Ints:
-    """Concatenate ``arange(start, start + count)`` of all pairs."""
-    ends = np.cumsum(counts)
-    return np.arange(int(counts.sum()), dtype=np.int64) + np.repeat(starts - (ends - counts), counts)
-
-
-def _offsets(counts: _Ints) -> _Ints:
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-
-
 def _find_entries(archive: ArchiveReader, ids: _Ints, persistable: int) -> _Ints:
     """Find index entries of objects' own tables; -1 where there is none."""
     if not len(archive.ids):
@@ -92,7 +83,7 @@ class _Gatherer:
     def __init__(self, archive: ArchiveReader, entries: _Ints):
         used = (entries >= 0) & (archive.catalogs[entries] > 0) if len(archive.ids) else entries >= 0
         self.counts: _Ints = np.where(used, archive.n_rows[entries], 0) if len(archive.ids) else 0 * entries
-        self.offsets = _offsets(self.counts)
+        self.offsets = run_offsets(self.counts)
         self.total = int(self.offsets[-1])
         self.tables: list[tuple[FitsTable, _Ints, _Ints]] = []
         numbers = np.unique(archive.catalogs[entries[used]]).tolist() if used.any() else []
@@ -113,7 +104,7 @@ class _Gatherer:
                     f"{archive.row0[entry] + archive.n_rows[entry] - 1} of archive id {archive.ids[entry]} "
                     f"({archive.names[entry]}) are outside of the {len(table)} rows there are"
                 )
-            self.tables.append((table, _ranges(self.offsets[chosen], counts), _ranges(row0, counts)))
+            self.tables.append((table, run_rows(self.offsets[chosen], counts), run_rows(row0, counts)))
 
     def column(self, name: str, dtype: npt.DTypeLike, default: Any = None) -> npt.NDArray[Any]:
         """Return one column of all rows; required if there's no default."""
@@ -244,7 +235,7 @@ def _read_heavy(
             raise MalformedArchiveError(f"{table.where}: image, mask and variance differ in length")
         counts[target] = lengths[source]
         parts.append((columns, lengths, target, source))
-    offsets = _offsets(counts)
+    offsets = run_offsets(counts)
     n_stored = sum(int(lengths.sum()) for _, lengths, _, _ in parts)
     if offsets[-1] > max(_MIN_LIMIT, _MAX_SHARING * n_stored):
         raise MalformedArchiveError(
@@ -254,8 +245,8 @@ def _read_heavy(
     mask = np.zeros(offsets[-1], dtype=np.int32)
     variance = np.zeros(offsets[-1], dtype=np.float32)
     for columns, lengths, target, source in parts:
-        to = _ranges(offsets[target], counts[target])
-        of = _ranges(_offsets(lengths)[source], lengths[source])
+        to = run_rows(offsets[target], counts[target])
+        of = run_rows(run_offsets(lengths)[source], lengths[source])
         for array, name in ((image, "image"), (mask, "mask"), (variance, "variance")):
             array[to] = columns[name][0][of]
     return counts, image, mask, variance
@@ -313,14 +304,14 @@ def read_footprints(archive: ArchiveReader, ids: npt.ArrayLike) -> Footprints:
     all_peaks = np.zeros(len(all_ids), dtype=np.int64)
     all_peaks[chosen] = peak_counts
     return Footprints(
-        _offsets(np.bincount(chosen[source], minlength=len(all_ids))),
+        run_offsets(np.bincount(chosen[source], minlength=len(all_ids))),
         y,
         x0,
         x1,
-        peak_offsets=_offsets(all_peaks),
+        peak_offsets=run_offsets(all_peaks),
         peaks=peaks,
         peak_schema=peak_schema,
-        heavy_offsets=_offsets(heavy_counts),
+        heavy_offsets=run_offsets(heavy_counts),
         is_heavy=is_heavy,
         heavy_image=image,
         heavy_mask=mask,

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from lsst.images import Box, Image
 from lsst.images.fields import BaseField
 
+from ..._sphere import unit_vectors
 from .._errors import ArchiveError
 from ..wcs import AfwTransform, SkyWcs
 
@@ -190,17 +191,13 @@ class PixelAreaField(_StackField):
     def _values(self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Measure triangles with the neighbours (spec 02 §5.1)."""
         origin, right, up = (
-            _unit_vectors(*self.wcs.pixel_to_sky(x + dx, y + dy)) for dx, dy in ((0, 0), (1, 0), (0, 1))
+            unit_vectors(*self.wcs.pixel_to_sky(x + dx, y + dy)) for dx, dy in ((0, 0), (1, 0), (0, 1))
         )
-        cross = np.cross(right - origin, up - origin, axis=0)
-        return np.asarray(np.sqrt(np.sum(cross**2, axis=0)), dtype=np.float64)
+        cross = np.cross(right - origin, up - origin)
+        return np.asarray(np.sqrt(np.sum(cross**2, axis=-1)), dtype=np.float64)
 
     def _copy(self, factor: float, unit: u.UnitBase | None) -> PixelAreaField:
         return PixelAreaField(self._box, self.wcs, factor, unit)
-
-
-def _unit_vectors(ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
 
 
 class UnreadableField(BaseField):

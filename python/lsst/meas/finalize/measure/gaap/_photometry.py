@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from ..._sphere import unit_vectors
 from ..geometry import gnomonic_offsets, sky_positions
 
 type FloatArray = npt.NDArray[np.float64]
@@ -213,16 +214,12 @@ def local_geometry(projection: Any, x: FloatArray, y: FloatArray) -> LocalGeomet
     to_sky = np.empty((len(x), 2, 2))
     steps = []
     with np.errstate(invalid="ignore", divide="ignore"):
-        origin = _unit_vectors(ra0, dec0)
+        origin = unit_vectors(ra0, dec0)
         for k, (dx, dy) in enumerate(((1.0, 0.0), (0.0, 1.0))):
             ra, dec = sky_positions(projection, x + dx, y + dy)
             to_sky[:, 0, k], to_sky[:, 1, k] = gnomonic_offsets(ra, dec, ra0, dec0)
-            steps.append(_unit_vectors(ra, dec) - origin)
+            steps.append(unit_vectors(ra, dec) - origin)
         scale = np.sqrt(np.linalg.norm(np.cross(steps[0], steps[1]), axis=1)) / _ARCSEC
         (a, b), (c, d) = to_sky.transpose(1, 2, 0) / _ARCSEC
         inverse = np.stack([d, -b, -c, a], axis=1) / (a * d - b * c)[:, None]
     return LocalGeometry(scale, inverse.reshape(-1, 2, 2))
-
-
-def _unit_vectors(ra: FloatArray, dec: FloatArray) -> FloatArray:
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
