@@ -19,13 +19,28 @@ import pytest
 from lsst.meas.finalize.catalogs import SourceCatalog
 from lsst.meas.finalize.measure import MeasurementFatalError
 from lsst.meas.finalize.measure.moments._gaussian import adaptive_moments
-from lsst.meas.finalize.measure.pixels._lanczos import recenter_images
+from lsst.meas.finalize.measure.pixels import lanczos_weights
 
 _BOX = np.array([[20, 20, 40, 40]])
 _SHAPE = {"q_xx": np.array([4.0]), "q_yy": np.array([5.29]), "q_xy": np.array([0.0])}
 
 type Run = Callable[..., SourceCatalog]
 type Make = Callable[..., Any]
+
+
+def _shift(image: np.ndarray, dx: float, dy: float) -> np.ndarray:
+    """Shift by fractions of a pixel; there is nothing beyond the image."""
+    padded = np.pad(image, 10)
+    for axis, taps, centre in zip((1, 0), *lanczos_weights(np.float32([dx, dy])), strict=True):
+        padded = sum(tap * np.roll(padded, centre - k, axis) for k, tap in enumerate(taps))
+    return padded[10:-10, 10:-10]
+
+
+def test_the_kernel_is_shifted_as_specified() -> None:
+    """Compare sum and maximum with the specification."""
+    image = _shift(_KernelPsf().image, 30.3 - 30, 29.6 - 30)
+    assert image.sum() == pytest.approx(0.99999887547, abs=1e-11)
+    assert image.max() == pytest.approx(0.03356725888, abs=1e-11)
 
 
 class _KernelPsf:
@@ -41,7 +56,9 @@ class _KernelPsf:
 
     def draw_star_images(self, x: np.ndarray, y: np.ndarray, color: Any = None) -> Any:
         x, y = np.nan_to_num(x), np.nan_to_num(y)
-        return recenter_images(self.draw_kernel_images(x, y), x, y)
+        ix, iy = np.floor(x + 0.5), np.floor(y + 0.5)
+        images = np.array([_shift(self.image, *shift) for shift in zip(x - ix, y - iy, strict=True)])
+        return images, ix.astype(np.int64) - 12, iy.astype(np.int64) - 12
 
     def compute_shapes(self, x: np.ndarray, y: np.ndarray, color: Any = None) -> np.ndarray:
         moments = adaptive_moments(self.draw_kernel_images(x, y), 12, 12)

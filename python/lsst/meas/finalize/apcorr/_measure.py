@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 # Median absolute deviation of a unit normal distribution, and the floor that
 # upstream adds to its estimate of sigma (spec 01 §6.3).
-_MAD_TO_SIGMA = 0.6744897501960817
+_SIGMA_TO_MAD = 0.6744897501960817
 _SIGMA_FLOOR = 1e-7
 
 
@@ -303,7 +303,7 @@ class MeasureApCorrTask(Task):
         for iteration in range(config.numIter):
             residuals = z - model
             mad = np.median(np.abs(residuals - np.median(residuals)))
-            sigma = float(mad / _MAD_TO_SIGMA + _SIGMA_FLOOR)
+            sigma = float(mad / _SIGMA_TO_MAD + _SIGMA_FLOOR)
             keep = np.abs(residuals) <= config.numSigmaClip * sigma
             x, y, z, rows = x[keep], y[keep], z[keep], rows[keep]
             while len(x) - n_coefficients(order_x, order_y, triangular) < min_dof:
@@ -331,6 +331,6 @@ class MeasureApCorrTask(Task):
             name,
             len(fit.rows),
             median,
-            float(np.median(np.abs(fit.residuals - median))) / _MAD_TO_SIGMA,
+            float(np.median(np.abs(fit.residuals - median))) / _SIGMA_TO_MAD,
             math.sqrt(float(np.mean(fit.residuals**2))),
         )

@@ -97,7 +97,7 @@ def growing_windows(
 
 def gaussian_fluxes(
     batch: MeasureBatch, rows: IntArray, moments: FloatArray, x: FloatArray, y: FloatArray
-) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
+) -> tuple[FloatArray, FloatArray, BoolArray]:
     """Measure fixed-moments fluxes of stars (spec 03 §3.6.4).
 
     Parameters
