@@ -11,6 +11,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -60,3 +62,28 @@ def test_the_page_names_what_is_there() -> None:
             assert (PACKAGE / name).exists() or (ROOT / name).exists(), name
         else:
             assert list(PACKAGE.rglob(name)), name
+
+
+@pytest.mark.parametrize("room", ["measure", "afw"])
+def test_reference_follows_the_folders(room: str) -> None:
+    """List every exported class and function in the section of its folder."""
+    text = (ROOT / f"doc/lsst.meas.finalize/api/{room}.rst").read_text()
+    parts = re.split(r"^([\w ]+)\n\*+\n", text, flags=re.MULTILINE)[1:]
+    listed = {
+        title: set(re.findall(r":include: (\w+)", body))
+        for title, body in zip(parts[::2], parts[1::2], strict=True)
+    }
+    name = f"lsst.meas.finalize.{room}"
+    exported = {
+        key: value
+        for key, value in vars(importlib.import_module(name)).items()
+        if key[0] != "_" and (inspect.isclass(value) or inspect.isroutine(value))
+    }
+    expected = {
+        folder: {key for key, value in exported.items() if vars(module).get(key) is value}
+        for folder in (path.partition("/")[2] for path in _folders(room))
+        for module in [importlib.import_module(f"{name}.{folder}")]
+    }
+    top = next(iter(listed))
+    expected[top] = exported.keys() - set().union(*expected.values())
+    assert listed == {title: names for title, names in expected.items() if names}
