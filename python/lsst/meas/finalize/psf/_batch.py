@@ -11,8 +11,9 @@
 
 from __future__ import annotations
 
-__all__ = ("BatchPsf", "as_batch_psf")
+__all__ = ("BatchPsf", "as_batch_psf", "draw_and_measure")
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -178,3 +179,37 @@ def as_batch_psf(psf: PointSpreadFunction) -> BatchPsf:
     if isinstance(psf, BatchPsf):
         return psf
     return AdaptedPsf(psf)
+
+
+def draw_and_measure(
+    psf: BatchPsf,
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    radius: float | Callable[[npt.NDArray[np.float64]], float],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return images of a PSF, their shapes and aperture fluxes, drawing once.
+
+    Parameters
+    ----------
+    psf
+        PSF model.
+    x, y
+        Positions in pixels, shape (N,).
+    radius
+        Radius of the circle in pixels, or what makes it of the shapes.
+
+    Returns
+    -------
+    images : `numpy.ndarray`
+        Centred images, shape (N, h, w).
+    shapes : `numpy.ndarray`
+        Moments xx, yy, xy in pixel², shape (N, 3), as of ``compute_shapes``.
+    fluxes : `numpy.ndarray`
+        As of ``compute_aperture_fluxes``, shape (N,).
+    """
+    images = psf.draw_kernel_images(x, y)
+    ours = type(psf) is PiffPsf  # others may know better than their images do
+    shapes = kernel_shapes(images) if ours else psf.compute_shapes(x, y)
+    size = radius(shapes) if callable(radius) else radius
+    fluxes = kernel_aperture_fluxes(images, size) if ours else psf.compute_aperture_fluxes(size, x, y)
+    return images, shapes, fluxes

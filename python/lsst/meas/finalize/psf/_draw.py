@@ -143,6 +143,7 @@ class GridDrawer:
         self._size = int(psf.model.size)
         self._origin = self._size // 2
         self._taps = taps_of(psf.model.interp)
+        self._terms: tuple[tuple[float, float, int], FloatArray] | None = None
 
     @staticmethod
     def supports(psf: piff.PSF) -> bool:
@@ -190,16 +191,25 @@ class GridDrawer:
         if np.any(matrices[:, 0, 1]) or np.any(matrices[:, 1, 0]):
             return self._draw_general(basis, offset_x, offset_y, matrices, size)
         scale_x, scale_y = matrices[:, 0, 0], matrices[:, 1, 1]
-        if centered and len(np.unique(scale_x)) == 1 and len(np.unique(scale_y)) == 1:
+        if centered and np.all(scale_x == scale_x[0]) and np.all(scale_y == scale_y[0]):
             # All stamps sample the grid at the same points: draw the
             # coefficients, then combine them.
-            terms = np.eye(self._q.shape[1])
-            same = np.zeros(len(terms), dtype=np.int64)
-            images = self._draw_separable(
-                terms, offset_x[same], offset_y[same], scale_x[same], scale_y[same], size
-            )
-            return (basis @ images.reshape(len(images), -1)).reshape(-1, size, size)
+            images = self._term_images(float(scale_x[0]), float(scale_y[0]), size)
+            return (basis @ images).reshape(-1, size, size)
         return self._draw_separable(basis, offset_x, offset_y, scale_x, scale_y, size)
+
+    def _term_images(self, scale_x: float, scale_y: float, size: int) -> FloatArray:
+        """Return the centred image of each polynomial term, flattened; only
+        the latest ones are kept.
+        """
+        key = (scale_x, scale_y, size)
+        if self._terms is None or self._terms[0] != key:
+            basis = np.eye(self._q.shape[1])
+            offset = np.full(len(basis), -0.5 * (size - 1))
+            scales = (np.full(len(basis), scale) for scale in key[:2])
+            images = self._draw_separable(basis, offset, offset, *scales, size)
+            self._terms = key, images.reshape(len(basis), -1)
+        return self._terms[1]
 
     def basis(self, x: FloatArray, y: FloatArray, properties: Mapping[str, FloatArray]) -> FloatArray:
         """Evaluate the interpolation polynomials.

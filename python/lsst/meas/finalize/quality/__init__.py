@@ -16,6 +16,7 @@ from ._groups import *
 from ._limits import *
 from ._metrics import *
 from ._moments import *
+from ._pair_sums import *
 from ._plots import *
 from ._psf_statistics import *
 from ._report import *

@@ -217,14 +217,14 @@ def _booleans(table: astropy.table.Table, name: str) -> Booleans:
     if name not in table.colnames:
         return np.zeros(len(table), dtype=bool)
     column = _check(table, name, "biu")
-    return np.ma.getdata(column).astype(bool) & ~np.ma.getmaskarray(column)
+    return np.asarray(np.ma.getdata(column)).astype(bool) & ~np.ma.getmaskarray(column)
 
 
 def _integers(table: astropy.table.Table, name: str) -> npt.NDArray[np.int64]:
     column = _check(table, name, "iu")
     if np.ma.getmaskarray(column).any():
         raise TypeError(f"Column {name} of the star table has masked values.")
-    return np.ma.getdata(column).astype(np.int64)
+    return np.asarray(np.ma.getdata(column)).astype(np.int64)
 
 
 def _magnitudes(

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("RHO_NAMES", "RhoStatistics", "make_patches", "residual_correlation", "rho_statistics")
+__all__ = ("RHO_NAMES", "RhoStatistics", "make_patches", "rho_statistics")
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._moments import distortion
+from ._pair_sums import sum_with_treecorr
 from ._star_statistics import size_residuals
 
 type Floats = npt.NDArray[np.float64]
@@ -29,6 +30,7 @@ RHO_NAMES = ("rho1", "rho2", "rho3", "rho4", "rho5", "rho3alt")
 """The rho statistics, in the order of their results."""
 
 _MIN_SEPARATION, _MAX_SEPARATION, _N_BINS = 0.01, 100.0, 21  # arcmin, as upstream
+_ARCMIN = 60 * 180 / np.pi
 _STARS_PER_PATCH = 20
 _MIN_PATCHES = 4
 _PAIRS = {
@@ -142,6 +144,7 @@ def rho_statistics(
     e_star − e_psf and t = (T_star − T_psf)/T_star, rho1 is ⟨δe* δe⟩, rho2
     ⟨e* δe⟩, rho3 ⟨(et)* et⟩, rho4 ⟨δe* et⟩, rho5 ⟨e* et⟩ and rho3alt ⟨t t⟩
     (Rowe 2010, MNRAS 404, 350; Jarvis et al. 2016, MNRAS 460, 2245).
+    Jackknife errors are those of `PairSums`.
     """
     good = np.isfinite(x) & np.isfinite(y)
     with np.errstate(invalid="ignore"):
@@ -151,31 +154,33 @@ def rho_statistics(
     x, y, e, de, t = x[good], y[good], e[good], de[good], t[good]
     if len(x) < 2:
         return _no_pairs()
-    patch = None
-    if n_patches:
-        patch = make_patches(*(_plane(x, y) if spherical else (x, y)), n_patches)
-    rho = _measure(_catalogs(x, y, e, de, t, patch, spherical), _options(bin_slop, patch, spherical))
+    patch = make_patches(*(_plane(x, y) if spherical else (x, y)), n_patches) if n_patches else None
+    options = _options(bin_slop, spherical)
+    if patch is None:
+        rho = _measure(_catalogs(x, y, e, de, t, spherical), options)
+    else:
+        rows = [np.flatnonzero(patch == p) for p in range(int(patch.max()) + 1)]
+        fields = [_catalogs(x[r], y[r], e[r], de[r], t[r], spherical) for r in rows]
+        rho = _measure_patches(fields, options)
     if bin_slop == 0 and not spherical:
         # TreeCorr keeps values at single precision.
         rho.values.update(_exact_values(x, y, e, de, t))
     return rho
 
 
-def _catalogs(
-    x: Floats, y: Floats, e: Floats, de: Floats, t: Floats, patch: Integers | None, spherical: bool
-) -> dict[str, Any]:
+def _catalogs(x: Floats, y: Floats, e: Floats, de: Floats, t: Floats, spherical: bool) -> dict[str, Any]:
     import treecorr
 
     where: dict[str, Any] = {"x": x, "y": y}
     if spherical:
         where = {"ra": x, "dec": y, "ra_units": "rad", "dec_units": "rad"}
     return {
-        name: treecorr.Catalog(**where, g1=g[:, 0], g2=g[:, 1], k=t, patch=patch)
+        name: treecorr.Catalog(**where, g1=g[:, 0], g2=g[:, 1], k=t)
         for name, g in (("e", e), ("de", de), ("et", e * t[:, None]))
     }
 
 
-def _options(bin_slop: float | None, patch: Integers | None, spherical: bool) -> dict[str, Any]:
+def _options(bin_slop: float | None, spherical: bool) -> dict[str, Any]:
     options: dict[str, Any] = {
         "nbins": _N_BINS,
         "min_sep": _MIN_SEPARATION,
@@ -185,34 +190,56 @@ def _options(bin_slop: float | None, patch: Integers | None, spherical: bool) ->
         "angle_slop": bin_slop,
         "verbose": 0,
         "num_threads": 1,  # a quantum is one core
-        "var_method": "shot" if patch is None else "jackknife",
+        "var_method": "shot",
     }
     if spherical:
         options.update(sep_units="arcmin", metric="Arc")
-    if patch is not None:
-        options["cross_patch_weight"] = "match"
     return options
 
 
 def _measure(fields: dict[str, Any], options: dict[str, Any]) -> RhoStatistics:
+    """Correlate everything, with errors of shot noise."""
     import treecorr
 
     values, errors = {}, {}
     scalar = treecorr.KKCorrelation(**options)
     scalar.process(fields["e"])
-    empty = scalar.npairs == 0
     for name, names in _PAIRS.items():
         correlation = treecorr.GGCorrelation(**options)
         correlation.process(*(fields[n] for n in names))
         values[name], errors[name] = correlation.xip, _error(correlation.varxip)
     values["rho3alt"], errors["rho3alt"] = scalar.xi, _error(scalar.varxi)
-    mean_r = np.array(scalar.meanr)
+    return _result(np.array(scalar.meanr), np.array(scalar.npairs), values, errors, "shot")
+
+
+def _measure_patches(fields: list[dict[str, Any]], options: dict[str, Any]) -> RhoStatistics:
+    """Correlate patch by patch, with errors of the jackknife."""
+    import treecorr
+
+    by_name = {name: [patch[name] for patch in fields] for name in fields[0]}
+    scalar = treecorr.KKCorrelation(**options)
+    sums = sum_with_treecorr(scalar, by_name["e"], None, ("xi", "meanr", "npairs"))
+    found = {"rho3alt": sums["xi"]}
+    for name, (first, *others) in _PAIRS.items():
+        correlation = treecorr.GGCorrelation(**options)
+        second = by_name[others[0]] if others else None
+        found[name] = sum_with_treecorr(correlation, by_name[first], second, ("xip",))["xip"]
+    values = {name: found[name].mean() for name in RHO_NAMES}
+    errors = {name: found[name].jackknife_error() for name in RHO_NAMES}
+    mean_r, n_pairs = sums["meanr"].mean(), sums["npairs"].products.sum(axis=0)
+    if options.get("metric") == "Arc":
+        mean_r *= _ARCMIN
+    return _result(mean_r, n_pairs, values, errors, "jackknife")
+
+
+def _result(
+    mean_r: Floats, n_pairs: Floats, values: dict[str, Floats], errors: dict[str, Floats], method: str
+) -> RhoStatistics:
+    """Say what there is no pair for."""
     for array in (mean_r, *values.values(), *errors.values()):
-        array[empty] = np.nan
+        array[n_pairs == 0] = np.nan
     edges = _edges()
-    return RhoStatistics(
-        edges[:-1], edges[1:], mean_r, np.array(scalar.npairs), values, errors, options["var_method"]
-    )
+    return RhoStatistics(edges[:-1], edges[1:], mean_r, n_pairs, values, errors, method)
 
 
 def _exact_values(x: Floats, y: Floats, shape: Floats, residual: Floats, t: Floats) -> dict[str, Floats]:
@@ -255,57 +282,3 @@ def _plane(ra: Floats, dec: Floats) -> tuple[Floats, Floats]:
     vectors = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
     axes = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)[2]
     return vectors @ axes[0], vectors @ axes[1]
-
-
-def residual_correlation(
-    x: Floats,
-    y: Floats,
-    a: Floats,
-    b: Floats | None,
-    limits: tuple[float, float],
-    *,
-    patch: Integers | None = None,
-    exact: bool = True,
-) -> tuple[float, float, float]:
-    """Correlate residuals of stars at separations between two limits.
-
-    Parameters
-    ----------
-    x, y
-        Positions in arcmin in a plane, shape (N,), finite.
-    a, b
-        Residuals at the stars, shape (N,); `None` for b to correlate a
-        with itself.
-    limits
-        Smallest and largest separation in arcmin.
-    patch
-        Patches for jackknife errors, else they are shot noise.
-    exact
-        Whether to sum over exactly the pairs between the limits; if not,
-        the limits are only good to some 10 %, which is faster.
-
-    Returns
-    -------
-    value, error, n_pairs : `float`
-        NaN without pairs.  No mean is subtracted (spec 07 §4).
-    """
-    import treecorr
-
-    if len(x) < 2:
-        return np.nan, np.nan, 0.0
-    catalogs = [treecorr.Catalog(x=x, y=y, k=k, patch=patch) for k in ((a,) if b is None else (a, b))]
-    correlation = treecorr.KKCorrelation(
-        nbins=1,
-        min_sep=limits[0],
-        max_sep=limits[1],
-        bin_type="Linear" if exact else "Log",
-        bin_slop=0 if exact else 0.2 / np.log(limits[1] / limits[0]),
-        num_threads=1,
-        verbose=0,
-        var_method="shot" if patch is None else "jackknife",
-        **({} if patch is None else {"cross_patch_weight": "match"}),
-    )
-    correlation.process(*catalogs)
-    if not correlation.npairs[0] > 0:
-        return np.nan, np.nan, 0.0
-    return float(correlation.xi[0]), float(_error(correlation.varxi)[0]), float(correlation.npairs[0])

@@ -23,7 +23,7 @@ from scipy.spatial import cKDTree
 
 from lsst.images import Box
 
-from ..psf import BatchPsf
+from ..psf import BatchPsf, draw_and_measure
 from ._moments import determinant_radius, trace_radius
 
 type Floats = npt.NDArray[np.float64]
@@ -96,29 +96,60 @@ def psf_statistics(
     of the model.
     """
     result = dict.fromkeys(PSF_STATISTICS, np.nan)
-    centre = np.array([(box.x.min + box.x.max) / 2]), np.array([(box.y.min + box.y.max) / 2])
-    shape = psf.compute_shapes(*centre)
-    sigma = float(determinant_radius(shape)[0])
-    kernel = psf.draw_kernel_images(*centre)[0]
-    result["psfIxx"], result["psfIyy"], result["psfIxy"] = map(float, shape[0])
-    result["psfSigma"] = sigma
-    result["psfArea"] = float(kernel.sum() ** 2 / (kernel**2).sum())
     x, y = _grid(box, sampling, mask)
+    nodes = grid_nodes(x, y)
+    centre_x, centre_y = (box.x.min + box.x.max) / 2, (box.y.min + box.y.max) / 2
+    # Drawn with the nodes, as calls cost more than an image.
+    images, shapes, fluxes = draw_and_measure(
+        psf, np.append(centre_x, x[nodes]), np.append(centre_y, y[nodes]), _aperture
+    )
+    sigma = float(determinant_radius(shapes)[0])
+    result["psfIxx"], result["psfIyy"], result["psfIxy"] = map(float, shapes[0])
+    result["psfSigma"] = sigma
+    result["psfArea"] = float(images[0].sum() ** 2 / (images[0] ** 2).sum())
     if not len(x):
         return result
-    radius = max(_MIN_APERTURE, _APERTURE * sigma) if np.isfinite(sigma) else _MIN_APERTURE
+    radius = _aperture(shapes)
 
     def evaluate(x: Floats, y: Floats) -> Floats:
-        return np.stack([trace_radius(psf.compute_shapes(x, y)), psf.compute_aperture_fluxes(radius, x, y)])
+        _, shapes, fluxes = draw_and_measure(psf, x, y, radius)
+        return np.stack([trace_radius(shapes), fluxes])
 
-    (low_radius, low_flux), (high_radius, high_flux) = grid_ranges(evaluate, x, y)
+    known = np.stack([trace_radius(shapes), fluxes])[:, 1:]
+    (low_radius, low_flux), (high_radius, high_flux) = grid_ranges(evaluate, x, y, known)
     result["psfTraceRadiusDelta"] = float(high_radius - low_radius)
     if np.isfinite(sigma) and low_flux >= 0:
         result["psfApFluxDelta"] = float(high_flux - low_flux)
     return result
 
 
-def grid_ranges(evaluate: Callable[[Floats, Floats], Floats], x: Floats, y: Floats) -> tuple[Floats, Floats]:
+def _aperture(shapes: Floats) -> float:
+    """Return the radius for the shape of the first, the central image."""
+    sigma = float(determinant_radius(shapes)[0])
+    return max(_MIN_APERTURE, _APERTURE * sigma) if np.isfinite(sigma) else _MIN_APERTURE
+
+
+def grid_nodes(x: Floats, y: Floats) -> npt.NDArray[np.int64]:
+    """Return which points of a grid `grid_ranges` must know first.
+
+    Parameters
+    ----------
+    x, y
+        Points, shape (N,).
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Their indices: all of up to 150 points, some 49 of more.
+    """
+    if len(x) <= _DIRECT:
+        return np.arange(len(x))
+    return _interpolation(x.tobytes(), y.tobytes())[0]
+
+
+def grid_ranges(
+    evaluate: Callable[[Floats, Floats], Floats], x: Floats, y: Floats, values: Floats
+) -> tuple[Floats, Floats]:
     """Return lowest and highest values of smooth functions on a grid.
 
     Parameters
@@ -127,6 +158,8 @@ def grid_ranges(evaluate: Callable[[Floats, Floats], Floats], x: Floats, y: Floa
         Returns the values of K functions at N points, shape (K, N).
     x, y
         Points, shape (N,).
+    values
+        The functions' values at the points of `grid_nodes`, shape (K, nodes).
 
     Returns
     -------
@@ -142,10 +175,8 @@ def grid_ranges(evaluate: Callable[[Floats, Floats], Floats], x: Floats, y: Floa
     describe is evaluated everywhere.
     """
     if len(x) <= _DIRECT:
-        values = evaluate(x, y)
         return values.min(axis=1), values.max(axis=1)
     nodes, terms, inverse = _interpolation(x.tobytes(), y.tobytes())
-    values = evaluate(x[nodes], y[nodes])
     prediction = values @ inverse.T @ terms.T
     extreme = np.unique(np.argsort(prediction, axis=1)[:, [*range(_CANDIDATES), *range(-_CANDIDATES, 0)]])
     values = np.concatenate([values, evaluate(x[extreme], y[extreme])], axis=1)

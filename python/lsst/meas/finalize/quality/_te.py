@@ -13,13 +13,15 @@ from __future__ import annotations
 
 __all__ = ("TE_NAMES", "TE_RANGES", "TE_REQUIREMENTS", "te_statistics", "te_statistics_in_plane")
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ._correlations import make_patches, residual_correlation
+from ._correlations import make_patches
 from ._moments import distortion
+from ._pair_sums import PairSums, sum_close_pairs, sum_with_treecorr
 
 type Floats = npt.NDArray[np.float64]
 type Integers = npt.NDArray[np.int64]
@@ -32,11 +34,17 @@ TE_REQUIREMENTS = {"TE1": 2e-5, "TE2": 1e-7, "TE3": 4e-5, "TE4": 2e-7}
 visits, TE3 and TE4 for single ones.
 """
 
-TE_NAMES = tuple(f"{name}{component}" for name in TE_RANGES for component in ("e1", "e2", "ex"))
+_COMPONENTS = ("e1", "e2", "ex")
+
+TE_NAMES = tuple(f"{name}{component}" for name in TE_RANGES for component in _COMPONENTS)
 """The statistics: of both components of the distortion, and across them."""
 
 _EXACT = 5000
 """More stars than that are correlated with a tolerance."""
+_CLOSEST = 0.01
+"""Smallest separation in arcmin that TreeCorr is asked for."""
+_BLOCK = 4_000_000
+"""Separations to hold at a time."""
 
 
 def te_statistics_in_plane(
@@ -71,19 +79,60 @@ def te_statistics_in_plane(
         de = distortion(star) - distortion(psf)
     good = np.isfinite(x) & np.isfinite(y) & np.isfinite(de).all(axis=1)
     x, y, de, detector = x[good], y[good], de[good], detector[good]
+    return {**_over_visit(x, y, de), **_within_detectors(x, y, de, detector)}
+
+
+def _over_visit(x: Floats, y: Floats, de: Floats) -> dict[str, tuple[float, float, float]]:
+    """Correlate over detectors: sums of pairs by patches of the sky."""
+    result = {name: (np.nan, np.nan, 0.0) for name in TE_NAMES if name[:3] in ("TE1", "TE2")}
+    if len(x) < 2:
+        return result
     patch = make_patches(x, y)
+    regions = np.zeros(len(x), dtype=np.int64) if patch is None else patch
+    e1, e2 = de.T
+    near = sum_close_pairs(x, y, [(e1, e1), (e2, e2), (e1, e2)], TE_RANGES["TE1"][1], regions)
+    if near is None:
+        near = _tree_pairs(x, y, de, regions, (_CLOSEST, TE_RANGES["TE1"][1]))
+    far = _tree_pairs(x, y, de, regions, TE_RANGES["TE2"])
+    shot = np.array([e1.std() ** 2, e2.std() ** 2, e1.std() * e2.std()])
+    for name, sums in (("TE1", near), ("TE2", far)):
+        n_pairs = sums.weight.sum(axis=0)
+        with np.errstate(divide="ignore"):
+            errors = shot / np.sqrt(n_pairs) if patch is None else sums.jackknife_error()
+        for k, component in enumerate(_COMPONENTS):
+            if n_pairs[k] > 0:
+                found = float(sums.mean()[k]), float(errors[k]), float(n_pairs[k])
+                result[name + component] = found
+    return result
+
+
+def _tree_pairs(x: Floats, y: Floats, de: Floats, patch: Integers, limits: tuple[float, float]) -> PairSums:
+    """Let TreeCorr sum over the pairs in a range, all three components at
+    once.
+
+    With complex z = e1 + i e2, ⟨z z*⟩ is ⟨e1 e1⟩ + ⟨e2 e2⟩, and ⟨z z⟩ is
+    ⟨e1 e1⟩ − ⟨e2 e2⟩ + 2i ⟨e1 e2⟩.
+    """
+    import treecorr
+
+    low, high = limits
     exact = len(x) <= _EXACT
-    result = {}
-    for name in ("TE1", "TE2"):
-        low, high = TE_RANGES[name]
-        limits = (low, high) if exact else (max(low, 0.01), high)
-        for component, (a, b) in _components(de).items():
-            result[name + component] = residual_correlation(x, y, a, b, limits, patch=patch, exact=exact)
-    return {**result, **_within_detectors(x, y, de, detector)}
-
-
-def _components(de: Floats) -> dict[str, tuple[Floats, Floats | None]]:
-    return {"e1": (de[:, 0], None), "e2": (de[:, 1], None), "ex": (de[:, 0], de[:, 1])}
+    correlation = treecorr.ZZCorrelation(
+        nbins=1,
+        min_sep=low,
+        max_sep=high,
+        bin_type="Linear" if exact else "Log",
+        bin_slop=0 if exact else 0.2 / np.log(high / low),
+        num_threads=1,
+        verbose=0,
+    )
+    rows = [np.flatnonzero(patch == p) for p in range(int(patch.max()) + 1)]
+    catalogs = [treecorr.Catalog(x=x[r], y=y[r], z1=de[r, 0], z2=de[r, 1]) for r in rows]
+    sums = sum_with_treecorr(correlation, catalogs, None, ("xip", "xim", "xim_im"))
+    plus, minus, cross = (sums[name].products for name in ("xip", "xim", "xim_im"))
+    products = np.concatenate([(plus + minus) / 2, (plus - minus) / 2, cross / 2], axis=1)
+    weight = np.repeat(sums["xip"].weight, len(_COMPONENTS), axis=1)
+    return PairSums(sums["xip"].first, sums["xip"].second, products, weight)
 
 
 def _within_detectors(
@@ -92,27 +141,40 @@ def _within_detectors(
     """Sum over all pairs of each detector; medians over detectors."""
     values: dict[str, list[float]] = {name: [] for name in TE_NAMES if name[:3] in ("TE3", "TE4")}
     pairs = dict.fromkeys(values, 0.0)
-    for number in np.unique(detector):  # matrices of the pairs of one detector
-        rows = detector == number
-        distance = np.hypot(x[rows, None] - x[rows], y[rows, None] - y[rows])
-        e = de[rows]
-        for name in ("TE3", "TE4"):
-            low, high = TE_RANGES[name]
-            near = ((distance > low) & (distance < high)).astype(float)
-            count = near.sum()
+    order = np.argsort(detector, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(detector[order])) + 1):
+        ranges = [TE_RANGES[name] for name in ("TE3", "TE4")]
+        found = _sum_all_pairs(x[rows], y[rows], de[rows], ranges)
+        for name, (sums, count) in zip(("TE3", "TE4"), found, strict=True):
             if not count:
                 continue
-            sums = e.T @ near @ e
             for component, (i, j) in {"e1": (0, 0), "e2": (1, 1), "ex": (0, 1)}.items():
-                values[name + component].append(sums[i, j] / count)
+                values[name + component].append(float(sums[i, j]) / count)
                 pairs[name + component] += count / 2
     result = {}
-    for name, found in values.items():
+    for name, each in values.items():
         error = np.nan
-        if len(found) > 1:  # of a median of values that scatter like these
-            error = 1.2533 * np.std(found, ddof=1) / np.sqrt(len(found))
-        result[name] = (float(np.median(found)) if found else np.nan, float(error), pairs[name])
+        if len(each) > 1:  # of a median of values that scatter like these
+            error = 1.2533 * np.std(each, ddof=1) / np.sqrt(len(each))
+        result[name] = (float(np.median(each)) if each else np.nan, float(error), pairs[name])
     return result
+
+
+def _sum_all_pairs(
+    x: Floats, y: Floats, de: Floats, ranges: Sequence[tuple[float, float]]
+) -> list[tuple[Floats, float]]:
+    """Return, for each range of separations, products summed over pairs in
+    both orders, and the number of those.
+    """
+    sums, counts = np.zeros((len(ranges), 2, 2)), np.zeros(len(ranges))
+    for rows in np.array_split(np.arange(len(x)), max(1, len(x) ** 2 // _BLOCK)):
+        # Roots would take most of the time.
+        square = (x[rows, None] - x) ** 2 + (y[rows, None] - y) ** 2
+        for i, (low, high) in enumerate(ranges):
+            near = ((square > low**2) & (square < high**2)).astype(float)
+            counts[i] += near.sum()
+            sums[i] += de[rows].T @ near @ de
+    return list(zip(sums, counts.tolist(), strict=True))
 
 
 def te_statistics(

@@ -143,6 +143,8 @@ def measure_slopes(
 
 def _group_sums(values: Floats, group: Integers, number: int) -> Floats:
     """Sum rows of each group."""
+    if number == 1:
+        return values.sum(axis=0, keepdims=True)
     flat = values.reshape(len(values), -1)
     columns = [np.bincount(group, weights=column, minlength=number) for column in flat.T]
     return np.stack(columns, axis=1).reshape(number, *values.shape[1:])

@@ -20,7 +20,7 @@ import numpy as np
 
 from .._correlations import RHO_NAMES
 from .._te import TE_REQUIREMENTS
-from ._style import SAMPLE_STYLES, new_figure, no_data
+from ._style import SAMPLE_STYLES, new_figure, no_data, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +54,7 @@ def plot_rho(rho: astropy.table.Table, label: str) -> Figure:
         components of ellipticities that are half of distortions.
     """
     figure = new_figure(15, 8, f"{label}: rho statistics; pale where negative")
-    for ax, name in zip(figure.subplots(2, 3).ravel(), RHO_NAMES, strict=True):
+    for ax, name in zip(panels(figure, 2, 3).ravel(), RHO_NAMES, strict=True):
         ax.set_title(_LABELS[name])
         drawn = [_plot_curve(ax, rho, name, sample) for sample in SAMPLE_STYLES]
         if not any(drawn):
@@ -66,10 +66,24 @@ def plot_rho(rho: astropy.table.Table, label: str) -> Figure:
                 ax.plot(ends, [limit, limit], color="0.3", ls=":", lw=2, label=f"{te} design / 2")
         ax.set_xscale("log")
         ax.set_yscale("log")
+        _thin_minor_ticks(ax)
         ax.set_xlabel("separation (arcmin)")
         ax.set_ylabel("|correlation|")
         ax.legend(fontsize="small")
     return figure
+
+
+def _thin_minor_ticks(ax: Axes) -> None:
+    """Have ticks at 2 and 5 only where there are two decades or more; all
+    the others take most of the time of the plot.
+    """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    for axis in (ax.xaxis, ax.yaxis):
+        low, high = axis.get_view_interval()
+        if low > 0 and high / low > 100:
+            axis.set_minor_formatter(NullFormatter())
+            axis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
 
 
 def _plot_curve(ax: Axes, rho: astropy.table.Table, name: str, sample: str) -> bool:

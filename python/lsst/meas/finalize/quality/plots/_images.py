@@ -21,7 +21,7 @@ from ...catalogs import ExposureCatalog
 from ...psf import as_batch_psf
 from .._columns import StarColumns
 from .._detector_models import detector_box
-from ._style import new_figure, no_data
+from ._style import new_figure, no_data, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,8 +62,8 @@ def plot_psf_images(catalog: ExposureCatalog, columns: StarColumns, label: str) 
     height = -(-max(len(images), 1) // width)
     inches = min(max(1.3 * width, 8), 18)
     title = f"{label}: PSF models, log scale over 4 decades, pixel axes"
-    figure = new_figure(inches, inches * height / width + 0.8, title)
-    ax = figure.subplots()
+    figure = new_figure(inches, inches * height / width + 0.6, title)
+    ax = panels(figure, left=0.2, right=0.7)[0, 0]
     if not images:
         no_data(ax, "no PSF models")
         return figure
@@ -76,6 +76,6 @@ def plot_psf_images(catalog: ExposureCatalog, columns: StarColumns, label: str) 
         text_size = max(4.0, 60.0 / width)
         ax.text(x0 + 1, y0 + image.shape[0] - 2, str(detector), color="white", size=text_size, va="top")
     drawn = ax.imshow(mosaic, origin="lower", cmap="gray", vmin=-4, vmax=0, interpolation="nearest")
-    figure.colorbar(drawn, ax=ax, label="log₁₀(PSF / maximum)", shrink=0.7)
+    figure.colorbar(drawn, ax=ax, label="log₁₀(PSF / maximum)", fraction=0.03, pad=0.01)
     ax.set_axis_off()
     return figure

@@ -23,7 +23,7 @@ from .._columns import StarColumns
 from .._moments import distortion
 from .._sky_frame import SkyFrame
 from .._star_statistics import select_stars, size_residuals
-from ._style import label_detectors, new_figure, no_data, robust_limit
+from ._style import label_detectors, new_figure, no_data, panels, robust_limit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,12 +107,12 @@ def _plot_whiskers(
 ) -> Figure:
     figure = new_figure(15, 5.6, title)
     selected = select_stars(columns)
-    panels = {
+    shown = {
         "PSF model": (psf, selected),
         "stars": (star, selected),
         "residual, reserved stars": (star - psf, selected & columns.samples["reserved"]),
     }
-    for ax, (name, (e, chosen)) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+    for ax, (name, (e, chosen)) in zip(panels(figure, 1, 3)[0], shown.items(), strict=True):
         good = chosen & np.isfinite(x) & np.isfinite(y) & np.isfinite(e).all(axis=1)
         if not good.any():
             ax.set_title(name)
@@ -164,8 +164,8 @@ def _draw_whiskers(ax: Axes, x: Floats, y: Floats, e: Floats) -> None:
         width=0.003,
     )
     length = float(f"{typical:.0e}")
-    # Above the axes to the right, where no whiskers are.
-    ax.quiverkey(sticks, 0.78, 1.035, length, f"|e| = {length:g}", labelpos="E", coordinates="axes")
+    # In the margin at the top, where no whiskers are.
+    ax.quiverkey(sticks, 0.78, 0.968, length, f"|e| = {length:g}", labelpos="E", coordinates="axes")
 
 
 def plot_size_map(columns: StarColumns, label: str) -> Figure:
@@ -190,7 +190,9 @@ def plot_size_map(columns: StarColumns, label: str) -> Figure:
     x, y = columns.focal_x, columns.focal_y
     selected = select_stars(columns) & np.isfinite(x) & np.isfinite(y) & np.isfinite(delta)
     limit = robust_limit(delta[selected], 90.0)
-    for ax, sample in zip(figure.subplots(1, 2), ("used", "reserved"), strict=True):
+    for ax, sample in zip(
+        panels(figure, 1, 2, gap=(1.2, 0), right=0.7)[0], ("used", "reserved"), strict=True
+    ):
         rows = selected & columns.samples[sample]
         ax.set_title(f"{int(rows.sum())} {sample} stars")
         if not rows.any():
@@ -229,7 +231,9 @@ def plot_survey_maps(maps: astropy.table.Table, label: str) -> Figure:
     figure = new_figure(15, 9, f"{label}: mean residuals, star − model, in bins of detectors")
     names = {"deltaTOverT": "δT/T", "deltaE1": "δe₁ (pixel axes)", "deltaE2": "δe₂ (pixel axes)"}
     x, y = (np.asarray(maps[name], dtype=float) for name in ("focal_x", "focal_y"))
-    for line, sample in zip(figure.subplots(2, 3), ("used", "reserved"), strict=True):
+    for line, sample in zip(
+        panels(figure, 2, 3, gap=(1.1, 0.8), right=0.6), ("used", "reserved"), strict=True
+    ):
         rows = (np.asarray(maps["sample"]) == sample) & np.isfinite(x) & np.isfinite(y)
         for ax, (name, text) in zip(line, names.items(), strict=True):
             ax.set_title(f"{text}, {sample} stars")

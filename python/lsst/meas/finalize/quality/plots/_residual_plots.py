@@ -23,7 +23,7 @@ from .._columns import StarColumns
 from .._groups import Groups
 from .._moments import distortion
 from .._star_statistics import select_stars, size_residuals
-from ._style import SAMPLE_STYLES, new_figure, robust_limit
+from ._style import SAMPLE_STYLES, new_figure, panels, robust_limit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,7 +66,7 @@ def plot_histograms(columns: StarColumns, label: str) -> Figure:
     """
     figure = new_figure(14, 4.4, f"{label}: residuals, star − model")
     selected = select_stars(columns)
-    for ax, (name, values) in zip(figure.subplots(1, 3), _residuals(columns).items(), strict=True):
+    for ax, (name, values) in zip(panels(figure, 1, 3)[0], _residuals(columns).items(), strict=True):
         good = selected & np.isfinite(values)
         limit = 1.6 * robust_limit(values[good])
         edges = np.linspace(-limit, limit, 41)
@@ -121,7 +121,7 @@ def plot_trends(columns: StarColumns, density: Floats, metrics: astropy.table.Ta
         "Density": (density, "candidates per arcmin²"),
     }
     whole = {row["sample"]: row for row in metrics[np.asarray(metrics["detector"]) == -1]}
-    grid = figure.subplots(3, 5, sharey="row")
+    grid = panels(figure, 3, 5, gap=(0.2, 0.45), share_y=True)
     for line, (residual, values) in zip(grid, _residuals(columns).items(), strict=True):
         for ax, (name, (covariate, text)) in zip(line, covariates.items(), strict=True):
             slopes = []
