@@ -18,7 +18,7 @@ from __future__ import annotations
 
 __all__ = ("ArrowTableFormatter", "table_to_arrow")
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import astropy.table
@@ -34,6 +34,17 @@ type _ColumnKey = tuple[str, str, str | None, str | None, str | None]
 
 _YAML = b"table_meta_yaml"
 _ROW_COUNT = b"lsst::arrow::rowcount"
+
+
+class _TypedTable(astropy.table.Table):
+    """A table without rows, whose type is worked out once; the butler asks
+    for it some times per column.
+    """
+
+    @cached_property
+    def dtype(self) -> np.dtype:
+        """Type of a row."""
+        return super().dtype
 
 
 class ArrowTableFormatter(ParquetFormatter):
@@ -134,7 +145,7 @@ def _plain_schema(keys: tuple[_ColumnKey, ...]) -> pa.Schema:
         )
         for name, dtype, unit, format, description in keys
     ]
-    return astropy_to_arrow(astropy.table.Table(columns, copy=False)).schema
+    return astropy_to_arrow(_TypedTable(columns, copy=False)).schema
 
 
 def _meta_yaml(meta: dict[str, Any]) -> bytes:

@@ -21,22 +21,15 @@ import numpy as np
 
 from ._metrics import median, pixel_scale, psf_moments, scatter, star_moments, true_moments
 from ._moments import determinant_radius, distortion, trace_radius
+from .plots._style import new_figure, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.quiver import Quiver
 
 _FWHM = np.sqrt(8 * np.log(2))
 _QUANTITIES = ("size (trace radius)", "distortion $e_1$", "distortion $e_2$")
 _SAMPLES = {"used": "tab:blue", "reserved": "tab:orange"}
-
-
-def _new_figure(width: float, height: float) -> Figure:
-    # Without pyplot there is no global state and no display to look for.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def plot_focal_plane(stars: astropy.table.Table, path: Path, *, title: str = "") -> None:
@@ -61,8 +54,8 @@ def plot_focal_plane(stars: astropy.table.Table, path: Path, *, title: str = "")
     size, angle = np.hypot(e1, e2), np.arctan2(e2, e1) / 2
     x, y = np.asarray(stars["base_FPPosition_x"]), np.asarray(stars["base_FPPosition_y"])
 
-    figure = _new_figure(12, 5.4)
-    axes = figure.subplots(1, 2)
+    figure = new_figure(12, 5.4, title)
+    axes = panels(figure, 1, 2, gap=(1.3, 0), right=0.8)[0]
     points = axes[0].scatter(x, y, c=fwhm, s=25)
     figure.colorbar(points, ax=axes[0], label="FWHM (arcsec)", shrink=0.8)
     axes[0].set_title("FWHM of the PSF model")
@@ -81,8 +74,7 @@ def plot_focal_plane(stars: astropy.table.Table, path: Path, *, title: str = "")
     axes[1].set_title("Distortion of the PSF model", loc="left")
     for ax in axes:
         _label_focal_plane(ax, stars)
-    figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path)
 
 
 def _add_key(ax: Axes, typical: float, sticks: Quiver) -> None:
@@ -129,8 +121,9 @@ def plot_residuals(
         r"$10^3\,(e_{1,\mathrm{model}} - e_1)$": 1000 * de1,
         r"$10^3\,(e_{2,\mathrm{model}} - e_2)$": 1000 * de2,
     }
-    figure = _new_figure(14, 8.5)
-    histograms, maps = figure.subplots(2, 3)
+    reference_name = "the stars' own moments" if truth is None else "the true PSF"
+    figure = new_figure(14, 8.5, f"{title} — PSF model against {reference_name}".lstrip(" —"))
+    histograms, maps = panels(figure, 2, 3, gap=(1.2, 0.8), right=0.7)
     for ax, map_ax, name, (label, values) in zip(
         histograms, maps, _QUANTITIES, residuals.items(), strict=True
     ):
@@ -150,9 +143,7 @@ def plot_residuals(
         figure.colorbar(points, ax=map_ax, label=label, shrink=0.8)
         _label_focal_plane(map_ax, stars)
     histograms[0].set_ylabel("fraction of stars per bin")
-    reference_name = "the stars' own moments" if truth is None else "the true PSF"
-    figure.suptitle(f"{title} — PSF model against {reference_name}".lstrip(" —"))
-    figure.savefig(path, dpi=120)
+    figure.savefig(path)
 
 
 def _plot_histograms(
