@@ -206,8 +206,8 @@ class GridDrawer:
         if self._terms is None or self._terms[0] != key:
             basis = np.eye(self._q.shape[1])
             offset = np.full(len(basis), -0.5 * (size - 1))
-            scales = (np.full(len(basis), scale) for scale in key[:2])
-            images = self._draw_separable(basis, offset, offset, *scales, size)
+            scales_x, scales_y = np.full(len(basis), scale_x), np.full(len(basis), scale_y)
+            images = self._draw_separable(basis, offset, offset, scales_x, scales_y, size)
             self._terms = key, images.reshape(len(basis), -1)
         return self._terms[1]
 

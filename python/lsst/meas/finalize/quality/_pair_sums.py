@@ -107,17 +107,17 @@ def sum_with_treecorr(
     number = len(first)
     pairs = [(i, j) for i in range(number) for j in range(number) if second is not None or j >= i]
     found: dict[str, list[Floats]] = {name: [] for name in (*names, "weight")}
-    for i, j in pairs:  # TreeCorr takes one pair of trees at a time
+    for one, other in pairs:  # TreeCorr takes one pair of trees at a time
         correlation.clear()
-        if second is None and i == j:
-            correlation.process_auto(first[i])
+        if second is None and one == other:
+            correlation.process_auto(first[one])
         else:
-            correlation.process_cross(first[i], (first if second is None else second)[j])
+            correlation.process_cross(first[one], (first if second is None else second)[other])
         for name, arrays in found.items():
             arrays.append(np.array(getattr(correlation, name), dtype=float))
-    patches = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    i, j = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     weight = np.stack(found.pop("weight"))
-    return {name: PairSums(*patches, np.stack(arrays), weight) for name, arrays in found.items()}
+    return {name: PairSums(i, j, np.stack(arrays), weight) for name, arrays in found.items()}
 
 
 def sum_close_pairs(

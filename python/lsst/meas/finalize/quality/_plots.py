@@ -21,7 +21,7 @@ import numpy as np
 
 from ._metrics import median, pixel_scale, psf_moments, scatter, star_moments, true_moments
 from ._moments import determinant_radius, distortion, trace_radius
-from .plots._style import new_figure, panels
+from .plots import new_figure, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,3 +16,5 @@ from ._images import *
 from ._maps import *
 from ._objects import *
 from ._residual_plots import *
+from ._style import new_figure as new_figure
+from ._style import panels as panels
