@@ -23,6 +23,7 @@ from astropy.table import Table
 from lsst.daf.butler import Butler, DatasetType, FileDataset
 from lsst.meas.finalize.butler import StreamedTable, stream
 from lsst.meas.finalize.stars import (
+    PREPARED_FORMAT,
     ReserveIsolatedStarsTask,
     concat_isolated_star_cats,
     prepare_isolated_stars,
@@ -275,7 +276,10 @@ def test_prepared_tables_have_row_groups_by_detector(butler: Butler) -> None:
     assert all((stored[name] == table[name]).all() for name in table.colnames)
     assert stored["reserved"].description == table["reserved"].description
     whole = butler.get(ref, parameters={"strip_astropy_meta_yaml": False})
-    assert whole.meta["finalize_isolated_stars"] == {"format_version": 1, "band": "r"}
+    assert whole.meta["finalize_isolated_stars"] == {
+        "format_version": PREPARED_FORMAT,
+        "band": "r",
+    }
     pieces = list(stream(butler.getDeferred(ref)).batches(["detector"], [("detector", "=", 7)]))
     assert 0 < sum(map(len, pieces)) < 2000
     options: dict[str, Any] = {"id_column": "sourceId", "reserve": ReserveIsolatedStarsTask(), "visit": 107}

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from astropy.table import Table, vstack
 
 from lsst.meas.finalize.catalogs import Schema, SourceCatalog
 from lsst.meas.finalize.stars import (
+    PREPARED_FORMAT,
+    InputNames,
     ReserveIsolatedStarsConfig,
     ReserveIsolatedStarsTask,
     concat_isolated_star_cats,
@@ -184,8 +187,46 @@ def test_other_tables_are_refused(tables: Any) -> None:
                 prepared(other, detector, reserve())
     with pytest.raises(KeyError, match="format_version"):
         prepared(tables[1][3], 1, reserve())
+    # Other versions have other columns.
+    old = table.copy()
+    old.remove_column("star_index")
+    with pytest.raises(KeyError, match="star_index"):
+        prepared(old, 1, reserve())
+    old["format_version"] = 1
+    with pytest.raises(ValueError, match=f"of format_version 1, not {PREPARED_FORMAT}"):
+        prepared(old, 1, reserve())
     with pytest.raises(KeyError, match="fgcm_row"):
         prepared(table, 1, reserve(), standard_stars=True)
+
+
+NAMES = InputNames("cats", "sources", "standards")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"isolated_star_cats": "x"}, "isolated_star_cats = 'x' and isolated_star_sources = 'sources'"),
+        ({"isolated_star_sources": "x"}, "isolated_star_cats = 'cats' and isolated_star_sources = 'x'"),
+        ({"fgcm_standard_star": "x"}, "fgcm_standard_star = 'x'"),
+    ],
+)
+def test_datasets_of_other_names_are_refused(tables: Any, change: dict[str, str], message: str) -> None:
+    """Tell from the table alone that it was made of other datasets."""
+    fgcm = make_fgcm(tables[0], np.random.default_rng(1))
+    with_names, without = (
+        prepare_isolated_stars(
+            "r", *tables, reserve=reserve(), fgcm_standard_star_dict=fgcm, names=names, **OPTIONS
+        )
+        for names in (NAMES, None)
+    )
+    read = {"standard_stars": True, "names": replace(NAMES, **change)}
+    expected = direct(tables, 1, reserve())
+    with pytest.raises(ValueError, match=f"visit {VISIT} was made with other connections than {message}"):
+        prepared(with_names, 1, reserve(), **read)
+    assert prepared(with_names, 1, reserve(), **read | {"names": NAMES}) == expected
+    assert prepared(without, 1, reserve(), **read) == expected
+    if "fgcm_standard_star" in change:
+        assert prepared(with_names, 1, reserve(), **read | {"standard_stars": False}) == expected
 
 
 def make_fgcm(stars: dict[int, Table], rng: np.random.Generator) -> dict[int, Table]:

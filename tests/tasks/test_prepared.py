@@ -19,12 +19,14 @@ import numpy as np
 import pytest
 
 from lsst.meas.finalize.psf import as_batch_psf
+from lsst.meas.finalize.stars import ReserveIsolatedStarsTask
 from lsst.pipe.base import InMemoryDatasetHandle, NoWorkFound, Pipeline, Struct
 from lsst.pipe.base.pipelineIR import ContractError
 from lsst.pipe.base.testUtils import lintConnections
 from lsst.pipe.tasks.finalizeCharacterization import (
     FinalizeCharacterizationDetectorConfig,
     FinalizeCharacterizationDetectorConnections,
+    FinalizeCharacterizationDetectorTask,
     PrepareIsolatedStarsConfig,
     PrepareIsolatedStarsConnections,
     PrepareIsolatedStarsTask,
@@ -119,6 +121,88 @@ def test_colours_are_identical(make_task: Callable[..., Any], tiny_inputs: Any, 
     assert_identical(*results)
     assert np.isfinite(results[0].output_table["psf_color_value"]).sum() > 10
     assert results[0].output_table["calib_psf_reserved"].sum() > 10
+
+
+class Odd(ReserveIsolatedStarsTask):
+    """Reserve others than the preparation does."""
+
+    def run(self, nstar: int, extra: str = "") -> np.ndarray:
+        """Reserve every third star."""
+        return np.arange(nstar) % 3 == len(extra) % 3
+
+
+@pytest.mark.parametrize("target", [ReserveIsolatedStarsTask, Odd])
+def test_options_of_the_detector_alone_hold(
+    make_task: Callable[..., Any], tiny_inputs: Any, target: type
+) -> None:
+    """Get the same bits from a preparation that knows none of the options
+    of the detector.
+    """
+    table = prepare(tiny_inputs, fgcm=True, match_fgcm_standard_stars=True)
+    results = []
+    for prepared in (False, True):
+        options = {"use_prepared_stars": prepared, "use_prepared_photometry": prepared}
+        config = make_task(do_add_fgcm_photometry=True, fgcmPhotometryBands=["u", "y"], **options).config
+        config = type(config)(**dict(config.items()))
+        config.reserve_selection.retarget(target)
+        config.reserve_selection.reserve_name = "other"
+        config.reserve_selection.reserve_fraction = 0.3
+        config.psf_determiner["piff"].useColor = True
+        config.psf_determiner["piff"].color = {"r": "r-z", "g": "g-i"}
+        task = FinalizeCharacterizationDetectorTask(config=config)
+        results.append(
+            run_prepared(tiny_inputs, task, table) if prepared else tiny_inputs.run(task),
+        )
+    assert_identical(*results)
+    assert set(results[0].output_table["psf_color_type"]) == {"r-z"}
+    reserved = np.asarray(results[0].output_table["calib_psf_reserved"])
+    assert 5 < reserved.sum() < len(reserved) / 2
+
+
+# What of the detector's options has to do with the prepared table, and who
+# sees to it: see the other tests.
+HOLDING = {"reserve_selection", "psf_determiner", "do_add_fgcm_photometry", "fgcmPhotometryBands"}
+REFUSED = {"id_column", "connections", "use_prepared_photometry", "use_prepared_stars"}
+UNRELATED = {
+    "source_selector",
+    "make_psf_candidates",
+    "measurement",
+    "measure_ap_corr",
+    "apply_ap_corr",
+    "do_add_sky_moments",
+    "saveLogOutput",
+}
+REFUSED_CONNECTIONS = {"isolated_star_cats", "isolated_star_sources", "fgcm_standard_star"}
+
+
+def test_every_option_is_known_here() -> None:
+    """Make whoever adds an option think of the prepared table."""
+    assert set(FinalizeCharacterizationDetectorConfig._fields) == HOLDING | REFUSED | UNRELATED
+    config = FinalizeCharacterizationDetectorConfig()
+    per_tract = {
+        name
+        for name, c in FinalizeCharacterizationDetectorConnections.allConnections.items()
+        if ("tract" in getattr(c, "dimensions", ()))
+    }
+    assert per_tract == REFUSED_CONNECTIONS
+    piff = {name for name in config.psf_determiner["piff"]._fields if "olor" in name}
+    assert piff == {"useColor", "color", "colorOrder"}
+
+
+@pytest.mark.parametrize("name", ["isolated_star_cats", "isolated_star_sources", "fgcm_standard_star"])
+def test_subsets_refuse_tables_of_other_datasets(
+    make_task: Callable[..., Any], tiny_inputs: Any, name: str
+) -> None:
+    """Refuse in the detector what no contract sees: that the table, made in
+    another run, is of other datasets than the detector's connections name.
+    """
+    table = prepare(tiny_inputs, fgcm=True, match_fgcm_standard_stars=True)
+    options = {"use_prepared_stars": True, "use_prepared_photometry": True, "do_add_fgcm_photometry": True}
+    config = make_task(**options).config
+    config = type(config)(**dict(config.items()))
+    setattr(config.connections, name, "other")
+    with pytest.raises(ValueError, match=f"was made with other connections than .*{name} = 'other'"):
+        run_prepared(tiny_inputs, FinalizeCharacterizationDetectorTask(config=config), table)
 
 
 def test_a_detector_without_stars_is_no_work(make_task: Callable[..., Any], tiny_inputs: Any) -> None:

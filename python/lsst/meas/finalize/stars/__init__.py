@@ -20,6 +20,7 @@ from ._isolated import *
 from ._moments import *
 from ._parallactic import *
 from ._prepare import *
+from ._prepared_origin import *
 from ._reserve import *
 from ._standard_stars import *
 

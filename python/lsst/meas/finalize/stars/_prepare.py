@@ -11,9 +11,8 @@
 
 from __future__ import annotations
 
-__all__ = ("PREPARED_FORMAT", "PreparedStars", "prepare_isolated_stars", "read_prepared_stars")
+__all__ = ("PreparedStars", "prepare_isolated_stars", "read_prepared_stars")
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,10 +24,16 @@ from astropy.table import Column, Table
 from ._columns import OutsideTable
 from ._handles import TableReader
 from ._isolated import ReserveSelection, isolated_tracts
+from ._prepared_origin import (
+    INPUTS_HASH,
+    PREPARED_FORMAT,
+    STANDARD_STARS_HASH,
+    InputNames,
+    check_names,
+    check_origin,
+    reserve_hash,
+)
 from ._standard_stars import PreparedStandardStars, match_standard_stars
-
-PREPARED_FORMAT = 1
-"""Version of the table that `prepare_isolated_stars` makes."""
 
 _DOCS = {
     "visit": "Visit number.",
@@ -38,22 +43,10 @@ _DOCS = {
     "star_index": "Row of the star among the stars of its tract that were seen in the band.",
     "n_stars": "Number of stars of the tract that were seen in the band.",
     "reserve_hash": "Hash of the configuration by which stars were reserved.",
+    INPUTS_HASH: "Hash of the names of the datasets of stars and sources, or 0.",
     "format_version": "Version of the format of this table.",
 }
-
-
-def _reserve_hash(reserve: Any) -> int:
-    """Return a number that tells whether two tasks reserve alike.
-
-    Notes
-    -----
-    A function, or a task whose configuration is unknown, is like no other.
-    """
-    config = getattr(reserve, "config", None)
-    if config is None:
-        return 0
-    text = f"{type(reserve).__module__}.{type(reserve).__qualname__} {sorted(config.toDict().items())}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
+_STANDARD_DOCS = {STANDARD_STARS_HASH: "Hash of the name of the datasets of standard stars, or 0."}
 
 
 def prepare_isolated_stars(
@@ -65,6 +58,7 @@ def prepare_isolated_stars(
     reserve: ReserveSelection | Callable[..., npt.NDArray[np.bool_]],
     visit: int,
     fgcm_standard_star_dict: Mapping[int, Any] | None = None,
+    names: InputNames | None = None,
 ) -> Table | None:
     """Make the table of a visit's isolated sources.
 
@@ -79,6 +73,9 @@ def prepare_isolated_stars(
     fgcm_standard_star_dict : `~collections.abc.Mapping`, optional
         Handles (or tables) of FGCM standard stars by tract, to be matched
         with the stars.
+    names : `InputNames`, optional
+        What the datasets are called, to be checked by those who read the
+        table.
 
     Returns
     -------
@@ -88,8 +85,8 @@ def prepare_isolated_stars(
         ``id_column``, ``visit``, ``detector``, ``reserved``, ``tract``,
         ``star_index`` and ``n_stars`` (row of the star among those of the
         tract seen in the band, and their number), ``reserve_hash``,
-        ``format_version``; and, with standard stars, those of
-        `match_standard_stars`.
+        ``inputs_hash``, ``format_version``; and, with standard stars,
+        ``standard_stars_hash`` and those of `match_standard_stars`.
 
     Raises
     ------
@@ -122,8 +119,9 @@ def prepare_isolated_stars(
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.lexsort((columns[id_column], columns["detector"]))
     table = Table(meta={"finalize_isolated_stars": {"format_version": PREPARED_FORMAT, "band": band}})
-    docs = {id_column: "Source id."} | _DOCS
-    constants = {"reserve_hash": _reserve_hash(reserve), "format_version": PREPARED_FORMAT}
+    docs = {id_column: "Source id."} | _DOCS | (_STANDARD_DOCS if match else {})
+    constants = {"reserve_hash": reserve_hash(reserve), "format_version": PREPARED_FORMAT}
+    constants |= {INPUTS_HASH: 0, STANDARD_STARS_HASH: 0} if names is None else names.hashes()
     columns |= {name: np.full(len(order), value) for name, value in constants.items()}
     for name, doc in docs.items():
         column = columns[name][order]
@@ -156,6 +154,7 @@ def read_prepared_stars(
     visit: int,
     detector: int,
     standard_stars: bool = False,
+    names: InputNames | None = None,
 ) -> PreparedStars | None:
     """Read a detector's isolated sources from a prepared table.
 
@@ -173,6 +172,9 @@ def read_prepared_stars(
         Visit and detector.
     standard_stars : `bool`, optional
         Whether to read the matched standard stars, too.
+    names : `InputNames`, optional
+        What the datasets must have been called of which the table was made,
+        if it tells.
 
     Returns
     -------
@@ -186,29 +188,17 @@ def read_prepared_stars(
         Raised if the table has other columns, such as another
         ``id_column``, or no standard stars.
     ValueError
-        Raised if it is of another format or visit.
+        Raised if it is of another format or visit, or made of datasets of
+        other names.
     """
     what = f"The table of prepared isolated stars of visit {visit}"
-    names = [id_column, *_DOCS]
-    columns = [*names, *PreparedStandardStars.COLUMNS] if standard_stars else names
-    reader = TableReader()
-    nearby: list[dict[str, npt.NDArray[Any]]] = []
-    parts: list[dict[str, npt.NDArray[Any]]] = []
-    for piece in reader.chunks(source, what, columns, [("detector", "=", detector)]):
-        _check_origin(piece, visit)
-        rows = np.flatnonzero(piece.keys("detector") == detector)
-        part = {name: piece.flags(name) if name == "reserved" else piece.keys(name) for name in names}
-        parts.append({name: values[rows] for name, values in part.items()})
-        if standard_stars:
-            nearby.append(PreparedStandardStars.columns(piece, rows))
-    keys = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    keys, nearby = _read_detector(source, what, id_column, visit, detector, standard_stars)
     if not len(keys["detector"]):
-        # Without own rows nothing has told yet that this is the right table.
-        for piece in reader.chunks(source, what, ["visit", "format_version"]):
-            _check_origin(piece, visit)
         return None
+    if names is not None:
+        check_names(keys, names, what)
     reserved = keys["reserved"]
-    known = _reserve_hash(reserve)
+    known = reserve_hash(reserve)
     if known == 0 or (keys["reserve_hash"] != known).any():
         reserved = _choose_again(keys, band, reserve)
     table = Table({id_column: keys[id_column], "reserved": reserved}, copy=False)
@@ -216,13 +206,37 @@ def read_prepared_stars(
     return PreparedStars(table, stars)
 
 
-def _check_origin(table: OutsideTable, visit: int) -> None:
+def _read_detector(
+    source: Any, what: str, id_column: str, visit: int, detector: int, standard_stars: bool
+) -> tuple[dict[str, npt.NDArray[Any]], list[dict[str, npt.NDArray[Any]]]]:
+    """Read a detector's rows: their keys, and pieces of standard stars."""
+    keys = [id_column, *_DOCS, *(_STANDARD_DOCS if standard_stars else ())]
+    columns = [*keys, *PreparedStandardStars.COLUMNS] if standard_stars else keys
+    reader = TableReader()
+    nearby: list[dict[str, npt.NDArray[Any]]] = []
+    parts: list[dict[str, npt.NDArray[Any]]] = []
+    try:
+        for piece in reader.chunks(source, what, columns, [("detector", "=", detector)]):
+            check_origin(piece, visit)
+            rows = np.flatnonzero(piece.keys("detector") == detector)
+            part = {name: piece.flags(name) if name == "reserved" else piece.keys(name) for name in keys}
+            parts.append({name: values[rows] for name, values in part.items()})
+            if standard_stars:
+                nearby.append(PreparedStandardStars.columns(piece, rows))
+    except KeyError:
+        # Other versions have other columns.
+        _check_all_origins(reader, source, what, visit)
+        raise
+    if not any(len(part["detector"]) for part in parts):
+        # Without own rows nothing has told yet that this is the right table.
+        _check_all_origins(reader, source, what, visit)
+    return {name: np.concatenate([part[name] for part in parts]) for name in keys}, nearby
+
+
+def _check_all_origins(reader: TableReader, source: Any, what: str, visit: int) -> None:
     """Refuse tables of other formats and visits."""
-    for name, value in {"format_version": PREPARED_FORMAT, "visit": visit}.items():
-        others = table.keys(name)
-        others = others[others != value]
-        if len(others):
-            raise ValueError(f"{table.what} is of {name} {others[0]}, not {value}.")
+    for piece in reader.chunks(source, what, ["visit", "format_version"]):
+        check_origin(piece, visit)
 
 
 def _choose_again(keys: Mapping[str, npt.NDArray[Any]], band: str, reserve: Any) -> npt.NDArray[np.bool_]:

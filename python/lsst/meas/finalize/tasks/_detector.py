@@ -30,7 +30,7 @@ from ._characterize import (
     quantum_data_id,
 )
 from ._config import FinalizeCharacterizationDetectorConfig
-from ._handles import sorted_by_tract
+from ._handles import input_names, sorted_by_tract
 from ._output import to_output_table
 from ._stack_types import Unconverted, as_stored, fetch
 
@@ -162,6 +162,7 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
             visit=visit,
             detector=detector,
             standard_stars=config.use_prepared_photometry and config.needs_fgcm_standard_stars(),
+            names=input_names(config),
         )
         if stars is None:
             raise no_isolated_sources(visit)

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..butler import stream
+from ..stars import InputNames
 
 _PER_TRACT = ("isolated_star_cats", "isolated_star_sources", "fgcm_standard_star")
 _NAMES = {"skymap": "sky maps", "instrument": "instruments", "tract": "tracts", "detector": "detectors"}
@@ -121,3 +122,19 @@ def sorted_by_tract(inputs: Mapping[str, Any]) -> dict[str, Any]:
         name: handles and {tract: stream(handle) for tract, handle in handles.items()}
         for name, handles in sorted_handles.items()
     }
+
+
+def input_names(config: Any) -> InputNames:
+    """Return what the inputs that have a dataset per tract are called.
+
+    Parameters
+    ----------
+    config
+        Configuration of a task with these connections.
+
+    Returns
+    -------
+    `~lsst.meas.finalize.stars.InputNames`
+        Names of the dataset types.
+    """
+    return InputNames(*(getattr(config.connections, name) for name in _PER_TRACT))

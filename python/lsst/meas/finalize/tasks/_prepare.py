@@ -20,7 +20,7 @@ import lsst.pipe.base as pipeBase
 from ..stars import prepare_isolated_stars
 from ._characterize import no_isolated_sources, quantum_data_id
 from ._config import PrepareIsolatedStarsConfig
-from ._handles import sorted_by_tract
+from ._handles import input_names, sorted_by_tract
 
 if TYPE_CHECKING:
     from ._characterize import TableHandles
@@ -103,6 +103,7 @@ class PrepareIsolatedStarsTask(pipeBase.PipelineTask):
             reserve=self.reserve_selection,
             visit=visit,
             fgcm_standard_star_dict=fgcm_standard_star_dict,
+            names=input_names(self.config),
         )
         if table is None:
             raise no_isolated_sources(visit)
