@@ -627,28 +627,6 @@ def test_celestial_wrapper_at_the_pole(dx: float, dy: float, default_bytes: byte
     assert image.max() > 0.5 * _draw(loads_piff(default_bytes)[2], 25, 100.0, 200.0, None).max()
 
 
-def test_sky_mode_generations(stack_files: Path, tmp_path: Path) -> None:
-    """Read and write the stack's PSF in sky coordinates, each generation in a
-    fresh process.
-    """
-    path = stack_files / "expcat_piff_sky.fits"
-    code = """
-import sys
-from lsst.meas.finalize.afw import read_exposure_catalog, write_exposure_catalog
-
-catalog = read_exposure_catalog(sys.argv[1])
-image = catalog[0].psf.compute_kernel_image(x=100.0, y=200.0).array
-assert image.shape == (27, 27)
-assert abs(image.max() - 0.0449007254331) < 1e-11, image.max()
-assert list(catalog[0].psf.piff_psf.wcs[0].__dict__)[:2] == ["_pix_to_sky", "_origin"]
-write_exposure_catalog(catalog, sys.argv[2])
-"""
-    for generation in range(3):
-        target = tmp_path / f"{generation}.fits"
-        subprocess.run([sys.executable, "-c", code, str(path), str(target)], check=True)
-        path = target
-
-
 @pytest.mark.parametrize("both", [False, True])
 def test_earlier_sky_mode_pickles(default_bytes: bytes, exposure: VisitImage, both: bool) -> None:
     """Read PSFs whose wrapper has the attribute that this package made."""

@@ -325,6 +325,22 @@ def test_psfs_survive(make: Callable[[], _Raw]) -> None:
     np.testing.assert_array_equal(again.draw_kernel_images(x, y), psf.draw_kernel_images(x, y))
 
 
+def test_shared_kernels_stay_shared() -> None:
+    """Write a kernel once that several PSFs use, each time."""
+    first = _analytic_psf()
+    second = _Raw("KernelPsf", [[first.tables[0][0], *_analytic_psf().tables[0][1:]]])
+    psfs: list[Any] = [first, second]
+    for _ in range(3):
+        writer = ArchiveWriter()
+        ids = [writer.put(psf) for psf in psfs]
+        data = fits.PrimaryHDU().header.tostring().encode() + b"".join(writer.hdus())
+        with fits.open(io.BytesIO(data)) as hdulist:
+            archive = ArchiveReader(hdulist, 1)
+            assert len(archive.names) == 7
+            assert archive.names.tolist().count("LinearCombinationKernel") == 1
+            psfs = [archive.get(i) for i in ids]
+
+
 def test_psfs_that_are_not_from_files(tmp_path: Path) -> None:
     """Refuse what has no tables."""
     psf = KernelPsf(_BOX, FixedKernel(np.ones((3, 3)), (1, 1)))

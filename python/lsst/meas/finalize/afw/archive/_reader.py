@@ -54,6 +54,8 @@ class ArchiveReader:
         self.where = hdu_label(file, index_hdu_number)
         self._tables: dict[int, FitsTable] = {}
         self._objects: dict[int, Any] = {}
+        # What is kept of objects to write them again, shared as they are.
+        self.kept: dict[int, Any] = {}
         self._active: list[int] = []
         self._lock = threading.RLock()
         try:
@@ -66,7 +68,7 @@ class ArchiveReader:
 
     def __getstate__(self) -> dict[str, Any]:
         # Objects are made anew; a copy has its own.
-        return {**self.__dict__, "_objects": {}, "_active": [], "_lock": None}
+        return {**self.__dict__, "_objects": {}, "kept": {}, "_active": [], "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

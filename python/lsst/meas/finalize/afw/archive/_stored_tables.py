@@ -19,7 +19,7 @@ __all__ = ("StoredTables", "write_stored")
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -87,15 +87,18 @@ class StoredTables:
         Returns
         -------
         stored : `StoredTables`
-            To be given as a reference to `keep`.
+            To be given as a reference to `keep`; the same one each time.
         """
+        if archive_id in archive.kept:
+            return cast(StoredTables, archive.kept[archive_id])
         name, tables = archive.name(archive_id), archive.tables(archive_id)
         references = {
             column: [cls.keep_nested(archive, int(i)) for i in np.ravel(tables[0][column])]
             for column in _NESTED_REFERENCES
             if tables and column in tables[0]
         }
-        return cls.keep(archive, tables, name, **references)
+        stored = archive.kept[archive_id] = cls.keep(archive, tables, name, **references)
+        return stored
 
     def write(self, record: ObjectRecord) -> None:
         """Write the tables, with the ids that the references get.
