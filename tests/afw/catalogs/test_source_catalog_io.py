@@ -36,8 +36,8 @@ from lsst.meas.finalize.afw.catalogs._footprints import (
     read_footprints,
     write_footprints,
 )
-from lsst.meas.finalize.afw.fits._writer import PRIMARY_HDU
-from lsst.meas.finalize.catalogs import Footprints, Schema, SourceCatalog
+from lsst.meas.finalize.afw.fits import PRIMARY_HDU, open_fits_in_memory
+from lsst.meas.finalize.catalogs import Field, Footprints, Schema, SourceCatalog
 
 
 def _golden(tiny: Path) -> Path:
@@ -325,6 +325,73 @@ def test_footprints_of_unknown_classes_are_skipped_with_one_warning(
     assert catalog.footprints is not None
     assert not catalog.footprints.present.any()
     assert caplog.text.count("Fingerprint") == 1
+
+
+def _mixed_peaks(extra: list[list[Field]]) -> Footprints:
+    """Return footprints of one peak each, with fields of their own."""
+    minimal = Footprints.from_spans(
+        [[(1, 2 * i, 2 * i)] for i in range(len(extra))],
+        peaks=[[(2 * i, 1, 5 + i)] for i in range(len(extra))],
+    )
+    schemas = [Schema((*minimal.peak_schema.fields, *fields)) for fields in extra]
+    union = dict.fromkeys(f for schema in schemas for f in schema)
+    # The widest type comes last where there are several.
+    names = {f.name: f for f in union}
+    columns = {name: np.arange(len(extra)).astype(f.dtype) for name, f in names.items()} | minimal.peaks
+    return Footprints(
+        minimal.span_offsets,
+        minimal.span_y,
+        minimal.span_x0,
+        minimal.span_x1,
+        peak_offsets=minimal.peak_offsets,
+        peaks=columns,
+        peak_schema=Schema(tuple(names.values())),
+        peak_schemas=schemas,
+        peak_kinds=np.arange(len(extra)),
+    )
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        [[], [Field("significance", "F")]],
+        [[Field("merge_peak_r", "Flag")], [Field("merge_peak_i", "Flag"), Field("merge_peak_r", "Flag")], []],
+        [[Field("noise", "F")], [Field("noise", "D")], [Field("noise", "F"), Field("n", "I")]],
+        [[Field("n", "I")], [Field("n", "L")]],
+        [[Field("n", "U"), Field("a", "Angle")], [Field("a", "Angle"), Field("n", "U")], [Field("b", "B")]],
+    ],
+)
+def test_peaks_keep_their_own_fields(extra: list[list[Field]]) -> None:
+    """Write peaks with the fields that they have, whatever others have."""
+    footprints = _mixed_peaks(extra)
+    ids: Any = None
+    for order in (np.arange(len(extra)), np.arange(len(extra))[::-1], np.repeat(np.arange(len(extra)), 2)):
+        taken = footprints.take(order)
+        for _ in range(2):
+            writer = ArchiveWriter()
+            ids = write_footprints(writer, taken)
+            data = PRIMARY_HDU + b"".join(writer.hdus())
+            archive = ArchiveReader(open_fits_in_memory(data), 1)
+            taken = read_footprints(archive, ids)
+        for archive_id, kind in zip(ids.tolist(), order.tolist(), strict=True):
+            peaks = archive.tables(archive_id)[1]
+            names = footprints.peak_schemas[kind].names
+            assert peaks.names == names
+            for name in names:
+                stored = footprints.peak_schemas[kind][name].dtype
+                assert peaks[name].dtype == stored
+                assert peaks[name][0] == footprints.peaks[name][kind].astype(stored)
+
+
+def test_peaks_of_types_that_exclude_each_other() -> None:
+    """Name a field that is a flag here and a number there."""
+    for types in (("Flag", "I"), ("L", "F")):
+        footprints = _mixed_peaks([[Field("x", code)] for code in types])
+        writer = ArchiveWriter()
+        ids = write_footprints(writer, footprints)
+        data = PRIMARY_HDU + b"".join(writer.hdus())
+        with pytest.raises(MalformedArchiveError, match="peak column 'x' has several types"):
+            read_footprints(ArchiveReader(open_fits_in_memory(data), 1), ids)
 
 
 def test_spans_stored_in_footprints_are_converted(tmp_path: Path) -> None:

@@ -50,6 +50,11 @@ class Footprints:
         Peak columns by name, as in ``peak_schema``.
     peak_schema
         Fields of the peaks; the minimal ones come first.
+    peak_schemas
+        Fields that the peaks of single sources have, where these differ;
+        ``peak_schema`` has those of all.
+    peak_kinds
+        int array of shape (N,): which of ``peak_schemas`` is the source's.
     heavy_offsets
         int64 array of shape (N + 1,); sources that are not heavy have no
         pixels.
@@ -76,6 +81,8 @@ class Footprints:
         peak_offsets: np.ndarray | None = None,
         peaks: Mapping[str, np.ndarray] | None = None,
         peak_schema: Schema | None = None,
+        peak_schemas: Sequence[Schema] | None = None,
+        peak_kinds: np.ndarray | None = None,
         heavy_offsets: np.ndarray | None = None,
         is_heavy: np.ndarray | None = None,
         heavy_image: np.ndarray | None = None,
@@ -91,6 +98,8 @@ class Footprints:
         none = np.zeros(n + 1, dtype=np.int64)
         self.peak_offsets = none if peak_offsets is None else np.asarray(peak_offsets, dtype=np.int64)
         self.peak_schema = Schema(_PEAK_FIELDS) if peak_schema is None else peak_schema
+        self.peak_schemas = (self.peak_schema,) if peak_schemas is None else tuple(peak_schemas)
+        self.peak_kinds = np.zeros(n, dtype=np.int64) if peak_kinds is None else np.asarray(peak_kinds)
         given = {} if peaks is None else peaks
         self.peaks = {
             f.name: np.asarray(given[f.name], dtype=f.dtype)
@@ -120,6 +129,8 @@ class Footprints:
                 raise ValueError(f"Arrays of {what} have lengths {lengths}, offsets end at {offsets[-1]}.")
         if len(self.is_heavy) != n or len(self.present) != n:
             raise ValueError(f"is_heavy and present do not have {n} elements.")
+        if len(self.peak_kinds) != n or not np.isin(self.peak_kinds, range(len(self.peak_schemas))).all():
+            raise ValueError(f"peak_kinds does not have {n} numbers of peak_schemas.")
         if np.any(self.span_x1 < self.span_x0):
             raise ValueError("A span ends before it begins.")
         heavy_area = np.where(self.is_heavy, self.area, 0)
@@ -238,6 +249,8 @@ class Footprints:
             peak_offsets=peak_offsets,
             peaks={name: column[peaks] for name, column in self.peaks.items()},
             peak_schema=self.peak_schema,
+            peak_schemas=self.peak_schemas,
+            peak_kinds=self.peak_kinds[rows],
             heavy_offsets=heavy_offsets,
             is_heavy=self.is_heavy[rows],
             heavy_image=self.heavy_image[heavy],

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 __all__ = ("read_footprints", "write_footprints")
 
+import dataclasses
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -187,34 +188,78 @@ def _read_spans(
     return source, y, x0, x1
 
 
-def _read_peaks(
-    archive: ArchiveReader, ids: _Ints
-) -> tuple[_Ints, Schema | None, dict[str, npt.NDArray[Any]]]:
+class _Peaks(NamedTuple):
+    """Peaks of footprints, whose tables may differ in their fields.
+
+    Attributes
+    ----------
+    counts
+        (N,) number of peaks of each footprint.
+    schema
+        Fields of all; `None` if there is no table.
+    schemas
+        Fields of each table.
+    kinds
+        (N,) which of the tables a footprint's peaks are from.
+    columns
+        Values by field; never written where a table lacks the field.
+    """
+
+    counts: _Ints
+    schema: Schema | None
+    schemas: list[Schema] | None
+    kinds: _Ints
+    columns: dict[str, npt.NDArray[Any]]
+
+
+def _read_peaks(archive: ArchiveReader, ids: _Ints) -> _Peaks:
     entries = _find_entries(archive, ids, 1)
     if (entries < 0).any():
         bad = ids[int(np.flatnonzero(entries < 0)[0])]
         raise MalformedArchiveError(f"{archive.where}: footprint {bad} has no table of peaks")
     rows = _Gatherer(archive, entries)
-    tables = [table for table, _, _ in rows.tables] or [
-        archive.table(int(n)) for n in np.unique(archive.catalogs[entries]) if n > 0
-    ]
-    if not tables:
-        return rows.counts, None, {}
-    schema = Schema()
-    for table in tables:
-        if missing := [name for name in _MINIMAL_PEAK if name not in table]:
-            raise MalformedArchiveError(f"{table.where}: peaks lack the columns {missing}")
-        for field in table_schema(table)[0]:
-            if field.name not in schema.names:
-                schema.add_field(field.name, field.type, doc=field.doc, unit=field.unit, size=field.size)
-            elif schema[field.name].type != field.type:
-                raise MalformedArchiveError(f"{table.where}: peak column {field.name!r} has several types")
-    columns = {}
+    numbers, kinds = np.unique(archive.catalogs[entries], return_inverse=True)
+    schemas = [_peak_schema(archive.table(int(number))) if number > 0 else Schema() for number in numbers]
+    if not any(len(schema.fields) for schema in schemas):
+        return _Peaks(rows.counts, None, None, kinds, {})
+    for kind in np.flatnonzero(numbers < 1):
+        # Objects without rows have no fields of their own.
+        schemas[kind] = next(schema for schema in schemas if len(schema.fields))
+    schema = _join_peak_schemas(schemas, archive.where)
+    columns = {field.name: rows.column(field.name, field.dtype, field.make_column(1)[0]) for field in schema}
+    return _Peaks(rows.counts, schema, schemas, kinds, columns)
+
+
+def _peak_schema(table: FitsTable) -> Schema:
+    """Return the fields of a table of peaks."""
+    if missing := [name for name in _MINIMAL_PEAK if name not in table]:
+        raise MalformedArchiveError(f"{table.where}: peaks lack the columns {missing}")
+    schema = table_schema(table)[0]
     for field in schema:
         if field.type == "String" or field.is_array:
-            raise MalformedArchiveError(f"{archive.where}: peak column {field.name!r} is no number or flag")
-        columns[field.name] = rows.column(field.name, field.dtype, field.make_column(1)[0])
-    return rows.counts, schema, columns
+            raise MalformedArchiveError(f"{table.where}: peak column {field.name!r} is no number or flag")
+    return schema
+
+
+def _join_peak_schemas(schemas: list[Schema], where: str) -> Schema:
+    """Return the fields of all, each of a type that holds those of all."""
+    fields: dict[str, Field] = {}
+    for field in (field for schema in schemas for field in schema):
+        known = fields.setdefault(field.name, field)
+        if known.type == field.type:
+            continue
+        types = {known.type, field.type}
+        # Large integers aren't exact in any float.
+        inexact = "Flag" in types or types in ({"L", "D"}, {"L", "F"})
+        wider = [
+            one
+            for one in (known, field, dataclasses.replace(field, type="D"))
+            if all(np.can_cast(other.dtype, one.dtype) for other in (known, field))
+        ]
+        if inexact or not wider:
+            raise MalformedArchiveError(f"{where}: peak column {field.name!r} has several types")
+        fields[field.name] = wider[0]
+    return Schema(tuple(fields.values()))
 
 
 def _read_heavy(
@@ -291,7 +336,7 @@ def read_footprints(archive: ArchiveReader, ids: npt.ArrayLike) -> Footprints:
         return Footprints.empty(len(all_ids))
     some = all_ids[chosen]
     source, y, x0, x1 = _read_spans(archive, some, entries[chosen])
-    peak_counts, peak_schema, peaks = _read_peaks(archive, some)
+    peaks = _read_peaks(archive, some)
     is_heavy = np.isin(names, _HEAVY)
     heavy_counts = np.zeros(len(all_ids), dtype=np.int64)
     heavy_counts[is_heavy], image, mask, variance = _read_heavy(archive, all_ids[is_heavy])
@@ -301,16 +346,18 @@ def read_footprints(archive: ArchiveReader, ids: npt.ArrayLike) -> Footprints:
             f"{archive.where}: heavy footprint {all_ids[bad[0]]} of {area[bad[0]]:.0f} pixels "
             f"has {heavy_counts[bad[0]]} values"
         )
-    all_peaks = np.zeros(len(all_ids), dtype=np.int64)
-    all_peaks[chosen] = peak_counts
+    all_peaks, kinds = np.zeros((2, len(all_ids)), dtype=np.int64)
+    all_peaks[chosen], kinds[chosen] = peaks.counts, peaks.kinds if peaks.schemas else 0
     return Footprints(
         run_offsets(np.bincount(chosen[source], minlength=len(all_ids))),
         y,
         x0,
         x1,
         peak_offsets=run_offsets(all_peaks),
-        peaks=peaks,
-        peak_schema=peak_schema,
+        peaks=peaks.columns,
+        peak_schema=peaks.schema,
+        peak_schemas=peaks.schemas,
+        peak_kinds=kinds,
         heavy_offsets=run_offsets(heavy_counts),
         is_heavy=is_heavy,
         heavy_image=image,
@@ -326,6 +373,27 @@ def _split(values: npt.NDArray[Any], offsets: _Ints, chosen: _Ints) -> npt.NDArr
     for i, row in enumerate(chosen):
         result[i] = values[offsets[row] : offsets[row + 1]]
     return result
+
+
+def _append_peaks(
+    archive: ArchiveWriter, footprints: Footprints, names: npt.NDArray[np.str_]
+) -> tuple[_Ints, _Ints]:
+    """Append peaks to tables of their own fields; return table and first row
+    of each footprint.
+    """
+    numbers, row0 = np.zeros((2, len(footprints)), dtype=np.int64)
+    offsets, counts = footprints.peak_offsets[:-1], np.diff(footprints.peak_offsets)
+    for kind, schema in enumerate(footprints.peak_schemas):
+        rows = np.flatnonzero(footprints.peak_kinds == kind)
+        if not len(rows):
+            continue
+        for name in [*dict.fromkeys(names[rows].tolist()), str(names[rows[-1]])]:
+            table = archive.claim_table(schema, name)
+        peaks = run_rows(offsets[rows], counts[rows])
+        columns = {field.name: footprints.peaks[field.name][peaks].astype(field.dtype) for field in schema}
+        numbers[rows] = table.number
+        row0[rows] = table.append(columns, len(peaks)) + run_offsets(counts[rows])[:-1]
+    return numbers, row0
 
 
 def write_footprints(archive: ArchiveWriter, footprints: Footprints) -> _Ints:
@@ -358,13 +426,10 @@ def write_footprints(archive: ArchiveWriter, footprints: Footprints) -> _Ints:
     for name in classes:
         id_table = archive.claim_table(_ID_SCHEMA, name)
     span_table = archive.claim_table(_SPAN_SCHEMA, "SpanSet")
-    for name in classes:
-        peak_table = archive.claim_table(footprints.peak_schema, name)
-
+    peak_tables, peak_row0 = _append_peaks(archive, footprints, names)
     id_row = id_table.append({"id": (own + 1).astype(np.int32)}, n)
     spans = {"y": footprints.span_y, "x0": footprints.span_x0, "x1": footprints.span_x1}
     span_row = span_table.append(spans, len(footprints.span_y))
-    peak_row = peak_table.append(footprints.peaks, int(footprints.peak_offsets[-1]))
     one, zero = np.ones(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
     blocks = [
         (
@@ -375,7 +440,7 @@ def write_footprints(archive: ArchiveWriter, footprints: Footprints) -> _Ints:
             footprints.span_offsets,
         ),
         (own, one * id_table.number, zero, id_row + np.arange(n), None),
-        (own, one * peak_table.number, one, peak_row + footprints.peak_offsets[:-1], footprints.peak_offsets),
+        (own, peak_tables, one, peak_row0, footprints.peak_offsets),
     ]
     columns = [np.stack([i, c, p, r, one if o is None else np.diff(o)], axis=1) for i, c, p, r, o in blocks]
     keep = [one.astype(bool)] * 3
