@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from pathlib import Path
 
@@ -18,13 +19,35 @@ import pytest
 from lsst.images import VisitImage
 from lsst.images.psfs import PiffWrapper
 from lsst.meas.finalize.afw import read_exposure, read_exposure_catalog
-from lsst.meas.finalize.afw.psfs import ChromaticPiffWrapper, set_psf_bounds
+from lsst.meas.finalize.afw.psfs import (
+    DoubleGaussianPsf,
+    FixedKernel,
+    KernelPsf,
+    PsfexPsf,
+    SingleGaussianPsf,
+    set_psf_bounds,
+)
+from lsst.meas.finalize.catalogs import ChromaticPiffWrapper
+from lsst.meas.finalize.psf import PiffPsf
 
 
 @pytest.fixture(scope="module")
 def expected(tiny: Path) -> Path:
     """Return the stack's results with a PSF that depends on colour."""
     return tiny / "expected/color/detector_0"
+
+
+@pytest.fixture(scope="module")
+def read(tiny: Path) -> VisitImage:
+    """Read an image once; tests change copies."""
+    (path,) = tiny.glob("export/**/calexp_*_S00_*.fits")
+    return read_exposure(path)
+
+
+@pytest.fixture
+def exposure(read: VisitImage) -> VisitImage:
+    """Return an image to be given another PSF."""
+    return copy.copy(read)
 
 
 @pytest.fixture
@@ -68,17 +91,57 @@ def test_no_average_color(psf: ChromaticPiffWrapper) -> None:
     assert psf.compute_stellar_image(x=33.3, y=44.4, color=0.5).array.sum() == pytest.approx(1.0)
 
 
-def test_it_is_stored(psf: ChromaticPiffWrapper, tiny: Path, tmp_path: Path) -> None:
+def test_it_is_stored(psf: ChromaticPiffWrapper, exposure: VisitImage, tmp_path: Path) -> None:
     """Write it in a native image and as a pickle."""
-    (path,) = tiny.glob("export/**/calexp_*_S00_*.fits")
-    exposure = read_exposure(path)
     set_psf_bounds(psf, exposure.bbox)
     exposure.psf = psf
     exposure.write(tmp_path / "native.fits")
     found = VisitImage.read(tmp_path / "native.fits").psf
-    assert isinstance(found, PiffWrapper)
-    array = found.piff_psf.draw(33.3, 44.4, stamp_size=25, center=True, colorValue=0.7).array
-    expected = psf.compute_kernel_image(x=33.3, y=44.4, color=0.7).array
-    np.testing.assert_allclose(array / array.sum(), expected, rtol=0, atol=1e-13)
     again = pickle.loads(pickle.dumps(psf))
-    np.testing.assert_array_equal(again.compute_kernel_image(x=33.3, y=44.4, color=0.7).array, expected)
+    # The stars that lsst.images stores have no colours, but the average is.
+    for color in (None, 0.7):
+        expected = psf.compute_kernel_image(x=33.3, y=44.4, color=color).array
+        for other in (found, pickle.loads(pickle.dumps(found)), PiffPsf.from_wrapper(found)):
+            image = other.compute_kernel_image(x=33.3, y=44.4, color=color).array
+            np.testing.assert_allclose(image, expected, rtol=0, atol=1e-13)
+        np.testing.assert_array_equal(again.compute_kernel_image(x=33.3, y=44.4, color=color).array, expected)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_images_stored_by_others(
+    psf: ChromaticPiffWrapper,
+    exposure: VisitImage,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    known: bool,
+) -> None:
+    """Ask for a colour where none was stored; store that of new fits."""
+    exposure.psf = PiffPsf.from_wrapper(psf) if known else PiffWrapper(psf.piff_psf, exposure.bbox, 25)
+    if known:
+        exposure.psf._bounds = exposure.bbox
+    exposure.write(tmp_path / "native.fits")
+    found = VisitImage.read(tmp_path / "native.fits").psf
+    assert isinstance(found, ChromaticPiffWrapper)
+    expected = psf.compute_kernel_image(x=33.3, y=44.4, color=0.7).array
+    image = found.compute_kernel_image(x=33.3, y=44.4, color=0.7).array
+    np.testing.assert_allclose(image, expected, rtol=0, atol=1e-13)
+    if known:
+        assert found.average_color == psf.average_color
+    else:
+        with pytest.raises(ValueError, match="give a colour"):
+            found.compute_kernel_image(x=33.3, y=44.4)
+
+
+@pytest.mark.parametrize("name", ["KernelPsf", "PsfexPsf", "SingleGaussianPsf", "DoubleGaussianPsf"])
+def test_what_native_images_can_not_have(name: str, exposure: VisitImage, tmp_path: Path) -> None:
+    """Name the class of a PSF that lsst.images doesn't store."""
+    box = exposure.bbox
+    exposure.psf = {
+        "KernelPsf": lambda: KernelPsf(box, FixedKernel(np.ones((3, 3)), (1, 1))),
+        "PsfexPsf": lambda: PsfexPsf(box, np.ones((1, 21, 21)), (0, 0), (0,), (0, 0), (1, 1), 0.5),
+        "SingleGaussianPsf": lambda: SingleGaussianPsf(box, 20, 21, 2.0),
+        "DoubleGaussianPsf": lambda: DoubleGaussianPsf(box, 21, 21, 1.0, 2.0, 0.1),
+    }[name]()
+    with pytest.raises(TypeError, match=f"Cannot serialize VisitImage with unrecognized PSF type {name}"):
+        exposure.write(tmp_path / "native.json")
+    assert not list(tmp_path.iterdir())

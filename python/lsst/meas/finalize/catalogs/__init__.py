@@ -13,13 +13,15 @@ stamps.
 
 from ._candidates import *
 from ._catalog import *
+from ._chromatic_psf import *
 from ._deferred import *
 from ._exposure_catalog import *
 from ._footprints import *
 from ._neighbours import *
-from ._piff_archive import teach_bandpass
+from ._piff_archive import teach_bandpass, teach_colors
 from ._schema import *
 from ._stamps import *
 
 # Every room that takes or hands out a VisitImage imports this one.
 teach_bandpass()
+teach_colors()

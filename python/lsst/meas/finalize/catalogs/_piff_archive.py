@@ -11,11 +11,14 @@
 
 from __future__ import annotations
 
-__all__ = ("teach_bandpass",)
+__all__ = ("teach_bandpass", "teach_colors")
 
+from functools import wraps
 from typing import Any
 
-from lsst.images.psfs import _piff
+from lsst.images.psfs import PiffSerializationModel, PiffWrapper, _piff
+
+from ._chromatic_psf import restore_average_color
 
 
 def _read_bandpass(reader: Any, name: str) -> None:
@@ -41,3 +44,23 @@ def teach_bandpass() -> None:
     reader = _piff._ArchivePiffReader
     if not hasattr(reader, "read_bandpass"):
         setattr(reader, "read_bandpass", _read_bandpass)  # noqa: B010 (mypy knows no such method)
+
+
+def teach_colors() -> None:
+    """Make lsst.images' reader return PSFs that depend on colour as ones that
+    can be drawn, at the average colour if it was stored.
+
+    Notes
+    -----
+    What it returns of a class of its own for them is left alone.
+    """
+    original = PiffSerializationModel.deserialize
+    if hasattr(original, "knows_colors"):
+        return
+
+    @wraps(original)
+    def deserialize(model: PiffSerializationModel, archive: Any, **kwargs: Any) -> PiffWrapper:
+        return restore_average_color(model, original(model, archive, **kwargs))
+
+    deserialize.knows_colors = True  # type: ignore[attr-defined]
+    PiffSerializationModel.deserialize = deserialize  # type: ignore[method-assign]

@@ -22,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lsst.images import YX, Bounds, Box, Image
-from lsst.images.psfs import PiffWrapper
+from lsst.images.psfs import PiffSerializationModel, PiffWrapper
 
+from ..catalogs import keep_average_color
 from ._draw import Drawer, make_drawer, stamp_origin
 from ._positions import defined_positions
 from ._shapes import kernel_aperture_fluxes, kernel_shapes
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 _COLOR = "colorValue"
+_STATE = ("_impl", "_bounds", "_stamp_size", "_average_color")
 _FARTHEST = 1e9
 """Positions beyond (in pixels) have no meaningful stamp."""
 
@@ -49,6 +51,8 @@ class PiffPsf(PiffWrapper):
         Region in pixels where the model can be evaluated.
     stamp_size
         Width and height of images in pixels, odd.
+    average_color
+        Average colour, if the model's stars don't tell their colours.
 
     Raises
     ------
@@ -63,13 +67,16 @@ class PiffPsf(PiffWrapper):
     average colour (spec 01 §5.4).
     """
 
-    def __init__(self, impl: piff.PSF, bounds: Bounds, stamp_size: int) -> None:
+    def __init__(
+        self, impl: piff.PSF, bounds: Bounds, stamp_size: int, average_color: float | None = None
+    ) -> None:
         size = int(stamp_size)
         if size != stamp_size or size <= 0 or size % 2 == 0:
             raise ValueError(f"stamp_size must be a positive odd number, got {stamp_size}.")
         if impl.wcs is None or len(impl.wcs) != 1:
             raise ValueError("A PiffPsf needs a Piff model of exactly one chip.")
         super().__init__(impl, bounds, size)
+        self._average_color = average_color
 
     @classmethod
     def from_wrapper(cls, psf: PiffWrapper) -> PiffPsf:
@@ -88,7 +95,8 @@ class PiffPsf(PiffWrapper):
         """
         if isinstance(psf, cls):
             return psf
-        return cls(psf.piff_psf, psf.bounds, psf.kernel_bbox.x.size)
+        color = getattr(psf, "average_color", None)
+        return cls(psf.piff_psf, psf.bounds, psf.kernel_bbox.x.size, color)
 
     def __repr__(self) -> str:
         interp = type(self._impl.interp).__name__
@@ -98,10 +106,10 @@ class PiffPsf(PiffWrapper):
         return f"<PiffPsf: {type(self._impl.model).__name__}, {interp}({keys}), {stars}, stamps of {size}>"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return type(self)(self._impl, self._bounds, self._stamp_size)
+        return type(self)(self._impl, self._bounds, self._stamp_size, self._average_color)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: self.__dict__[name] for name in ("_impl", "_bounds", "_stamp_size")}
+        return {name: self.__dict__[name] for name in _STATE}
 
     def resized(self, stamp_size: int) -> PiffPsf:
         """Return the same model with other stamps.
@@ -116,7 +124,7 @@ class PiffPsf(PiffWrapper):
         PiffPsf
             PSF sharing the Piff model.
         """
-        return PiffPsf(self._impl, self._bounds, stamp_size)
+        return PiffPsf(self._impl, self._bounds, stamp_size, self._average_color)
 
     @property
     def stamp_size(self) -> int:
@@ -147,6 +155,8 @@ class PiffPsf(PiffWrapper):
         """
         if not self.is_chromatic:
             return float("nan")
+        if self._average_color is not None:
+            return self._average_color
         colors = [float(value) for value in self._star_properties(_COLOR)]
         finite = [color for color in colors if np.isfinite(color)]
         return float(np.mean(finite)) if finite else float("nan")
@@ -262,6 +272,21 @@ class PiffPsf(PiffWrapper):
         """
         if self.is_chromatic and color_type and self.color_type and color_type != self.color_type:
             raise ValueError(f"The PSF depends on the colour {self.color_type!r}, not on {color_type!r}.")
+
+    def serialize(self, archive: Any) -> PiffSerializationModel:
+        """Serialize the PSF with its average colour.
+
+        Parameters
+        ----------
+        archive
+            Archive to write to.
+
+        Returns
+        -------
+        model : `lsst.images.psfs.PiffSerializationModel`
+            What is stored.
+        """
+        return keep_average_color(super().serialize(archive), self.average_color)
 
     def compute_kernel_image(self, *, x: float, y: float, color: float | None = None) -> Image:
         r = self._stamp_size // 2

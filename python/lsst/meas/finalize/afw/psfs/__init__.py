@@ -14,7 +14,6 @@ Uses `archive`, `fits` and `piff`.
 
 from ._kernels import *
 from ._persistables import *
-from ._piff import *
 from ._psfex import *
 from ._psfs import *
 from ._resampling import *

@@ -20,13 +20,12 @@ import numpy as np
 from lsst.images import Bounds, Box
 from lsst.images.psfs import GaussianPointSpreadFunction, PiffWrapper, PointSpreadFunction
 
-from ...catalogs import Field, Schema
+from ...catalogs import ChromaticPiffWrapper, Field, Schema
 from .._errors import MalformedArchiveError
 from ..archive import ArchiveReader, ObjectRecord, StoredTables, reads, write_stored, writes
 from ..fits import TableView
 from ..piff import dumps_piff, loads_piff
 from ._kernels import Kernel, read_point
-from ._piff import ChromaticPiffWrapper
 from ._psfex import PsfexPsf
 from ._psfs import DoubleGaussianPsf, GaussianPsf, KernelPsf, RectangularGaussianPsf, SingleGaussianPsf
 

@@ -11,17 +11,61 @@
 
 from __future__ import annotations
 
-__all__ = ("ChromaticPiffWrapper",)
+__all__ = ("ChromaticPiffWrapper", "keep_average_color", "restore_average_color")
 
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from lsst.images import YX, Image
-from lsst.images.psfs import PiffWrapper
+from lsst.images import YX, Bounds, Image
+from lsst.images.psfs import PiffSerializationModel, PiffWrapper
 
 _COLOR = "colorValue"
+_STRUCT = "meas_finalize_average_color"
+
+
+def keep_average_color(model: PiffSerializationModel, color: float) -> PiffSerializationModel:
+    """Add the average colour to what lsst.images stores of a Piff PSF.
+
+    Parameters
+    ----------
+    model : `lsst.images.psfs.PiffSerializationModel`
+        What is to be stored; modified in place.  Its stars have no colours.
+    color : `float`
+        Average colour; NaN if there is none, or the PSF is achromatic.
+
+    Returns
+    -------
+    model : `lsst.images.psfs.PiffSerializationModel`
+        The same.
+    """
+    if np.isfinite(color):
+        # Piff asks for the structures that it knows, by name.
+        model.piff.structs[_STRUCT] = {"value": float(color)}
+    return model
+
+
+def restore_average_color(model: PiffSerializationModel, psf: PiffWrapper) -> PiffWrapper:
+    """Return a PSF that was read as one that can be drawn.
+
+    Parameters
+    ----------
+    model : `lsst.images.psfs.PiffSerializationModel`
+        What was stored.
+    psf : `lsst.images.psfs.PiffWrapper`
+        What lsst.images made of it.
+
+    Returns
+    -------
+    psf : `lsst.images.psfs.PiffWrapper`
+        A `ChromaticPiffWrapper` if it depends on colour, else the same.
+    """
+    if type(psf) is not PiffWrapper or _COLOR not in psf.piff_psf.interp_property_names:
+        return psf
+    color = model.piff.structs.get(_STRUCT, {}).get("value")
+    known = color if isinstance(color, float) else None
+    return ChromaticPiffWrapper(psf.piff_psf, psf.bounds, psf.kernel_bbox.x.size, known)
 
 
 class ChromaticPiffWrapper(PiffWrapper):
@@ -38,17 +82,42 @@ class ChromaticPiffWrapper(PiffWrapper):
         Region in pixels where the model can be evaluated.
     stamp_size : `int`
         Width and height of images in pixels.
+    average_color : `float`, optional
+        Average colour, if the model's stars don't tell their colours.
     """
+
+    def __init__(
+        self, impl: Any, bounds: Bounds, stamp_size: int, average_color: float | None = None
+    ) -> None:
+        super().__init__(impl, bounds, stamp_size)
+        self._average_color = average_color
 
     @cached_property
     def average_color(self) -> float:
         """Mean colour of the stars used in the fit; NaN if none has one."""
+        if self._average_color is not None:
+            return self._average_color
         stars = getattr(self._impl, "stars", None) or ()
         used = [star for star in stars if not star.is_flagged and not star.is_reserve]
         data = [getattr(star, "data", None) for star in used]
         colors = np.array([getattr(item, "properties", {}).get(_COLOR, np.nan) for item in data], dtype=float)
         finite = colors[np.isfinite(colors)]
         return float(finite.mean()) if len(finite) else float("nan")
+
+    def serialize(self, archive: Any) -> PiffSerializationModel:
+        """Serialize the PSF with its average colour.
+
+        Parameters
+        ----------
+        archive
+            Archive to write to.
+
+        Returns
+        -------
+        model : `lsst.images.psfs.PiffSerializationModel`
+            What is stored.
+        """
+        return keep_average_color(super().serialize(archive), self.average_color)
 
     def _draw(self, x: float, y: float, color: float | None, center: bool | None) -> Any:
         value = self.average_color if color is None or np.isnan(color) else float(color)
