@@ -71,6 +71,9 @@ def _positions(header: fits.Header) -> tuple[SkyCoord, np.ndarray, np.ndarray]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # The first pixel is (0, 0) there.
+        # The systems are the cases' own.
+        for key in ("EQUINOX", "EPOCH", "RADESYS", "RADECSYS"):
+            header.pop(key, None)
         world = WCS(header).wcs_pix2world(x + 20, y - 7, 0)
     back = projection.sky_to_pixel(projection.pixel_to_sky(x=x, y=y))
     np.testing.assert_allclose(back.x, x, atol=1e-3)
@@ -88,6 +91,13 @@ def _positions(header: fits.Header) -> tuple[SkyCoord, np.ndarray, np.ndarray]:
         ({"RADESYS": "FK5", "EQUINOX": 2000.0}, FK5(equinox="J2000"), 1e-2),
         ({"RADECSYS": "FK5", "EQUINOX": 2000.0}, FK5(equinox="J2000"), 1e-2),
         ({"EQUINOX": 2000.0}, FK5(equinox="J2000"), 1e-2),
+        ({"EPOCH": 2000.0}, FK5(equinox="J2000"), 1e-2),
+        ({"EQUINOX": "2000"}, FK5(equinox="J2000"), 1e-2),
+        ({"EQUINOX": " J2000.0"}, FK5(equinox="J2000"), 1e-2),
+        ({"EQUINOX": "b1950"}, FK4(equinox="B1950"), 60),
+        ({"RADESYS": " fk5 "}, FK5(equinox="J2000"), 1e-2),
+        ({"RADECSYS": "icrs", "EQUINOX": 2000.0}, ICRS(), 1e-2),
+        ({"RADESYS": ""}, ICRS(), 1e-2),
         # AST has the precession of 1976, which is about 2 mas a year off.
         ({"RADESYS": "FK5", "EQUINOX": 1975.0}, FK5(equinox="J1975"), 5),
         ({"RADESYS": "FK5", "EQUINOX": 2015.5}, FK5(equinox="J2015.5"), 40),
@@ -129,6 +139,22 @@ def test_swapped_axes() -> None:
 def test_other_systems_are_refused(cards: dict[str, Any]) -> None:
     """Refuse what has no place in ICRS, and what isn't known."""
     with pytest.raises(FitsFormatError, match="can't interpret the WCS of the header"):
+        _positions(_header(**cards))
+
+
+@pytest.mark.parametrize(
+    ("cards", "match"),
+    [
+        ({"RADESYS": "FK6"}, "RADESYS = 'FK6' isn't a reference system"),
+        ({"RADESYS": 5}, "RADESYS = 5 isn't a reference system"),
+        ({"RADECSYS": "J2000"}, "RADECSYS = 'J2000' isn't a reference system"),
+        ({"EQUINOX": "now"}, "EQUINOX = 'now' isn't a year"),
+        ({"EPOCH": "1950/1"}, "EPOCH = '1950/1' isn't a year"),
+    ],
+)
+def test_unknown_systems_are_named(cards: dict[str, Any], match: str) -> None:
+    """Take nothing for ICRS that says something else."""
+    with pytest.raises(FitsFormatError, match=match):
         _positions(_header(**cards))
 
 

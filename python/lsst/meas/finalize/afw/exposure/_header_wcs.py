@@ -15,6 +15,7 @@ from __future__ import annotations
 
 __all__ = ("header_projection",)
 
+import re
 import warnings
 from typing import Any
 
@@ -31,6 +32,33 @@ _SYSTEMS = frozenset(
     ("ICRS", "FK5", "FK4", "FK4-NO-E", "FK4_NO_E", "GALACTIC", "SUPERGALACTIC", "ECLIPTIC", "J2000")
 )
 """Systems of AST that don't depend on where the observer is."""
+_RADESYS = frozenset(("", "ICRS", "FK5", "FK4", "FK4-NO-E", "GAPPT"))
+"""Values that the FITS standard has."""
+
+
+def _tidy_system(header: fits.Header) -> fits.Header:
+    """Return a header whose system and equinox have the standard's form.
+
+    wcslib ignores an equinox that is text, and AST fails obscurely with
+    systems in small letters, both without telling.
+    """
+    header = header.copy()
+    for key in ("RADESYS", "RADECSYS"):
+        value = header.get(key)
+        if value is None or isinstance(value, fits.card.Undefined):
+            continue
+        name = str(value).strip().upper()
+        if name not in _RADESYS:
+            raise FitsFormatError(f"{key} = {value!r} isn't a reference system")
+        header[key] = name
+    for key in ("EQUINOX", "EPOCH"):
+        value = header.get(key)
+        if isinstance(value, str):
+            match = re.fullmatch(r"\s*[JB]?\s*(\d+\.?\d*)\s*", value, re.IGNORECASE)
+            if match is None:
+                raise FitsFormatError(f"{key} = {value!r} isn't a year")
+            header[key] = float(match[1])
+    return header
 
 
 def header_projection(
@@ -69,7 +97,7 @@ def header_projection(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            wcs = astropy.wcs.WCS(header)
+            wcs = astropy.wcs.WCS(_tidy_system(header))
             if not wcs.has_celestial:
                 return None
             celestial = wcs.celestial
