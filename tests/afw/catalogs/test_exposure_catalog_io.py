@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,34 @@ def test_other_components_are_read_when_asked_for(tmp_path: Path) -> None:
     assert _Thing.reads == 1
     with pytest.raises(IndexError):
         curves[3]
+
+
+@pytest.mark.parametrize("fate", ["removed", "replaced", "cut off", "overwritten"])
+def test_later_changes_of_the_file_do_not_matter(tiny: Path, tmp_path: Path, fate: str) -> None:
+    """Make components from the contents that the file had when it was read,
+    also on the way to another file.
+    """
+    path = tmp_path / "a.fits"
+    path.write_bytes(data := _golden(tiny).read_bytes())
+    catalog, other = read_exposure_catalog(path), read_exposure_catalog(path)
+    match fate:
+        case "removed":
+            path.unlink()
+        case "replaced":
+            path.unlink()
+            write_exposure_catalog(_catalog([0, 1]), path)
+        case "cut off":
+            os.truncate(path, 3000)
+        case "overwritten":
+            with path.open("r+b") as stream:
+                stream.seek(5000)
+                stream.write(bytes(len(data) - 5000))
+    record = catalog.find(1)
+    assert record is not None
+    assert record.psf.compute_kernel_image(x=1.0, y=2.0).array.max() == pytest.approx(0.0439725, abs=1e-7)
+    assert len(record.ap_corr_map) == 64
+    write_exposure_catalog(other, tmp_path / "b.fits")
+    assert (tmp_path / "b.fits").read_bytes() == data
 
 
 def test_components_of_images_are_kept(tiny: Path, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from lsst.meas.finalize.afw import (
     FitsFormatError,
     read_exposure,
     read_exposure_catalog,
+    read_source_catalog,
 )
 from lsst.meas.finalize.afw.archive import ArchiveWriter
 from lsst.meas.finalize.afw.exposure._partial import PartialVisitImage
@@ -322,6 +323,21 @@ def test_other_kinds_of_files(tiny: Path, calexp_bytes: bytes, tmp_path: Path) -
     native = read_exposure(calexp_bytes)
     native.psf = GaussianPointSpreadFunction(2.0, bounds=native.bbox, stamp_size=25)
     native.write(str(path))
-    with pytest.raises(FitsFormatError, match=r"file of lsst\.images; use lsst\.images\.VisitImage\.read"):
-        read_exposure(path)
+    for read in (read_exposure, read_exposure_catalog, read_source_catalog):
+        with pytest.raises(
+            FitsFormatError, match=r"file of lsst\.images; use lsst\.images\.VisitImage\.read"
+        ):
+            read(path)
     assert len(read_exposure_catalog(catalog))
+    table = fits.BinTableHDU.from_columns([fits.Column("a", "1J", array=[1, 2])])
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(tmp_path / "table.fits")
+    with pytest.raises(FitsFormatError, match=r"table\.fits\[HDU 1\]: this is a table, no image"):
+        read_exposure(tmp_path / "table.fits")
+
+
+@pytest.mark.parametrize("thing", [None, 3, [b"SIMPLE"], {"a": 1}])
+def test_things_that_are_no_files(thing: Any) -> None:
+    """Tell what was given."""
+    for read in (read_exposure, read_exposure_catalog, read_source_catalog):
+        with pytest.raises(TypeError, match=f"a {type(thing).__name__} is no file name"):
+            read(thing)

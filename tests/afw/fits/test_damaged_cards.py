@@ -109,7 +109,7 @@ def _columns(data: bytes, keywords: list[str]) -> set[str]:
         if match := _INDEX.fullmatch(keyword):
             key = "TFLAG" if match[1] in ("TFLAG", "TFDOC") else "TTYPE"
             # The first card counts, if it is there twice.
-            if card := re.search(rf"{key}{match[2]} *= *'((?:[^']|'')*?) *'", text):
+            if card := re.search(rf"{key}{match[2]} *= *'((?:''|[ -~])*?) *'(?=[ /]|$)", text):
                 found.add(card[1].replace("''", "'"))
     return found
 

@@ -18,7 +18,7 @@ from typing import Any
 from astropy.io import fits
 
 from .._errors import FitsFormatError
-from ..fits import FitsFile, hdu_label
+from ..fits import NATIVE, FitsFile, hdu_label, is_native
 from ._clean_header import read_clean_header
 
 _READERS = {"SOURCE": "read_source_catalog", "EXPOSURE": "read_exposure_catalog"}
@@ -40,8 +40,8 @@ def check_kind(file: fits.HDUList | FitsFile, primary: fits.Header) -> None:
         If it is something else that is known.
     """
     where = hdu_label(file, 0)
-    if "JSONADDR" in primary or "DATAMODL" in primary:
-        raise FitsFormatError(f"{where}: this is a file of lsst.images; use lsst.images.VisitImage.read")
+    if is_native(primary):
+        raise FitsFormatError(f"{where}: {NATIVE}")
     try:
         header = read_clean_header(file, 1)
     except FitsFormatError:
@@ -50,6 +50,7 @@ def check_kind(file: fits.HDUList | FitsFile, primary: fits.Header) -> None:
     kind: Any = header.get("AFW_TYPE")
     if kind is None or header.get("ZIMAGE") is True:
         return
-    reader = _READERS.get(str(kind).strip())
-    advice = f"use {reader}" if reader else "it isn't supported"
-    raise FitsFormatError(f"{where}: this is a {str(kind).strip()} catalogue of the stack; {advice}")
+    kind = str(kind).strip()
+    advice = f"use {_READERS[kind]}" if kind in _READERS else "it isn't supported"
+    article = "an" if kind.startswith(("E", "A")) else "a"
+    raise FitsFormatError(f"{where}: this is {article} {kind} catalogue of the stack; {advice}")

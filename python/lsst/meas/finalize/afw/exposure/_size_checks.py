@@ -92,6 +92,8 @@ def check_size(
     where = hdu_label(source, number)
     file, start, available = data_stream(source, number)
     compressed = header.get("ZIMAGE") is True
+    if not compressed and str(header.get("XTENSION", "IMAGE")).strip() != "IMAGE":
+        raise FitsFormatError(f"{where}: this is a table, no image")
     prefix = "Z" if compressed else ""
     if header.get(f"{prefix}NAXIS") == 0 or 0 in (header.get(f"{prefix}NAXIS{n}") for n in (1, 2)):
         raise FitsFormatError(f"{where}: the exposure has no pixels; only other components can be read")

@@ -11,7 +11,16 @@
 
 from __future__ import annotations
 
-__all__ = ("FitsFile", "FitsSource", "check_structure", "open_fits", "open_fits_in_memory", "open_stream")
+__all__ = (
+    "NATIVE",
+    "FitsFile",
+    "FitsSource",
+    "check_structure",
+    "is_native",
+    "open_fits",
+    "open_fits_in_memory",
+    "open_stream",
+)
 
 import contextlib
 import dataclasses
@@ -21,7 +30,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import BinaryIO
 
 from .._errors import FitsFormatError
@@ -288,6 +297,21 @@ def _expand(stream: BinaryIO, name: str) -> BinaryIO:
     return _NamedBytes(data, name)
 
 
+NATIVE = "this is a file of lsst.images; use lsst.images.VisitImage.read"
+"""What to say of a file for which `is_native` is true."""
+
+
+def is_native(primary: Container[str]) -> bool:
+    """Return whether a file is one that lsst.images wrote.
+
+    Parameters
+    ----------
+    primary
+        Its primary header, or the keywords in it.
+    """
+    return "JSONADDR" in primary or "DATAMODL" in primary
+
+
 @contextlib.contextmanager
 def open_stream(source: FitsSource) -> Iterator[tuple[BinaryIO, str]]:
     """Open what may be a path, bytes or an open file, compressed or not.
@@ -303,6 +327,11 @@ def open_stream(source: FitsSource) -> Iterator[tuple[BinaryIO, str]]:
         The file at its start.
     name : `str`
         Its name for messages.
+
+    Raises
+    ------
+    TypeError
+        Raised if it is something else.
     """
     if isinstance(source, str | os.PathLike):
         name = os.fspath(source)
@@ -313,8 +342,10 @@ def open_stream(source: FitsSource) -> Iterator[tuple[BinaryIO, str]]:
             stream: BinaryIO = stack.enter_context(open(source, "rb"))
         elif isinstance(source, bytes | bytearray | memoryview):
             stream = io.BytesIO(source)
-        else:
+        elif hasattr(source, "seek") and hasattr(source, "read"):
             stream = source
+        else:
+            raise TypeError(f"a {type(source).__name__} is no file name, nor bytes or an open file")
         stream.seek(0)
         compressed = stream.read(2) == _GZIP
         stream.seek(0)

@@ -34,7 +34,7 @@ import numpy.typing as npt
 from ...catalogs import Field, Schema
 from .._errors import FitsFormatError, MalformedArchiveError
 from ._layout import Column, FlagBit
-from ._open import FitsFile
+from ._open import NATIVE, FitsFile, is_native
 from ._read_cards import UnreadableCard, read_cards
 from ._table import FitsTable, read_table
 
@@ -67,13 +67,15 @@ _COVARIANCE = re.compile(r"(.+)(_(?:xx|yy|xy|x|y|\d+)(?:Err|_(?:xx|yy|xy|x|y|\d+
 _COVARIANCES = {"Covariance(Point)": ("x", "y"), "Covariance(Moments)": ("xx", "yy", "xy")}
 
 
-def table_version(header: Mapping[str, Any]) -> int:
+def table_version(header: Mapping[str, Any], where: str) -> int:
     """Return the format version of a table.
 
     Parameters
     ----------
     header : `~collections.abc.Mapping`
         Header cards of the table.
+    where : `str`
+        File and HDU, for messages.
 
     Returns
     -------
@@ -86,12 +88,12 @@ def table_version(header: Mapping[str, Any]) -> int:
         Raised if it is no number.
     """
     version = header.get("AFW_TABLE_VERSION")
-    if isinstance(version, int):
+    if isinstance(version, int) and not isinstance(version, bool):
         return version
     if version is not None:
-        raise FitsFormatError(f"AFW_TABLE_VERSION = {version!r} is no number")
+        raise FitsFormatError(f"{where}: AFW_TABLE_VERSION = {version!r} is no number")
     if "AFW_TYPE" in header and ("ALIAS" in header or "EXPTABLE_VER" in header):
-        _LOG.warning("no card AFW_TABLE_VERSION, but cards that tables of version 0 don't have")
+        _LOG.warning("%s: no card AFW_TABLE_VERSION, but cards that version 0 doesn't have", where)
     return 0 if "AFW_TYPE" in header else 3
 
 
@@ -236,7 +238,7 @@ def table_schema(
     """
     schema = Schema()
     columns: dict[str, npt.NDArray[Any]] = {}
-    version = table_version(table.header)
+    version = table_version(table.header, table.where)
 
     def add(field: Field, values: npt.NDArray[Any]) -> None:
         if field.name in columns:
@@ -268,7 +270,7 @@ def table_schema(
 
 
 def _add_aliases(schema: Schema, table: FitsTable) -> None:
-    version = table_version(table.header)
+    version = table_version(table.header, table.where)
     if version == 0:
         for keyword, value, _ in table.cards:
             if keyword in _OLD_SLOTS and isinstance(value, str) and value.strip():
@@ -375,6 +377,8 @@ def read_catalog_table(file: FitsFile, expected: str) -> FitsTable:
     FitsFormatError
         Raised if there is no table, or one of another kind of records.
     """
+    if is_native({keyword for keyword, _, _ in read_cards(file.read_header(0))}):
+        raise FitsFormatError(f"{file.filename()}: not a catalogue; {NATIVE}")
     if len(file) > 1:
         header = {keyword: value for keyword, value, _ in read_cards(file.read_header(1))}
         exttype = header.get("EXTTYPE")
