@@ -63,4 +63,4 @@ def teach_colors() -> None:
         return restore_average_color(model, original(model, archive, **kwargs))
 
     deserialize.knows_colors = True  # type: ignore[attr-defined]
-    PiffSerializationModel.deserialize = deserialize  # type: ignore[method-assign]
+    PiffSerializationModel.deserialize = deserialize  # type: ignore[method-assign,assignment]
