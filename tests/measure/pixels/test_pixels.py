@@ -6,15 +6,13 @@
 #
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
+"""Tests of Lanczos kernels and clipped statistics of stamps."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from lsst.meas.finalize.measure.geometry import axes_from_quadrupole, determinant_radius, transform_quadrupole
 from lsst.meas.finalize.measure.pixels import (
     clipped_mean_std,
     clipped_mean_std_rows,
@@ -83,24 +81,3 @@ def test_clipped_statistics_bad_values() -> None:
     mean, std = clipped_mean_std_rows(np.full((1, 3), np.nan), np.ones((1, 3), dtype=bool))
     assert np.isnan(mean[0])
     assert np.isnan(std[0])
-
-
-@given(st.floats(0.1, 9), st.floats(0.1, 0.99), st.floats(-1.5, 1.5))
-def test_axes_of_ellipses(a: float, ratio: float, theta: float) -> None:
-    """Find the axes of a matrix that was made of them, and its radius."""
-    turn = np.array([[np.cos(theta), -np.sin(theta)], [np.sin(theta), np.cos(theta)]])
-    matrix = turn @ np.diag([a**2, (a * ratio) ** 2]) @ turn.T
-    q = matrix[[0, 1, 0], [0, 1, 1]]
-    # The minor axis is a small difference of large numbers.
-    np.testing.assert_allclose(axes_from_quadrupole(q)[:2], (a, a * ratio), rtol=1e-9)
-    assert axes_from_quadrupole(q)[2] == pytest.approx(theta, abs=1e-7)
-    assert determinant_radius(q) == pytest.approx(a * ratio**0.5)
-
-
-def test_transform() -> None:
-    """Transform moments like matrices."""
-    rng = np.random.default_rng(8)
-    linear = rng.normal(size=(2, 2))
-    matrix = linear @ np.array([[4.0, 0.5], [0.5, 3.0]]) @ linear.T
-    expected = [matrix[0, 0], matrix[1, 1], matrix[0, 1]]
-    np.testing.assert_allclose(transform_quadrupole([4.0, 3.0, 0.5], linear), expected)
