@@ -10,12 +10,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import Result
+
+from lsst.ctrl.mpexec.cli.pipetask import cli as pipetask
+from lsst.daf.butler.cli.butler import cli as butler
+from lsst.daf.butler.cli.utils import LogCliRunner, clickResultMsg
 
 # Fewer plugins, so that tests spend their time on what they are about.
 OPTIONS = """
@@ -27,13 +31,13 @@ config.measurement.plugins.names = [
 config.measurement.slots.modelFlux = None
 """
 
-Command = Callable[..., subprocess.CompletedProcess]
+Command = Callable[..., Result]
 
 
-@pytest.fixture
-def options(tmp_path: Path) -> str:
+@pytest.fixture(scope="session")
+def options(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the argument that configures few plugins."""
-    path = tmp_path / "options.py"
+    path = tmp_path_factory.mktemp("options") / "options.py"
     path.write_text(OPTIONS)
     return f"finalizeCharacterizationDetector:{path}"
 
@@ -53,13 +57,15 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
-@pytest.fixture
-def command(tmp_path: Path, environment: dict[str, str]) -> Command:
-    """Return a function that runs a command, which must succeed."""
+def _run(program: str, *arguments: str, code: int = 0) -> Result:
+    result = LogCliRunner().invoke({"butler": butler, "pipetask": pipetask}[program], arguments)
+    assert result.exit_code == code, f"{program} {arguments}\n{clickResultMsg(result)}"
+    return result
 
-    def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess:
-        result = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert result.returncode == code, f"{arguments}\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
-        return result
 
-    return run
+@pytest.fixture(scope="session")
+def command() -> Command:
+    """Return a function that runs ``butler`` or ``pipetask``, which must
+    succeed; in this process, as importing takes longer than most of them.
+    """
+    return _run

@@ -7,7 +7,7 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""Tests of runs without a registry, and of repeating what is missing."""
+"""Tests of runs without a registry."""
 
 from __future__ import annotations
 
@@ -24,24 +24,21 @@ PIPELINE = "resource://lsst.meas.finalize/pipelines/FinalizeCharacterization.yam
 CATALOG = "finalized_psf_ap_corr_detector_catalog"
 
 
-@pytest.mark.parametrize("transfer", ["aggregate-graph", "transfer-from-graph"])
 def test_quantum_backed_run(
-    simulated_repo: Path,
-    simulation: VisitSimulation,
-    tmp_path: Path,
-    command: Callable,
-    options: str,
-    transfer: str,
+    simulated_repo: Path, simulation: VisitSimulation, tmp_path: Path, command: Callable, options: str
 ) -> None:
-    """Run from a graph, and enter the outputs at the end."""
-    repo, graph, output = str(simulated_repo), str(tmp_path / "survey.qg"), f"qbb/{transfer}"
-    detectors = "detector IN (0, 1)" if transfer == "aggregate-graph" else "detector = 2"
-    query = f"instrument='SynthCam' AND {detectors}"
+    """Run from a graph, and enter the outputs at the end.
+
+    The other way to enter them is a part of the operators' page, which is
+    run as well.
+    """
+    repo, graph, output = str(simulated_repo), str(tmp_path / "survey.qg"), "qbb"
+    query = "instrument='SynthCam' AND detector = 2"
     inputs = ("-i", "simulated/inputs", "-o", output, "--output-run", f"{output}/run", "-d", query)
     saving = ("--qgraph-datastore-records", "-q", graph)
     command("pipetask", "qgraph", "-b", repo, *inputs, "-p", PIPELINE, "-C", options, *saving)
     (before,) = find_status([GraphSource(repo, graph)])
-    assert before.missing == before.expected == ({0, 1} if "IN" in detectors else {2})
+    assert before.missing == before.expected == {2}
     command("pipetask", "pre-exec-init-qbb", repo, graph)
     command("pipetask", "run-qbb", repo, graph)
     # The registry knows nothing yet, but the graph tells where to look.
@@ -50,7 +47,7 @@ def test_quantum_backed_run(
     assert finished.done == before.expected
     with Butler.from_config(repo) as butler, pytest.raises(MissingCollectionError):
         butler.collections.get_info(output)
-    command("butler", transfer, graph, repo, "--register-dataset-types", "--update-output-chain")
+    command("butler", "transfer-from-graph", graph, repo, "--register-dataset-types", "--update-output-chain")
     with Butler.from_config(repo, collections=output) as butler:
         (status,) = find_status([CollectionSource(butler, output, where=query)])
         assert status.is_complete
@@ -64,33 +61,3 @@ def test_quantum_backed_run(
             calexp = butler.find_dataset("calexp", data_id)
             assert calexp is not None
             assert str(calexp.id) in ids, dict(provenance)
-
-
-def test_repeating_does_what_is_missing(
-    simulated_repo: Path, simulation: VisitSimulation, command: Callable, options: str
-) -> None:
-    """Extend a run that has lost outputs, by the documented recipe."""
-    repo, output = str(simulated_repo), "recovered"
-    run = ("pipetask", "run", "-b", repo, "-o", output, "-p", PIPELINE, "-C", options)
-    query = ("-d", "instrument='SynthCam' AND detector IN (0, 1)", "--register-dataset-types")
-    command(*run, "-i", "simulated/inputs", *query)
-    merged = ("finalized_psf_ap_corr_catalog", "finalized_src_table")
-    lost = (CATALOG, "finalizeCharacterizationDetector_metadata", "finalizeCharacterizationDetector_log")
-    data_id = {"instrument": "SynthCam", "visit": simulation.visit}
-    with Butler.from_config(repo, writeable=True, collections=output) as butler:
-        kept = butler.find_dataset(CATALOG, data_id, detector=0)
-        refs = [butler.find_dataset(name, data_id, detector=1) for name in lost]
-        refs += [butler.find_dataset(name, data_id) for name in (*merged, *MERGE_TRACES)]
-        butler.pruneDatasets([ref for ref in refs if ref], disassociate=True, unstore=True, purge=True)
-        (status,) = find_status(
-            [CollectionSource(butler, output, where="instrument='SynthCam' AND detector IN (0, 1)")]
-        )
-        assert status.missing == {1}
-    command(*run, "--extend-run", "--skip-existing", "--clobber-outputs", *query)
-    with Butler.from_config(repo, collections=output) as butler:
-        assert butler.find_dataset(CATALOG, data_id, detector=0) == kept
-        assert butler.get(merged[0], data_id)["id"].tolist() == [0, 1]
-        assert len(butler.query_datasets(CATALOG, output, find_first=False, where=query[1])) == 2
-
-
-MERGE_TRACES = ("consolidateFinalizeCharacterization_metadata", "consolidateFinalizeCharacterization_log")

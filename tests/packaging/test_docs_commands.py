@@ -35,7 +35,8 @@ def commands(text: str) -> Iterator[list[str]]:
     """Return the words of each command in the shell blocks of a page."""
     for _, block in BLOCK.findall(text):
         for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
+            # As in a shell, and not in shlex, a comment begins after a space.
+            words = shlex.split(re.sub(r"(^|\s)#.*$", "", line))
             while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
                 words.pop(0)
             if words:

@@ -41,6 +41,11 @@ def _config_class(path: Path) -> type[Config]:
     return getattr(finalizeCharacterization, f"{name[0].upper()}{name[1:]}Config")
 
 
+def test_caches_of_finders_can_be_invalidated() -> None:
+    """Call what programs call that have written a module."""
+    importlib.invalidate_caches()
+
+
 @pytest.mark.parametrize("path", _DUMPS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_stored_configs_load(path: Path) -> None:
     """Dumps load in a new process, whatever modules they name."""

@@ -107,6 +107,10 @@ class OldModuleFinder(importlib.abc.MetaPathFinder):
             return None
         return importlib.machinery.ModuleSpec(fullname, _OldModuleLoader())
 
+    @classmethod
+    def invalidate_caches(cls) -> None:
+        """Do nothing: the class is the finder, and remembers nothing."""
+
 
 def _is_ours(module: str) -> bool:
     """Tell whether a module outside the package would be loaded from here."""
