@@ -16,10 +16,10 @@ import pyarrow.parquet
 import pytest
 
 from lsst.daf.butler.formatters.parquet import arrow_to_astropy
-from lsst.images import Box
+from lsst.images import Box, VisitImage
 from lsst.images.fields import ChebyshevField
 from lsst.images.psfs import GaussianPointSpreadFunction
-from lsst.meas.finalize.afw import read_exposure_catalog
+from lsst.meas.finalize.afw import read_exposure, read_exposure_catalog
 from lsst.meas.finalize.catalogs import ExposureCatalog, ExposureRecord, Schema
 from lsst.meas.finalize.quality import star_table_columns
 
@@ -35,6 +35,12 @@ def read_golden(path: Path) -> tuple[astropy.table.Table, ExposureCatalog]:
     arrow = file.read(columns=star_table_columns(file.schema_arrow.names))
     table = arrow_to_astropy(arrow.replace_schema_metadata(None))
     return table, read_exposure_catalog(folder / "finalized_psf_ap_corr_catalog.fits")
+
+
+def tiny_exposure(path: Path) -> VisitImage:
+    """Read the calibrated image of the first detector."""
+    (file,) = path.glob("export/**/calexp_*_S00_*.fits")
+    return read_exposure(file)
 
 
 def make_stars(

@@ -25,7 +25,7 @@ from lsst.meas.finalize.quality import VISIT_PLOTS, AnalyzeFinalizedVisitConnect
 from lsst.pipe.base import Pipeline
 from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
 
-from .conftest import read_golden
+from .conftest import read_golden, tiny_exposure
 
 PIPELINE = Path(__file__).parents[2] / "pipelines" / "FinalizeCharacterization.yaml"
 DAY = 20260304
@@ -50,12 +50,19 @@ def register(butler: Butler) -> None:
                 "timespan": Timespan(noon, noon + 30 * u.s),
             },
         )
+        for detector in (0, 1):
+            region = {"instrument": "SynthCam", "visit": visit, "detector": detector}
+            butler.registry.syncDimensionData("visit_detector_region", region)
     for name, storage_class in {
         "finalized_src_table": "ArrowAstropy",
         "finalized_psf_ap_corr_catalog": "ExposureCatalog",
     }.items():
         dataset_type = DatasetType(name, ("instrument", "visit"), storage_class, universe=butler.dimensions)
         butler.registry.registerDatasetType(dataset_type)
+    dimensions = ("instrument", "visit", "detector")
+    butler.registry.registerDatasetType(
+        DatasetType("calexp", dimensions, "VisitImage", universe=butler.dimensions)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +76,10 @@ def analyzed(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for visit in VISITS:
             butler.put(stars, "finalized_src_table", instrument="SynthCam", visit=visit)
             butler.put(catalog, "finalized_psf_ap_corr_catalog", instrument="SynthCam", visit=visit)
+            # Without that of the other detector.
+            butler.put(tiny_exposure(tiny), "calexp", instrument="SynthCam", visit=visit, detector=0)
     pipeline = Pipeline.from_uri(f"{PIPELINE}#analyze")
+    pipeline.addConfigOverride("analyzeFinalizedVisit", "doResidualStacks", True)
     butler = SimplePipelineExecutor.prep_butler(str(repo), ["u/golden/outputs"], "u/me/quality")
     SimplePipelineExecutor.from_pipeline(pipeline, butler=butler).run(register_dataset_types=True)
     return repo
@@ -81,6 +91,8 @@ def test_all_outputs_are_there(analyzed: Path) -> None:
         metrics = butler.get("finalized_visit_metrics", visit=VISITS[0])
         assert metrics["nPsfStar"][metrics["sample"] == "used"].tolist() == [73, 37, 36]
         assert set(metrics["band"]) == {"r"}
+        assert np.isfinite(metrics["stampReducedChi2"][:6]).all()
+        assert "no stampReducedChi2: no calibrated image" in metrics["reasons"][6]
         assert isinstance(metrics, astropy.table.Table)
         survey = butler.get("finalized_survey_metrics", band="r")
         row = survey[(survey["level"] == "visit") & (survey["metric"] == "nPsfStar")]

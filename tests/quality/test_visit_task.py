@@ -98,7 +98,7 @@ def test_plots_are_drawn_of_anything(
         band="r",
         collection="u/a_$b^{",
     )
-    for name in VISIT_PLOTS:
+    for name in VISIT_PLOTS[:-1]:
         figure = getattr(outputs, name)
         figure.canvas.draw()
         assert "Cam$ visit 77, r (u/a_$b^{)" in figure.get_suptitle()
@@ -115,13 +115,14 @@ def test_a_table_of_something_else_is_refused(visit_catalog: ExposureCatalog) ->
 def test_connections_without_plots() -> None:
     """Have no outputs for plots that aren't drawn."""
     config = AnalyzeFinalizedVisitConfig()
-    names = {True: 0, False: 0}
-    for do_plots in names:
-        config.doPlots = do_plots
-        outputs = config.connections.ConnectionsClass(config=config).outputs
-        names[do_plots] = len(outputs)
-        assert set(VISIT_PLOTS) <= outputs or not do_plots
-    assert names == {True: 10, False: 3}
+    numbers = []
+    for config.doPlots, config.doResidualStacks in ((True, True), (True, False), (False, True)):
+        connections = config.connections.ConnectionsClass(config=config)
+        numbers.append(len(connections.outputs))
+        assert set(VISIT_PLOTS[:-1]) <= connections.outputs or not config.doPlots
+        assert ("plotResidualStacks" in connections.outputs) == (len(numbers) == 1)
+        assert ("calexps" in connections.inputs) == config.doResidualStacks
+    assert numbers == [11, 10, 3]
 
 
 def test_residual_maps_are_means_in_bins() -> None:

@@ -21,6 +21,7 @@ from ._plots import *
 from ._psf_statistics import *
 from ._report import *
 from ._residual_maps import *
+from ._residual_stacks import *
 from ._sky_frame import *
 from ._star_statistics import *
 from ._survey import *

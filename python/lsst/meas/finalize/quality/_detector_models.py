@@ -103,7 +103,7 @@ def _measure(record: ExposureRecord, columns: StarColumns, detector: int, sampli
         psf = None if record.psf is None else as_batch_psf(record.psf)
     except Exception as error:  # whatever a damaged model raises
         psf = None
-        reasons.append(f"the PSF model can't be used: {_first_line(error)}")
+        reasons.append(f"the PSF model can't be used: {first_line(error)}")
     else:
         if psf is None:
             reasons.append("no PSF model")
@@ -118,7 +118,8 @@ def _measure(record: ExposureRecord, columns: StarColumns, detector: int, sampli
     return DetectorModel(detector, box, metrics, reasons)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what to tell of an error in a table."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
@@ -126,7 +127,7 @@ def _measure_psf(psf: BatchPsf, box: Box, metrics: dict[str, float], sampling: i
     try:
         metrics.update(psf_statistics(psf, box, sampling=sampling))
     except Exception as error:  # whatever drawing raises
-        return [f"the PSF model can't be drawn: {_first_line(error)}"]
+        return [f"the PSF model can't be drawn: {first_line(error)}"]
     bad = [name for name in PSF_STATISTICS if not np.isfinite(metrics[name])]
     return [f"the PSF model isn't finite for {', '.join(bad)}"] if bad else []
 
@@ -139,7 +140,7 @@ def _measure_ap_corr(record: ExposureRecord, box: Box, metrics: dict[str, float]
             return [f"no aperture correction {_AP_CORR}"]
         metrics[name] = field_range(field, box, sampling=sampling) / metrics["psfSigma"]
     except Exception as error:  # whatever a damaged field raises
-        return [f"the aperture correction can't be evaluated: {_first_line(error)}"]
+        return [f"the aperture correction can't be evaluated: {first_line(error)}"]
     # Without psfSigma the reason has been told.
     if np.isfinite(metrics["psfSigma"]) and not np.isfinite(metrics[name]):
         return [f"aperture correction {_AP_CORR} isn't finite"]

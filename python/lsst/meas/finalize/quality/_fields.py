@@ -46,6 +46,7 @@ _COMMON = {
     "starEMedian": ("", "Median distortion of the stars."),
     "starUnNormalizedEMedian": ("pix2", "Median of the stars' hypot(xx - yy, 2 xy)."),
     "maxDistToNearestPsf": ("pix", "Largest distance of a point of the detector from a selected star."),
+    "stampReducedChi2": ("", "Median chi2 per degree of freedom of the images of the selected stars."),
     "apCorrResidualMedian": ("", "Median of corrected PSF flux over calibration flux, minus 1."),
     "apCorrResidualMedianErr": ("", "Bootstrap error of that median."),
     "apCorrResidualScatter": ("", "Scatter of that ratio."),

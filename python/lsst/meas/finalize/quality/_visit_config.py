@@ -34,8 +34,11 @@ VISIT_PLOTS = (
     "plotTrends",
     "plotRho",
     "plotPsfImages",
+    "plotResidualStacks",
 )
-"""Connections of plots, in the order of reports."""
+"""Connections of plots, in the order of reports; the last one is only there
+if images are stacked.
+"""
 
 
 def _plot(name: str, doc: str) -> cT.Output:
@@ -67,6 +70,16 @@ class AnalyzeFinalizedVisitConnections(
         storageClass="ExposureCatalog",
         dimensions=("instrument", "visit"),
     )
+    calexps = cT.Input(
+        doc="Calibrated images, whose stars are stacked after the PSF model is subtracted.",
+        name="calexp",
+        storageClass="ExposureF",
+        dimensions=("instrument", "visit", "detector"),
+        deferLoad=True,
+        multiple=True,
+        minimum=0,
+        deferGraphConstraint=True,
+    )
     finalized_visit_metrics = cT.Output(
         doc="Metrics of the PSF models: a row per detector and sample of stars, and for the whole visit.",
         name="finalized_visit_metrics",
@@ -92,12 +105,17 @@ class AnalyzeFinalizedVisitConnections(
     plotTrends = _plot("trends", "Residuals against magnitude, color, position and density.")
     plotRho = _plot("rho", "Rho statistics.")
     plotPsfImages = _plot("psf_images", "PSF models of all detectors.")
+    plotResidualStacks = _plot("residual_stacks", "Mean images of stars minus model, by detector.")
 
     def __init__(self, *, config: AnalyzeFinalizedVisitConfig | None = None) -> None:
         super().__init__(config=config)
-        if config is not None and not config.doPlots:
-            for name in VISIT_PLOTS:
-                delattr(self, name)
+        if config is None:
+            return
+        unwanted = set() if config.doPlots else set(VISIT_PLOTS)
+        if not config.doResidualStacks:
+            unwanted |= {"calexps", "plotResidualStacks"}
+        for name in sorted(unwanted):
+            delattr(self, name)
 
 
 def _limit_field(name: str, default: float | None) -> pexConfig.Field:
@@ -137,6 +155,12 @@ class AnalyzeFinalizedVisitConfig(
     """Configuration of `AnalyzeFinalizedVisitTask`."""
 
     doPlots: pexConfig.Field = pexConfig.Field(doc="Draw plots?", dtype=bool, default=True)
+    doResidualStacks: pexConfig.Field = pexConfig.Field(
+        doc="Read the calibrated images, one after the other, to fit the PSF models to their stars, for the "
+        "metric stampReducedChi2, and to average what is left, for a plot?",
+        dtype=bool,
+        default=False,
+    )
     limits: pexConfig.ConfigField = pexConfig.ConfigField(
         doc="Limits for the verdict.", dtype=PsfLimitsConfig
     )

@@ -27,6 +27,7 @@ from ._fields import describe_columns
 from ._groups import Groups
 from ._limits import PsfLimits, judge
 from ._psf_statistics import largest_gaps
+from ._residual_stacks import DetectorStacks
 from ._sky_frame import SkyFrame, project_stars
 from ._star_statistics import (
     aperture_correction_statistics,
@@ -57,6 +58,7 @@ def measure_visit(
     grid_sampling: int = 96,
     star_sampling: int = 8,
     frame: SkyFrame | None = None,
+    stacks: Sequence[DetectorStacks] | None = None,
 ) -> astropy.table.Table:
     """Measure how good the PSF models of a visit are.
 
@@ -75,6 +77,9 @@ def measure_visit(
         stars.
     frame
         The stars on the sky, if they have been projected already.
+    stacks
+        What the images of the stars told, if they were looked at; the table
+        has the column ``stampReducedChi2`` then.
 
     Returns
     -------
@@ -97,6 +102,8 @@ def measure_visit(
     parts = []
     for sample in SAMPLES:
         rows, reasons = _measure_sample(columns, frame, density, sample, detectors, models, star_sampling)
+        if stacks is not None:
+            _add_stamps(rows, reasons, columns.samples[sample], columns.detector, detectors, stacks)
         _add_verdicts(rows, limits or PsfLimits())
         rows["reasons"] = ["; ".join(dict.fromkeys(texts)) for texts in reasons]
         rows["sample"] = [sample] * len(reasons)
@@ -155,6 +162,37 @@ def _star_metrics(
         **_whole_and_each(measure, group[chosen], number),
         **_whole_and_each(measure_corrections, group[members], number),
     }
+
+
+def _add_stamps(
+    rows: dict[str, Any],
+    reasons: list[list[str]],
+    in_sample: npt.NDArray[np.bool_],
+    detector: Integers,
+    detectors: Integers,
+    stacks: Sequence[DetectorStacks],
+) -> None:
+    """Add the reduced chi2 of the stars' images, and why there is none.
+
+    Medians over stars, as some have neighbors.
+    """
+    reduced = np.full(len(in_sample), np.nan)
+    for stack in stacks:
+        known = stack.dof > 0
+        reduced[stack.rows[known]] = (stack.chi2 / np.where(known, stack.dof, 1.0))[known]
+    members = np.flatnonzero(in_sample)
+    group = np.searchsorted(detectors, detector[members])
+    rows.update(
+        _whole_and_each(
+            lambda g, n: {"stampReducedChi2": Groups(g, n).median(reduced[members])}, group, len(detectors)
+        )
+    )
+    told = {stack.detector: stack.reason for stack in stacks}
+    for i, number in enumerate([WHOLE_VISIT, *detectors.tolist()]):
+        if np.isfinite(rows["stampReducedChi2"][i]):
+            continue
+        reason = told.get(number) or "no star has an image with good pixels"
+        reasons[i].append(f"no stampReducedChi2: {reason}")
 
 
 def _gaps(

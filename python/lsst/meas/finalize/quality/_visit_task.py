@@ -13,17 +13,25 @@ from __future__ import annotations
 
 __all__ = ("AnalyzeFinalizedVisitTask",)
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import astropy.table
+import numpy as np
+import numpy.typing as npt
 
 import lsst.pipe.base as pipeBase
+from lsst.images import VisitImage
 
-from ..afw import as_ours
-from ..catalogs import ExposureCatalog
+from ..afw import as_ours, from_afw, is_afw
+from ..catalogs import ExposureCatalog, ExposureRecord
+from ..psf import as_batch_psf
 from ._columns import StarColumns, star_table_columns
+from ._detector_models import first_line
 from ._residual_maps import measure_residual_maps
+from ._residual_stacks import DetectorStacks, stack_detector
 from ._sky_frame import SkyFrame, project_stars
+from ._star_statistics import select_stars
 from ._trends import local_density
 from ._visit_config import AnalyzeFinalizedVisitConfig
 from ._visit_metrics import WHOLE_VISIT, measure_visit
@@ -31,6 +39,8 @@ from ._visit_rho import measure_visit_rho
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+type Integers = npt.NDArray[np.int64]
 
 
 class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
@@ -58,6 +68,7 @@ class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
             instrument=str(data_id["instrument"]),
             band=str(data_id["band"]),
             collection=str(outputRefs.finalized_visit_metrics.run),
+            calexps={int(handle.dataId["detector"]): handle for handle in inputs.get("calexps", ())},
         )
         butlerQC.put(outputs, outputRefs)
 
@@ -70,6 +81,7 @@ class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
         instrument: str = "",
         band: str = "",
         collection: str = "",
+        calexps: Mapping[int, Any] | None = None,
     ) -> pipeBase.Struct:
         """Judge a visit.
 
@@ -85,6 +97,9 @@ class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
             What the visit is.
         collection
             Collection to name in plots.
+        calexps
+            Calibrated images by detector, or handles of them, for
+            ``doResidualStacks``; read one after the other.
 
         Returns
         -------
@@ -93,7 +108,8 @@ class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
             `measure_visit`; ``finalized_visit_rho``, see
             `measure_visit_rho`; ``finalized_visit_residual_maps``, see
             `measure_residual_maps`; and with ``doPlots`` a
-            `matplotlib.figure.Figure` for each of ``VISIT_PLOTS``.
+            `matplotlib.figure.Figure` for each of ``VISIT_PLOTS``
+            (``plotResidualStacks`` only with ``doResidualStacks``).
 
         Raises
         ------
@@ -103,22 +119,21 @@ class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
         columns = StarColumns.from_table(_read(finalized_src_table), band or None)
         catalog: ExposureCatalog = as_ours(finalized_psf_ap_corr_cat)
         frame = project_stars(columns)
+        stacks = self._stack(columns, catalog, calexps or {}) if self.config.doResidualStacks else None
+        what: dict[str, Any] = {"visit": visit, "instrument": instrument, "band": band}
         metrics = measure_visit(
             columns,
             catalog,
-            visit=visit,
-            instrument=instrument,
-            band=band,
+            **what,
             limits=self.config.limits.to_limits(),
             grid_sampling=self.config.psfGridSampling,
             star_sampling=self.config.psfSampling,
             frame=frame,
+            stacks=stacks,
         )
         rho = measure_visit_rho(
             columns,
-            visit=visit,
-            instrument=instrument,
-            band=band,
+            **what,
             frame=frame,
             n_patches=self.config.rhoPatches,
             bin_slop=self.config.rhoBinSlop,
@@ -127,15 +142,30 @@ class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
         outputs = pipeBase.Struct(
             finalized_visit_metrics=metrics,
             finalized_visit_rho=rho,
-            finalized_visit_residual_maps=measure_residual_maps(
-                columns, visit=visit, instrument=instrument, band=band
-            ),
+            finalized_visit_residual_maps=measure_residual_maps(columns, **what),
         )
         if self.config.doPlots:
             label = f"{instrument} visit {visit}, {band} ({collection})"
-            plots = _draw(columns, frame, catalog, outputs, label)
+            plots = _draw(columns, frame, catalog, outputs, stacks, label)
             outputs = pipeBase.Struct(**outputs.getDict(), **plots)
         return outputs
+
+    def _stack(
+        self, columns: StarColumns, catalog: ExposureCatalog, calexps: Mapping[int, Any]
+    ) -> list[DetectorStacks]:
+        """Look at the images of all detectors with a model, one by one."""
+        selected = select_stars(columns)
+        stacks = []
+        for record in catalog:
+            rows = np.flatnonzero(selected & (columns.detector == record.id))
+            try:
+                stack = _stack_one(record, columns, rows, calexps.get(record.id))
+            except Exception as error:  # whatever a damaged image or model raises
+                stack = DetectorStacks(record.id, reason=f"{type(error).__name__}: {first_line(error)}")
+            if stack.reason:
+                self.log.warning("Detector %d has no stacks of images: %s.", record.id, stack.reason)
+            stacks.append(stack)
+        return stacks
 
     def _log(self, metrics: astropy.table.Table) -> None:
         whole = metrics[metrics["detector"] == WHOLE_VISIT]
@@ -156,13 +186,14 @@ def _draw(
     frame: SkyFrame,
     catalog: ExposureCatalog,
     outputs: pipeBase.Struct,
+    stacks: Sequence[DetectorStacks] | None,
     label: str,
 ) -> dict[str, Figure]:
     """Draw all plots."""
     from . import plots
 
     density = local_density(frame.x, frame.y)
-    return {
+    drawn = {
         "plotWhiskersFocalPlane": plots.plot_whiskers_focal_plane(columns, label),
         "plotWhiskersSky": plots.plot_whiskers_sky(columns, frame, label),
         "plotSizeMap": plots.plot_size_map(columns, label),
@@ -171,6 +202,24 @@ def _draw(
         "plotRho": plots.plot_rho(outputs.finalized_visit_rho, label),
         "plotPsfImages": plots.plot_psf_images(catalog, columns, label),
     }
+    if stacks is not None:
+        drawn["plotResidualStacks"] = plots.plot_residual_stacks(stacks, label)
+    return drawn
+
+
+def _stack_one(record: ExposureRecord, columns: StarColumns, rows: Integers, calexp: Any) -> DetectorStacks:
+    """Read an image and stack its stars."""
+    if record.psf is None:
+        return DetectorStacks(record.id, reason="no PSF model")
+    if calexp is None:
+        return DetectorStacks(record.id, reason="no calibrated image")
+    # A VisitImage has no method of that name.
+    exposure = calexp.get() if hasattr(calexp, "get") else calexp
+    if is_afw(exposure):
+        exposure = from_afw(exposure)
+    if not isinstance(exposure, VisitImage):
+        raise TypeError(f"the calibrated image is a {type(exposure).__name__}")
+    return stack_detector(exposure, as_batch_psf(record.psf), columns, rows, record.id)
 
 
 def _read(table: Any) -> astropy.table.Table:

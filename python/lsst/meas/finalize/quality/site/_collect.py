@@ -30,6 +30,7 @@ _PLOT_TITLES = {
     "trends": "Trends of residuals",
     "rho": "Rho statistics",
     "psf_images": "PSF models",
+    "residual_stacks": "Images of stars minus model",
     "maps": "Mean residuals on the focal plane",
 }
 
