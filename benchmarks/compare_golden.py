@@ -415,7 +415,9 @@ def compare_consolidated(
 ) -> None:
     """Compare the visit's outputs with the stack's and the visit task's."""
     visit_run = f"{run_name}/visit"
-    run_pipeline(repo, "FinalizeCharacterizationVisit.yaml", VISIT_LABEL, config, visit_run, None, jobs)
+    run_pipeline(
+        repo, "FinalizeCharacterizationVisit.yaml#finalize", VISIT_LABEL, config, visit_run, None, jobs
+    )
     with Butler.from_config(str(repo)) as butler:
         ref = next(iter(butler.query_datasets("calexp", collections="golden/inputs")))
         outputs = [

@@ -169,7 +169,9 @@ def compare_variant(report: Report, golden: Path, variant: str, repo: Path, jobs
     )
     is_whole = (expected / "finalized_src_table.parquet").exists()
     if is_whole:
-        run_pipeline(repo, "FinalizeCharacterizationVisit.yaml", VISIT_LABEL, config, visit_run, None, jobs)
+        run_pipeline(
+            repo, "FinalizeCharacterizationVisit.yaml#finalize", VISIT_LABEL, config, visit_run, None, jobs
+        )
     with Butler.from_config(str(repo)) as butler:
         for detector in detectors:
             compare_detector(report, golden, variant, detector, butler, run_name)

@@ -22,7 +22,7 @@ from lsst.daf.butler import Butler, DatasetType, Timespan
 from lsst.meas.finalize.butler import SynthCam
 from lsst.meas.finalize.cli import finalize_report
 from lsst.meas.finalize.quality import VISIT_PLOTS, AnalyzeFinalizedVisitConnections
-from lsst.pipe.base import Pipeline
+from lsst.pipe.base import LabelSpecifier, Pipeline
 from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
 
 from .conftest import read_golden, tiny_exposure
@@ -30,6 +30,7 @@ from .conftest import read_golden, tiny_exposure
 PIPELINE = Path(__file__).parents[2] / "pipelines" / "FinalizeCharacterization.yaml"
 DAY = 20260304
 VISITS = (20260304021,)
+ANALYSIS = {"analyzeFinalizedVisit", "analyzeFinalizedSurvey"}
 
 
 def register(butler: Butler) -> None:
@@ -123,15 +124,42 @@ def test_command_writes_a_report(analyzed: Path, tmp_path: Path) -> None:
         assert not (tmp_path / "x").exists()
 
 
-def test_science_outputs_do_not_depend_on_the_analysis() -> None:
+@pytest.mark.parametrize(
+    ("name", "science"),
+    [
+        ("FinalizeCharacterization.yaml", "prepare,finalize"),
+        ("FinalizeCharacterizationVisit.yaml", "finalize"),
+        ("RefitPsfModel.yaml", "refit"),
+        ("LSSTComCam/FinalizeCharacterization.yaml", "prepare,finalize"),
+    ],
+)
+def test_science_outputs_do_not_depend_on_the_analysis(name: str, science: str) -> None:
     """Have nothing that waits for metrics, and a subset without them."""
-    graph = Pipeline.from_uri(str(PIPELINE)).to_graph()
-    labels = {"analyzeFinalizedVisit", "analyzeFinalizedSurvey"}
+    pipeline = Pipeline.from_uri(str(PIPELINE.parent / name))
+    graph = pipeline.to_graph()
     outputs = {
-        edge.parent_dataset_type_name for label in labels for edge in graph.tasks[label].outputs.values()
+        edge.parent_dataset_type_name for label in ANALYSIS for edge in graph.tasks[label].outputs.values()
     }
-    for label, task in graph.tasks.items():
-        if label not in labels:
-            inputs = {edge.parent_dataset_type_name for edge in task.inputs.values()}
-            assert not inputs & outputs
-    assert not labels & set(Pipeline.from_uri(f"{PIPELINE}#finalize").to_graph().tasks)
+    inputs = {
+        label: {edge.parent_dataset_type_name for edge in task.inputs.values()}
+        for label, task in graph.tasks.items()
+    }
+    made = set()
+    for label in graph.tasks.keys() - ANALYSIS:
+        assert not inputs[label] & outputs
+        made |= {edge.parent_dataset_type_name for edge in graph.tasks[label].outputs.values()}
+    # What is judged is what the pipeline makes.
+    assert inputs["analyzeFinalizedVisit"] <= made
+    assert len(inputs["analyzeFinalizedVisit"]) == 2
+    assert pipeline.subsets["analyze"] == ANALYSIS
+    subset = pipeline.subsetFromLabels(LabelSpecifier(set(science.split(","))))
+    assert set(subset.task_labels) == graph.tasks.keys() - ANALYSIS
+
+
+def test_images_of_the_refit_pipeline_are_its_own() -> None:
+    """Read the images that the pipeline of drp_pipe's names reads."""
+    pipeline = Pipeline.from_uri(str(PIPELINE.parent / "RefitPsfModel.yaml"))
+    pipeline.addConfigOverride("analyzeFinalizedVisit", "doResidualStacks", True)
+    tasks = pipeline.to_graph().tasks
+    read = {edge.parent_dataset_type_name for edge in tasks["analyzeFinalizedVisit"].inputs.values()}
+    assert read == {"refit_psf_star", "refit_psf_models", "preliminary_visit_image"}

@@ -39,7 +39,7 @@ config.measurement.slots.modelFlux = None
 
 def run_pipeline(repo: Path, name: str, output: str) -> Butler:
     """Run a pipeline on everything in a repository."""
-    subset = "#prepare,finalize" if name == "FinalizeCharacterization.yaml" else ""
+    subset = "#prepare,finalize" if name == "FinalizeCharacterization.yaml" else "#finalize"
     pipeline = Pipeline.from_uri(str(PIPELINES / name) + subset)
     pipeline.addConfigPython(LABELS[name], OPTIONS)
     butler = SimplePipelineExecutor.prep_butler(str(repo), ["simulated/inputs"], output)
