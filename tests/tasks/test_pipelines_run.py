@@ -88,6 +88,36 @@ def test_visit_task_equals_consolidated_detectors(
         }
 
 
+def test_upstreams_shape_gives_the_same(
+    consolidated: Butler, simulated_repo: Path, simulation: VisitSimulation
+) -> None:
+    """Get the same bits from a detector that reads the tables of tracts."""
+    pipeline = Pipeline.from_uri(
+        f"{PIPELINES}/FinalizeCharacterization.yaml#finalizeCharacterizationDetector"
+    )
+    pipeline.addConfigPython("finalizeCharacterizationDetector", OPTIONS)
+    pipeline.addConfigOverride("finalizeCharacterizationDetector", "use_prepared_stars", False)
+    butler = SimplePipelineExecutor.prep_butler(str(simulated_repo), ["simulated/inputs"], "test/upstream")
+    where = "instrument = 'SynthCam' AND detector = 3"
+    SimplePipelineExecutor.from_pipeline(pipeline, butler=butler, where=where).run(
+        register_dataset_types=True
+    )
+    data_id = {"instrument": "SynthCam", "visit": simulation.visit, "detector": 3}
+    with Butler.from_config(str(simulated_repo), collections="test/upstream") as without:
+        butlers = (consolidated, without)
+        ours, theirs = (b.get("finalized_src_detector_table", data_id) for b in butlers)
+        ours_psf, theirs_psf = (
+            b.get("finalized_psf_ap_corr_detector_catalog", data_id)[0].psf for b in butlers
+        )
+    assert ours.colnames == theirs.colnames
+    assert 0 < ours["calib_psf_reserved"].sum() < len(ours)
+    for name in ours.colnames:
+        assert np.asarray(ours[name]).tobytes() == np.asarray(theirs[name]).tobytes(), name
+    x = y = np.array([50.0, 300.0])
+    ours_images, theirs_images = (as_batch_psf(p).draw_kernel_images(x, y) for p in (ours_psf, theirs_psf))
+    assert ours_images.tobytes() == theirs_images.tobytes()
+
+
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
