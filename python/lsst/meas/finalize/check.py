@@ -24,6 +24,7 @@ import dataclasses
 import importlib
 import importlib.metadata
 import os
+import re
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -156,6 +157,13 @@ def _inspect_stack(findings: Findings) -> None:
         findings.problems.append("Neither astshim nor starlink.Ast can be found; pip has starlink-pyast.")
 
 
+def _kernel_sources() -> list[Path]:
+    """List the modules that have compiled code of their own to be kept."""
+    # Kernels that are inlined are kept with those that call them.
+    kept = re.compile(r"^@njit\((?!.*inline=)", re.MULTILINE)
+    return [path for path in Path(__file__).parent.rglob("*_numba.py") if kept.search(path.read_text())]
+
+
 def _inspect_use(findings: Findings) -> None:
     """Use what was found: import the tasks, look at libraries and caches."""
     try:
@@ -165,7 +173,7 @@ def _inspect_use(findings: Findings) -> None:
         findings.facts.append(("AST library of lsst.images", library))
         from .measure.jit_numba import cache_folders
 
-        sources = [path for path in Path(__file__).parent.rglob("*_numba.py") if path.stem != "jit_numba"]
+        sources = _kernel_sources()
         compiled = sum(
             any(any(folder.glob(f"{path.stem}.*.nbi")) for folder in cache_folders(path)) for path in sources
         )
