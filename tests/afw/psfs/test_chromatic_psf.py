@@ -83,6 +83,18 @@ def test_given_color(psf: ChromaticPiffWrapper, color: float) -> None:
     np.testing.assert_array_equal(psf.compute_kernel_image(x=33.3, y=44.4, color=np.nan).array, default)
 
 
+@pytest.mark.parametrize(("x", "y"), [(33.5, 44.0), (33.0, 44.5), (-0.5, 0.5), (33.5, 44.25)])
+def test_half_integer_positions(psf: ChromaticPiffWrapper, x: float, y: float) -> None:
+    """Give the box of the pixels that hold the star, as new fits do."""
+    image = psf.compute_stellar_image(x=x, y=y)
+    expected = psf.piff_psf.draw(x, y, stamp_size=25, center=None, colorValue=psf.average_color)
+    assert (image.bbox.x.min, image.bbox.y.min) == (expected.bounds.xmin, expected.bounds.ymin)
+    assert image.bbox == psf.compute_stellar_bbox(x=x, y=y)
+    again = PiffPsf.from_wrapper(psf).compute_stellar_image(x=x, y=y)
+    assert again.bbox == image.bbox
+    np.testing.assert_allclose(again.array, image.array, rtol=0, atol=1e-13)
+
+
 def test_no_average_color(psf: ChromaticPiffWrapper) -> None:
     """Ask for a colour if there is no average one."""
     psf.piff_psf.stars = []

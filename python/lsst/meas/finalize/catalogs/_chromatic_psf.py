@@ -13,12 +13,13 @@ from __future__ import annotations
 
 __all__ = ("ChromaticPiffWrapper", "keep_average_color", "restore_average_color")
 
+import math
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from lsst.images import YX, Bounds, Image
+from lsst.images import YX, Bounds, Box, Image
 from lsst.images.psfs import PiffSerializationModel, PiffWrapper
 
 _COLOR = "colorValue"
@@ -171,3 +172,21 @@ class ChromaticPiffWrapper(PiffWrapper):
         """
         box = self.compute_stellar_bbox(x=x, y=y)
         return Image(self._draw(x, y, color, None), yx0=YX(y=box.y.min, x=box.x.min))
+
+    def compute_stellar_bbox(self, *, x: float, y: float) -> Box:
+        """Return the box of the image of a star.
+
+        Parameters
+        ----------
+        x, y : `float`
+            Position in pixels.
+
+        Returns
+        -------
+        box : `lsst.images.Box`
+            Box of the pixels that Piff draws, also where a coordinate is
+            half-integer, which Piff rounds down.
+        """
+        radius = self._stamp_size // 2
+        x0, y0 = (math.ceil(value - 0.5) - radius for value in (x, y))
+        return Box.factory[y0 : y0 + self._stamp_size, x0 : x0 + self._stamp_size]
