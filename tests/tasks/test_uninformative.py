@@ -78,6 +78,43 @@ def test_useless_variance_is_as_nan(
     assert not table["calib_psf_used"][left].any()
 
 
+def test_every_plugin_leaves_out_scattered_pixels(tiny_inputs: Any) -> None:
+    """Let no plugin see more than no variance, masked or not, alone or
+    mixed.
+    """
+    config = FinalizeCharacterizationDetectorConfig()
+    config.psf_determiner["piff"].spatialOrder = 1
+    # The source catalogue has the results already.
+    copied = {"base_SdssCentroid"}
+    config.measurement.plugins.names = sorted(set(config.measurement.plugins.registry) - copied)
+    config.measurement.plugins["base_CircularApertureFlux"].radii = [4.25]
+    task = FinalizeCharacterizationDetectorTask(config=config)
+    bad = np.random.default_rng(5).uniform(size=tiny_inputs.exposure.variance.array.shape) < 3e-4
+    bad[100:104] = True
+    kinds = np.resize([0.0, -1.0, np.nan, np.inf, -np.inf, -0.0], np.count_nonzero(bad))
+    results = []
+    for values in (np.nan, kinds):
+        inputs = tiny_inputs.copy()
+        inputs.exposure.variance.array[bad] = values
+        for plane, every in (("BAD", 3), ("NO_DATA", 5)):
+            masked = bad.copy()
+            masked[bad] = np.arange(len(kinds)) % every == 0
+            inputs.exposure.mask.set(plane, inputs.exposure.mask.get(plane) | masked)
+        results.append(inputs.run(task))
+    expected, found = results
+    corrections = [result.psf_ap_corr_cat[0].ap_corr_map for result in results]
+    assert corrections[0] == corrections[1]
+    columns = _columns(found.output_table)
+    assert columns["calib_psf_used"].any()
+    for name, column in _columns(expected.output_table).items():
+        if name.endswith("_time"):
+            continue
+        pair = columns[name], column
+        if name.endswith("Err"):
+            pair = tuple(np.where(np.isinf(c), np.nan, c) for c in pair)
+        np.testing.assert_array_equal(*pair, err_msg=name)
+
+
 def test_good_variance_is_not_mentioned(
     tiny_inputs: Any, make_task: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
