@@ -223,7 +223,7 @@ class FinalizeCharacterizationConfig(
 ):
     """Options of `FinalizeCharacterizationTask`."""
 
-    n_threads = pexConfig.RangeField[int](
+    n_threads: Any = pexConfig.RangeField(
         doc="Number of detectors to work on at once, in threads of the process; results are the same for any "
         "number.  While that many are worked on, the image of one more is in memory.",
         dtype=int,

@@ -71,6 +71,7 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
 
     ConfigClass: ClassVar = FinalizeCharacterizationConfig
     _DefaultName: ClassVar[str] = "finalize_characterization"
+    config: FinalizeCharacterizationConfig
 
     def runQuantum(
         self,
