@@ -242,7 +242,11 @@ def test_weighted_fluxes() -> None:
     small = (moments[:, :2].min(axis=1) < 0.25) | (a * b < 0.0625)
     assert 5 < small.sum() < n / 2
     truth, _, failed, _ = fixed_moments_flux(images, moments, x, y)
-    flux, mine_failed = weighted_fluxes(images, np.tile([38, 44], (n, 1)), x, y, moments)
+    several = np.stack([moments, 2 * moments])
+    (flux, doubled), (mine_failed, _) = weighted_fluxes(images, np.tile([38, 44], (n, 1)), x, y, several)
+    np.testing.assert_array_equal(
+        doubled, weighted_fluxes(images, np.tile([38, 44], (n, 1)), x, y, several[1:])[0][0]
+    )
     np.testing.assert_array_equal(mine_failed, failed)
     # Upstream's exponents, up to 14, are rounded to float32: 5e-7 per pixel.
     np.testing.assert_allclose(flux[~failed], truth[~failed], rtol=3e-7, atol=1e-5)
@@ -256,13 +260,13 @@ def test_averaged_weights() -> None:
     moments = np.tile([0.2, 0.1, 0.05], (n, 1))
     images = np.ones((n, 20, 20), dtype=np.float32)
     sizes = np.full((n, 2), 20)
-    flux, failed = weighted_fluxes(images, sizes, x, y, moments, average=True)
+    flux, failed = weighted_fluxes(images, sizes, x, y, moments[None], average=True)
     assert not failed.any()
     # Samples of a narrow Gaussian, cut off where it is exp(-7).
     truth = 4 * np.pi * np.sqrt(0.2 * 0.1 - 0.05**2)
-    np.testing.assert_allclose(flux, truth, rtol=0.01)
+    np.testing.assert_allclose(flux[0], truth, rtol=0.01)
     wide = np.tile([4.0, 3.0, 1.0], (n, 1))
-    same = [weighted_fluxes(images, sizes, x, y, wide, average=k)[0] for k in (False, True)]
+    same = [weighted_fluxes(images, sizes, x, y, wide[None], average=k)[0] for k in (False, True)]
     np.testing.assert_array_equal(*same)
 
 
@@ -270,14 +274,14 @@ def test_singular_weights() -> None:
     """Report weights that can't be used, and stars to be skipped."""
     images = np.ones((5, 20, 20), dtype=np.float32)
     moments = np.array([[1e-4, 1e-4, 0], [np.nan, 4, 0], [4, 4, 4.0], [4, 4, 0], [1e-7, 9e9, 0]])
-    flux, failed = weighted_fluxes(images, np.full((5, 2), 20), np.full(5, 9.0), np.full(5, 9.0), moments)
+    centre = np.full(5, 9.0)
+    (flux,), (failed,) = weighted_fluxes(images, np.full((5, 2), 20), centre, centre, moments[None])
     assert failed.tolist() == [True, True, True, False, True]
     assert np.isfinite(flux).tolist() == [False, False, False, True, False]
-    status, total = np.zeros(1, dtype=np.int64), np.zeros(1)
-    gaussian_sums(
-        images[:1], np.full((1, 2), 20), np.full(1, np.inf), np.ones(1), moments[3:4], False, total, status
-    )
-    assert status[0] != 0
+    status, total = np.zeros((1, 1), dtype=np.int64), np.zeros((1, 1))
+    nowhere, round_weight = np.full(1, np.inf), moments[None, 3:4]
+    gaussian_sums(images[:1], np.full((1, 2), 20), nowhere, np.ones(1), round_weight, False, total, status)
+    assert status[0, 0] != 0
 
 
 def test_unusable_apertures() -> None:

@@ -123,11 +123,17 @@ class StampSet:
     planes: Mapping[str, int]
     valid: np.ndarray | None = None
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of stamps, their height and their width."""
+        n, height, width = self.image.shape
+        return n, height, width
+
     def __len__(self) -> int:
-        return len(self.image)
+        return self.shape[0]
 
     def __repr__(self) -> str:
-        _, height, width = self.image.shape
+        _, height, width = self.shape
         return f"<StampSet of {counted(len(self), 'stamp')} of {height} × {width}>"
 
     def bits(self, names: Iterable[str]) -> int:

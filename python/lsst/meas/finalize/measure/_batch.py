@@ -14,6 +14,7 @@ from __future__ import annotations
 __all__ = ("MeasureBatch", "mask_bits")
 
 from collections.abc import Iterable
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ from ._errors import MeasurementFatalError
 from ._psf import BatchPsf
 from ._star_psfs import StarPsfs
 from .noise import NoiseReplacer
+from .pixels import LazyStamps, Planes
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]
@@ -98,6 +100,11 @@ class MeasureBatch(StarPsfs):
         self._replacer = replacer
         self._restored = restored
 
+    @cached_property
+    def _planes(self) -> Planes:
+        """What stamps are cut out of."""
+        return Planes.of(self.exposure)
+
     @property
     def image_origin(self) -> tuple[int, int]:
         """PARENT column and row of the image's first pixel (XY0)."""
@@ -162,7 +169,7 @@ class MeasureBatch(StarPsfs):
         """
         if rows is None:
             rows = np.arange(len(self))
-        stamps = cut_stamps(self.exposure, np.asarray(x0), np.asarray(y0), int(width), int(height))
+        stamps = LazyStamps(self._planes, np.asarray(x0), np.asarray(y0), int(width), int(height))
         if self._replacer is None:
             return stamps
         if self._restored:

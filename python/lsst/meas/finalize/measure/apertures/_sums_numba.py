@@ -18,6 +18,17 @@ import numpy.typing as npt
 
 from ..jit_numba import njit
 
+_LANES = 16
+"""Pixels that loops take at a time; those left over take as long each."""
+
+
+@njit(error_model="numpy", inline="always")
+def _add(total: npt.NDArray, part: npt.NDArray, weight: float) -> None:
+    """Add pixels times a weight; vectorised by the compiler."""
+    for i in range(len(total)):
+        # The product is double, the sum has the coefficients' type.
+        total[i] += total.dtype.type(weight * part[i])
+
 
 @njit(error_model="numpy")
 def _shift(
@@ -26,35 +37,46 @@ def _shift(
     y_taps: npt.NDArray,
     x_centre: int,
     y_centre: int,
+    line: npt.NDArray,
     scratch: npt.NDArray,
     shifted: npt.NDArray,
 ) -> None:
     """Shift one coefficient image along x, then along y.
 
-    Where a tap is missing the coefficients are copied unshifted.
+    Where a tap is missing the coefficients are copied unshifted.  ``line``
+    and the rows of ``scratch`` are longer than those of the images, by more
+    than _LANES; the line is zero beyond.
     """
     n = coefficients.shape[0]
     taps = x_taps.shape[0]
     inner = n - taps + 1
+    padded = (inner + _LANES - 1) // _LANES * _LANES
     shifted[:] = coefficients
-    # Loops over slices, from 0, are those that compilers vectorise.
     for j in range(n):
-        total = scratch[j, :inner]
+        line[:n] = coefficients[j]
+        total = scratch[j, :padded]
         total[:] = 0.0
         for t in range(taps):
-            weight = x_taps[t]
-            part = coefficients[j, t : t + inner]
-            for i in range(inner):
-                # The product is double, the sum has the coefficients' type.
-                total[i] += coefficients.dtype.type(weight * part[i])
+            _add(total, line[t : t + padded], x_taps[t])
+    total = line[:padded]
     for j in range(inner):
-        total = shifted[j + y_centre, x_centre : x_centre + inner]
         total[:] = 0.0
         for t in range(taps):
-            weight = y_taps[t]
-            part = scratch[j + t, :inner]
-            for i in range(inner):
-                total[i] += coefficients.dtype.type(weight * part[i])
+            _add(total, scratch[j + t, :padded], y_taps[t])
+        shifted[j + y_centre, x_centre : x_centre + inner] = total[:inner]
+
+
+# The order of sums is free, which lets the compiler vectorise them.
+@njit(error_model="numpy", fastmath={"reassoc"})
+def _weighted_sums(pixels: npt.NDArray, variance: npt.NDArray, weights: npt.NDArray) -> tuple[float, float]:
+    """Sum pixels times weights, and variances times their squares."""
+    total = 0.0
+    total_var = 0.0
+    for i in range(len(weights)):
+        c = np.float64(weights[i])
+        total += pixels[i] * c
+        total_var += variance[i] * (c * c)
+    return total, total_var
 
 
 @njit(error_model="numpy")
@@ -79,21 +101,24 @@ def sinc_sums(
     """
     n = coefficients.shape[1]
     offset = (images.shape[2] - n) // 2
-    scratch = np.empty((n, n), dtype=coefficients.dtype)
+    line = np.zeros(n + 2 * _LANES, dtype=coefficients.dtype)
+    scratch = np.empty((n, n + 2 * _LANES), dtype=coefficients.dtype)
     shifted = np.empty((n, n), dtype=coefficients.dtype)
     for m in range(len(members)):
         s = members[m]
-        _shift(coefficients[which[m]], x_taps[m], y_taps[m], x_centres[m], y_centres[m], scratch, shifted)
+        line[n:] = 0.0
+        _shift(
+            coefficients[which[m]], x_taps[m], y_taps[m], x_centres[m], y_centres[m], line, scratch, shifted
+        )
         for p in range(images.shape[1]):
             total = 0.0
             total_var = 0.0
             for j in range(n):
                 pixels = images[s, p, j + offset, offset : offset + n]
                 variance = variances[s, p, j + offset, offset : offset + n]
-                for i in range(n):
-                    c = np.float64(shifted[j, i])
-                    total += pixels[i] * c
-                    total_var += variance[i] * c * c
+                part, part_var = _weighted_sums(pixels, variance, shifted[j])
+                total += part
+                total_var += part_var
             flux[m, p] = total
             flux_var[m, p] = total_var
 

@@ -7,11 +7,7 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""Compiled fits of CModel: import inside the function that calls.
-
-numba's cache follows changes of this file only: after changing kernels that
-are imported here, delete the cached files in ``__pycache__``.
-"""
+"""Compiled fits of CModel: import inside the function that calls."""
 
 from __future__ import annotations
 
@@ -43,6 +39,20 @@ INNER_VARIANCE = 2
 LINEAR_AMPLITUDE = 3
 
 _N = 4
+
+_LANES = 32
+"""Pixels that the compiler's loops over a model take at a time; those left
+over are taken one by one, which costs as much each."""
+
+
+@njit(error_model="numpy")
+def _padded(values: Array32) -> Array32:
+    """Repeat the last value, so that no pixel is left over."""
+    n = len(values)
+    padded = np.empty((n + _LANES - 1) // _LANES * _LANES, dtype=np.float32)
+    padded[:n] = values
+    padded[n:] = values[n - 1] if n > 0 else np.float32(0.0)
+    return padded
 
 
 @njit(error_model="numpy")
@@ -80,12 +90,15 @@ def _weighted_column(
     parameters: Array,
     column: Array32,
 ) -> None:
-    """Model of unit amplitude at some parameters, times the weights."""
+    """Model of unit amplitude at some parameters, times the weights.
+
+    ``x``, ``y`` and ``column`` are padded, the weights are not.
+    """
     q = np.empty(3)
     ellipse_to_pixels(parameters, star[JACOBIAN], q)
     model_column(x, y, q, star[CENTRE], psf, orders, amplitudes, variances, column)
     flux = np.float32(star[FLUX])
-    for i in range(len(column)):
+    for i in range(len(weights)):
         column[i] = (column[i] * flux) * weights[i]
 
 
@@ -142,9 +155,12 @@ def _optimise(
     control: Array,
     p: Array,
 ) -> tuple[int, int, int, float]:
-    """Fit (spec 05 §4); return state, steps, evaluations and objective."""
+    """Fit (spec 05 §4); return state, steps, evaluations and objective.
+
+    ``x`` and ``y`` are padded.
+    """
     m = len(data)
-    column = np.empty(m, dtype=np.float32)
+    column = np.empty(len(x), dtype=np.float32)
     r, r_new, jac = np.empty(m), np.empty(m), np.empty((_N, m))
     g, gp, j, j_old = np.empty(_N), np.empty(_N), np.empty(_N), np.empty(_N)
     step, trial = np.empty(_N), np.empty(_N)
@@ -271,9 +287,10 @@ def fit_stage(
         part = slice(start[s], start[s] + count[s])
         weights = _weights(variance[part], weighting[0], weighting[1])
         data = image[part] * weights
+        x_padded, y_padded = _padded(x[part]), _padded(y[part])
         state, steps, evaluations, f = _optimise(
-            x[part],
-            y[part],
+            x_padded,
+            y_padded,
             weights,
             data,
             stars[s],
@@ -289,11 +306,20 @@ def fit_stage(
         codes[s, 0], codes[s, 1], codes[s, 2] = state, steps, evaluations
         results[s, OBJECTIVE] = f
         weights[:] = np.float32(1.0)
-        column = np.empty(count[s], dtype=np.float32)
+        column = np.empty(len(x_padded), dtype=np.float32)
         _weighted_column(
-            x[part], y[part], weights, stars[s], psf[s], orders, amplitudes, variances, parameters[s], column
+            x_padded,
+            y_padded,
+            weights,
+            stars[s],
+            psf[s],
+            orders,
+            amplitudes,
+            variances,
+            parameters[s],
+            column,
         )
-        _inner_flux(column, image[part], variance[part], results[s])
+        _inner_flux(column[: count[s]], image[part], variance[part], results[s])
 
 
 @njit(error_model="numpy")
@@ -384,11 +410,12 @@ def fit_linear(
     for s in range(len(start)):
         part = slice(start[s], start[s] + count[s])
         weights = np.ones(count[s], dtype=np.float32)
-        columns = np.empty((2, count[s]), dtype=np.float32)
+        x_padded, y_padded = _padded(x[part]), _padded(y[part])
+        columns = np.empty((2, len(x_padded)), dtype=np.float32)
         for k in range(2):
             _weighted_column(
-                x[part],
-                y[part],
+                x_padded,
+                y_padded,
                 weights,
                 stars[s],
                 psf[s],
@@ -398,7 +425,7 @@ def fit_linear(
                 parameters[k][s],
                 columns[k],
             )
-        done[s] = _combine(columns, image[part], variance[part], alpha[s], results[s])
+        done[s] = _combine(columns[:, : count[s]], image[part], variance[part], alpha[s], results[s])
 
 
 @njit(error_model="numpy")

@@ -165,12 +165,18 @@ def model_column(
     out[:] = np.float32(0.0)
     t = np.empty(6, dtype=np.float32)
     k = np.empty(6, dtype=np.float32)
+    roots = np.empty((len(orders), 3))
+    # Square roots of the PSF's ellipses are those of all components.
+    for p in range(len(orders)):
+        pxx, pyy, pxy = psf[p, PSF_XX], psf[p, PSF_YY], psf[p, PSF_XY]
+        ps = math.sqrt(pxx * pyy - pxy * pxy)
+        pt = 1.0 / math.sqrt(pxx + pyy + 2.0 * ps)
+        roots[p, 0], roots[p, 1], roots[p, 2] = (pxx + ps) * pt, pxy * pt, (pyy + ps) * pt
     for c in range(len(variances)):
         for p in range(len(orders)):
-            pxx, pyy, pxy = psf[p, PSF_XX], psf[p, PSF_YY], psf[p, PSF_XY]
-            cxx = variances[c] * q[0] + pxx
-            cyy = variances[c] * q[1] + pyy
-            cxy = variances[c] * q[2] + pxy
+            cxx = variances[c] * q[0] + psf[p, PSF_XX]
+            cyy = variances[c] * q[1] + psf[p, PSF_YY]
+            cxy = variances[c] * q[2] + psf[p, PSF_XY]
             s = math.sqrt(cxx * cyy - cxy * cxy)
             scale = 1.0 / (s * math.sqrt(cxx + cyy + 2.0 * s))
             txx, txy, tyy = (cyy + s) * scale, -cxy * scale, (cxx + s) * scale
@@ -179,9 +185,7 @@ def model_column(
             t[3] = np.float32(-(txx * x0 + txy * y0))
             t[4] = np.float32(-(txy * x0 + tyy * y0))
             t[5] = np.float32(1.0 / s)
-            ps = math.sqrt(pxx * pyy - pxy * pxy)
-            pt = 1.0 / math.sqrt(pxx + pyy + 2.0 * ps)
-            rxx, rxy, ryy = (pxx + ps) * pt, pxy * pt, (pyy + ps) * pt
+            rxx, rxy, ryy = roots[p, 0], roots[p, 1], roots[p, 2]
             _convolve(
                 txx * rxx + txy * rxy,
                 txy * rxx + tyy * rxy,

@@ -30,6 +30,10 @@ def _add(total: npt.NDArray, part: npt.NDArray, weight: float, squared: bool) ->
             total[i] += part[i] * weight
 
 
+_LANES = 32
+"""Pixels that loops take at a time; those left over take as long each."""
+
+
 @njit(error_model="numpy")
 def _blur(
     pixels: npt.NDArray,
@@ -38,26 +42,34 @@ def _blur(
     margin: int,
     half: int,
     squared: bool,
+    line: npt.NDArray,
     scratch: npt.NDArray,
     out: npt.NDArray,
 ) -> None:
     """Write the pixels of ``inner`` (min x, min y, max x, max y), correlated
     with weights along x, then y.  Everything is rounded to float32, as
     upstream does, in the same order.
+
+    ``line`` and the rows of ``scratch`` are longer than those of ``pixels``,
+    by _LANES at least; what is in them there doesn't matter.
     """
     x_low, y_low, x_high, y_high = inner
     width = x_high - x_low + 1
+    padded = (width + _LANES - 1) // _LANES * _LANES
     first = x_low + margin - half
+    used = width + 2 * half
     for j in range(y_low + margin - half, y_high + margin + half + 1):
-        total = scratch[j, :width]
+        line[:used] = pixels[j, first : first + used]
+        total = scratch[j, :padded]
         total[:] = 0.0
         for t in range(2 * half + 1):
-            _add(total, pixels[j, first + t : first + t + width], weights[t], squared)
+            _add(total, line[t : t + padded], weights[t], squared)
+    total = line[:padded]
     for j in range(y_low, y_high + 1):
-        total = out[j, x_low : x_high + 1]
         total[:] = 0.0
         for t in range(2 * half + 1):
-            _add(total, scratch[j + margin + t - half, :width], weights[t], squared)
+            _add(total, scratch[j + margin + t - half, :padded], weights[t], squared)
+        out[j, x_low : x_high + 1] = total[:width]
 
 
 @njit(error_model="numpy")
@@ -79,7 +91,9 @@ def blur_windows(
     outputs (N, P, h, w), which must be zero: they stay so outside a region.
     """
     height, width = out_images.shape[2:]
-    scratch = np.empty((height + 2 * margin, width), dtype=np.float32)
+    # Zeros: what is left over in memory may be numbers that take long.
+    line = np.zeros(width + 2 * margin + _LANES, dtype=np.float32)
+    scratch = np.zeros((height + 2 * margin, width + _LANES), dtype=np.float32)
     inner = np.empty(4, dtype=np.int64)
     for s in range(out_images.shape[0]):
         for p in range(out_images.shape[1]):
@@ -98,5 +112,5 @@ def blur_windows(
             if inner[0] > inner[2] or inner[1] > inner[3]:
                 continue
             w = weights[s, p]
-            _blur(images[s], w, inner, margin, h, False, scratch, out_images[s, p])
-            _blur(variances[s], w, inner, margin, h, True, scratch, out_variances[s, p])
+            _blur(images[s], w, inner, margin, h, False, line, scratch, out_images[s, p])
+            _blur(variances[s], w, inner, margin, h, True, line, scratch, out_variances[s, p])

@@ -73,6 +73,37 @@ def _correlation_matrices(functions: FloatArray, length: int) -> FloatArray:
     return matrices.reshape(n, length, count * interior)
 
 
+def _normalisation(
+    lines: FloatArray, px: npt.NDArray[np.int64], py: npt.NDArray[np.int64]
+) -> tuple[FloatArray, FloatArray]:
+    """Return what gives all basis functions but the first sum 0 and norm 1.
+
+    Parameters
+    ----------
+    lines : `numpy.ndarray`
+        One-dimensional functions, (N, degree + 1, size); basis function i is
+        the product of ``px[i]`` along x and ``py[i]`` along y.
+
+    Returns
+    -------
+    shift, scale : `numpy.ndarray`
+        (N, len(px)): subtract ``shift`` times the first function, then
+        multiply by ``scale``.
+    """
+    totals = lines.sum(axis=2)
+    sums = totals[:, py] * totals[:, px]
+    products = lines @ lines.transpose(0, 2, 1)
+    squares = products[:, py, py] * products[:, px, px]
+    with_first = products[:, py, 0] * products[:, px, 0]
+    # Those that have no sum but by rounding stay as they are.
+    shift = np.where(np.abs(sums) > _EPS32, sums, 0.0)
+    shift[:, 0] = 0.0
+    norms = squares - 2.0 * shift * with_first + shift**2 * squares[:, :1]
+    scale = 1.0 / np.sqrt(norms)
+    scale[:, 0] = 1.0
+    return shift, scale
+
+
 def _solve(normal: FloatArray, right: FloatArray) -> FloatArray:
     """Solve normal equations; NaN where they are singular."""
     try:
@@ -127,20 +158,12 @@ def fit_matching_kernels(
     px, py = (np.array(p) for p in zip(*exponents, strict=True))
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         lines = _modified_gaussians(sigma, size, degree)
-        basis = (lines[:, py, :, None] * lines[:, px, None, :]).reshape(n, len(px), -1)
         matrices = _correlation_matrices(lines, length)
         filtered = matrices.transpose(0, 2, 1) @ psfs @ matrices
         filtered = filtered.reshape(n, degree + 1, interior, degree + 1, interior)
         design = filtered.transpose(0, 1, 3, 2, 4)[:, py, px].reshape(n, len(px), -1)
-        # All but the first basis function get sum 0 and norm 1.
-        sums = basis[:, 1:].sum(axis=2, keepdims=True)
-        even = np.abs(sums) > _EPS32
-        scale = np.where(even, sums, 1.0)
-        basis[:, 1:] = basis[:, 1:] / scale - np.where(even, basis[:, :1], 0.0)
-        design[:, 1:] = design[:, 1:] / scale - np.where(even, design[:, :1], 0.0)
-        norms = np.sqrt(np.einsum("nik,nik->ni", basis[:, 1:], basis[:, 1:]))[:, :, None]
-        basis[:, 1:] /= norms
-        design[:, 1:] /= norms
+        shift, scale = _normalisation(lines, px, py)
+        design = (design - shift[:, :, None] * design[:, :1]) * scale[:, :, None]
         half = size // 2
         inner = targets[:, half : half + interior, half : half + interior].reshape(n, -1, 1)
         normal = design @ design.transpose(0, 2, 1)
@@ -149,7 +172,11 @@ def fit_matching_kernels(
     rows = np.flatnonzero(usable)
     coefficients = _solve(normal[rows], right[rows])
     coefficients[:, 0] = np.where(np.isfinite(coefficients).all(axis=1), 1.0, np.nan)
-    kernels[rows] = (coefficients[:, None, :] @ basis[rows]).reshape(-1, size, size)
+    weights = coefficients * scale[rows]
+    weights[:, 0] -= np.sum(weights * shift[rows], axis=1)
+    powers = np.zeros((len(rows), degree + 1, degree + 1))
+    powers[:, py, px] = weights
+    kernels[rows] = lines[rows].transpose(0, 2, 1) @ powers @ lines[rows]
     return kernels
 
 

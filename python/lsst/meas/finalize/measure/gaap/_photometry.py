@@ -142,7 +142,8 @@ def weighted_fluxes(
     x, y : `numpy.ndarray`
         Centres counted from the stamps' first pixels, shape (N,).
     moments : `numpy.ndarray`
-        Moments xx, yy, xy of the weights, shape (N, 3); NaN: skip the star.
+        Moments xx, yy, xy of A weights for each stamp, shape (A, N, 3); NaN:
+        skip the star.
     average : `bool`, optional
         Average very small weights over the samples of a pixel?  Otherwise
         they are summed (upstream quirk: these fluxes are up to 16 times too
@@ -151,13 +152,14 @@ def weighted_fluxes(
     Returns
     -------
     fluxes : `numpy.ndarray`
-        2 Σ w I.
+        2 Σ w I, shape (A, N).
     failed : `numpy.ndarray`
-        True for singular weights.
+        True for singular weights, shape (A, N).
     """
     from ._sums_numba import FAILED, gaussian_sums
 
-    total, status = np.empty(len(images)), np.empty(len(images), dtype=np.int64)
+    shape = moments.shape[:2]
+    total, status = np.empty(shape), np.empty(shape, dtype=np.int64)
     gaussian_sums(
         np.ascontiguousarray(images), sizes, x, y, np.ascontiguousarray(moments), average, total, status
     )

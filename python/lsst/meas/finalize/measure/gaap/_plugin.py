@@ -76,7 +76,6 @@ class _Portion:
     correlations: FloatArray
     variance: FloatArray
     inside: BoolArray
-    target_sigma: FloatArray
 
     def central_values(self, planes: npt.NDArray[np.float32]) -> None:
         """Take the variance at the centres, truncated (upstream quirk)."""
@@ -86,6 +85,34 @@ class _Portion:
         j = np.where(self.inside, column, 0).astype(np.int64)
         i = np.where(self.inside, row, 0).astype(np.int64)
         self.variance = planes[np.arange(len(j)), i, j].astype(np.float64)
+
+
+@dataclass
+class _Weight:
+    """Weights of one result for some stars.
+
+    ``moments`` (n, 3) are NaN where the PSF is bigger than the aperture;
+    sums under the weights are multiplied by ``scale``, (n,).
+    """
+
+    name: str
+    moments: FloatArray
+    scale: FloatArray
+    big_psf: BoolArray
+
+    def take(self, index: IntArray) -> _Weight:
+        """Return those of some of the stars."""
+        return _Weight(self.name, self.moments[index], self.scale[index], self.big_psf[index])
+
+
+def _aperture_weight(name: str, aperture: FloatArray, target: FloatArray, too_small: BoolArray) -> _Weight:
+    """Return the weight that makes up an aperture with the PSF."""
+    weight = aperture - target
+    bad = too_small | unusable_apertures(weight)
+    weight[bad] = np.nan
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = np.sqrt(_determinants(weight + target) / _determinants(weight))
+    return _Weight(name, weight, 0.5 * ratio, bad)
 
 
 def _portions(boxes: IntArray, rows: IntArray) -> Iterator[BoxBatch]:
@@ -253,10 +280,11 @@ class GaapFluxPlugin(SingleFramePlugin):
         )
         index = np.zeros(len(batch), dtype=np.int64)
         index[rows] = np.arange(len(rows))
+        weights = self._weights(stars, rows, target_sigma, factor)
         for part in _portions(stars.boxes, rows[matched]):
             which = index[part.rows]
-            portion = self._convolve(batch, stars, part, kernels[which], target_sigma[which])
-            self._measure_portion(batch, stars, portion, factor)
+            portion = self._convolve(batch, stars, part, kernels[which])
+            self._measure_portion(batch, stars, portion, [weight.take(which) for weight in weights])
         return rows[~matched]
 
     def _convolve(
@@ -265,7 +293,6 @@ class GaapFluxPlugin(SingleFramePlugin):
         stars: _Stars,
         part: BoxBatch,
         kernels: FloatArray,
-        target_sigma: FloatArray,
     ) -> _Portion:
         """Cut out some stars and make their PSFs Gaussian.
 
@@ -285,103 +312,89 @@ class GaapFluxPlugin(SingleFramePlugin):
             correlations=autocorrelations(kernels),
             variance=np.empty(0),
             inside=np.empty(0, dtype=bool),
-            target_sigma=target_sigma,
         )
         portion.central_values(stamps.variance)
         return portion
 
-    def _measure_portion(self, batch: MeasureBatch, stars: _Stars, portion: _Portion, factor: float) -> None:
-        """Measure all results of convolved stars, in upstream's order."""
-        target = portion.target_sigma[:, None] ** 2 * np.array([1.0, 1.0, 0.0])
-        if self.config.doPsfPhotometry:
-            ones = np.ones(len(portion.rows))
-            self._store(batch, stars, portion, gaap_result_name(factor, "PsfFlux", self.name), target, ones)
-        if stars.optimal is not None:
-            self._measure_aperture(
-                batch,
-                stars,
-                portion,
-                gaap_result_name(factor, "Optimal", self.name),
-                stars.optimal[portion.rows],
-                np.zeros(len(portion.rows), dtype=bool),
-            )
-        for sigma in self.config.sigmas:
-            if stars.geometry is None:
-                self._abort(batch, stars, portion.rows[stars.alive[portion.rows]])
-                return
-            geometry = LocalGeometry(*(v[portion.rows] for v in stars.geometry))
-            with np.errstate(invalid="ignore"):
-                too_small = sigma <= portion.target_sigma * geometry.scale
-            self._measure_aperture(
-                batch,
-                stars,
-                portion,
-                gaap_result_name(factor, sigma, self.name),
-                geometry.circles(sigma),
-                too_small,
-            )
-
-    def _measure_aperture(
-        self,
-        batch: MeasureBatch,
-        stars: _Stars,
-        portion: _Portion,
-        name: str,
-        aperture: FloatArray,
-        too_small: BoolArray,
+    def _measure_portion(
+        self, batch: MeasureBatch, stars: _Stars, portion: _Portion, weights: list[_Weight]
     ) -> None:
-        """Measure with a weight that makes up an aperture with the PSF."""
-        target = portion.target_sigma[:, None] ** 2 * np.array([1.0, 1.0, 0.0])
-        weight = aperture - target
-        bad = too_small | unusable_apertures(weight)
-        flagged = portion.rows[bad & stars.alive[portion.rows]]
-        for flag in ("flag_bigPsf", "flag"):
-            batch.set_flag(flagged, f"{name}_{flag}")
-        weight[bad] = np.nan
-        with np.errstate(invalid="ignore", divide="ignore"):
-            ratio = np.sqrt(_determinants(weight + target) / _determinants(weight))
-        self._store(batch, stars, portion, name, weight, 0.5 * ratio, ~bad)
+        """Measure all results of convolved stars, then write them in
+        upstream's order.
+        """
+        moments = np.stack([weight.moments for weight in weights])
+        moments[:, ~(stars.alive[portion.rows] & portion.inside)] = np.nan
+        average = self.config.doAverageSubpixels
+        flux, failed = weighted_fluxes(
+            portion.images, portion.sizes, portion.x, portion.y, moments, average=average
+        )
+        size = portion.correlations.shape[1]
+        middle = np.full(len(portion.rows), float(size // 2))
+        full = np.full((len(portion.rows), 2), size)
+        noise, noise_failed = weighted_fluxes(
+            portion.correlations, full, middle, middle, 2 * moments, average=average
+        )
+        with np.errstate(invalid="ignore"):
+            area = np.pi * np.sqrt(_determinants(moments))
+            error = 2 * np.sqrt(portion.variance * area) * np.sqrt(0.5 * noise)
+        for k, weight in enumerate(weights):
+            self._store(batch, stars, portion.rows, weight, flux[k], error[k], failed[k] | noise_failed[k])
+        if stars.geometry is None and self.config.sigmas:
+            self._abort(batch, stars, portion.rows[stars.alive[portion.rows]])
+
+    def _weights(
+        self, stars: _Stars, rows: IntArray, target_sigma: FloatArray, factor: float
+    ) -> list[_Weight]:
+        """Return the weights of all results, in upstream's order."""
+        target = target_sigma[:, None] ** 2 * np.array([1.0, 1.0, 0.0])
+        count = len(rows)
+        never = np.zeros(count, dtype=bool)
+        weights = []
+        if self.config.doPsfPhotometry:
+            name = gaap_result_name(factor, "PsfFlux", self.name)
+            weights.append(_Weight(name, target, np.ones(count), never))
+        if stars.optimal is not None:
+            name = gaap_result_name(factor, "Optimal", self.name)
+            weights.append(_aperture_weight(name, stars.optimal[rows], target, never))
+        if stars.geometry is None:
+            return weights
+        geometry = LocalGeometry(*(v[rows] for v in stars.geometry))
+        for sigma in self.config.sigmas:
+            name = gaap_result_name(factor, sigma, self.name)
+            with np.errstate(invalid="ignore"):
+                too_small = sigma <= target_sigma * geometry.scale
+            weights.append(_aperture_weight(name, geometry.circles(sigma), target, too_small))
+        return weights
 
     def _store(
         self,
         batch: MeasureBatch,
         stars: _Stars,
-        portion: _Portion,
-        name: str,
-        weight: FloatArray,
-        scale: FloatArray,
-        wanted: BoolArray | None = None,
+        rows: IntArray,
+        weight: _Weight,
+        flux: FloatArray,
+        error: FloatArray,
+        failed: BoolArray,
     ) -> None:
-        """Write fluxes under some weights, and their errors."""
-        chosen = stars.alive[portion.rows]
-        if wanted is not None:
-            chosen = chosen & wanted
-        weight = np.where((chosen & portion.inside)[:, None], weight, np.nan)
-        average = self.config.doAverageSubpixels
-        flux, failed = weighted_fluxes(
-            portion.images, portion.sizes, portion.x, portion.y, weight, average=average
-        )
-        size = portion.correlations.shape[1]
-        middle = np.full(len(flux), float(size // 2))
-        full = np.full((len(flux), 2), size)
-        noise, noise_failed = weighted_fluxes(
-            portion.correlations, full, middle, middle, 2 * weight, average=average
-        )
-        with np.errstate(invalid="ignore"):
-            error = 2 * np.sqrt(portion.variance * np.pi * np.sqrt(_determinants(weight)))
-            error *= scale * np.sqrt(0.5 * noise)
-        failed = chosen & (failed | noise_failed)
-        self._abort(batch, stars, portion.rows[failed])
+        """Write fluxes under one weight, and their errors."""
+        alive = stars.alive[rows]
+        flagged = rows[weight.big_psf & alive]
+        if len(flagged):
+            for flag in ("flag_bigPsf", "flag"):
+                batch.set_flag(flagged, f"{weight.name}_{flag}")
+        chosen = alive & ~weight.big_psf
+        self._abort(batch, stars, rows[chosen & failed])
         good = chosen & ~failed
-        batch.catalog[f"{name}_instFlux"][portion.rows[good]] = (scale * flux)[good]
-        batch.catalog[f"{name}_instFluxErr"][portion.rows[good]] = error[good]
+        batch.catalog[f"{weight.name}_instFlux"][rows[good]] = (weight.scale * flux)[good]
+        batch.catalog[f"{weight.name}_instFluxErr"][rows[good]] = (weight.scale * error)[good]
 
     def _abort(self, batch: MeasureBatch, stars: _Stars, rows: IntArray) -> None:
         """Give up stars after an error that upstream doesn't expect."""
-        batch.fail(rows, self.name)
-        stars.alive[rows] = False
+        if len(rows):
+            batch.fail(rows, self.name)
+            stars.alive[rows] = False
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def _determinants(moments: FloatArray) -> FloatArray:
-    return np.asarray(moments[:, 0] * moments[:, 1] - moments[:, 2] ** 2)
+    return np.asarray(moments[..., 0] * moments[..., 1] - moments[..., 2] ** 2)

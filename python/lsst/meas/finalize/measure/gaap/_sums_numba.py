@@ -84,6 +84,30 @@ def _average_sum(pixels: Any, window: Any, xc: Any, yc: Any, w11: Any, w12: Any,
 
 
 @njit()
+def _gaussian_sum(
+    image: Any, size: Any, xc: Any, yc: Any, sxx: Any, syy: Any, sxy: Any, average: Any, sums: Any
+) -> Any:
+    """Sum one stamp under one weight; return the sum and a status."""
+    ok, w11, w12, w22 = invert(sxx, sxy, syy)
+    if not ok or not (math.isfinite(xc) and math.isfinite(yc)):
+        return math.nan, FAILED
+    if w11 < 0.0 or w11 > 1e6 or w22 < 0.0 or w22 > 1e6 or abs(w12) > 1e6:
+        return math.nan, FAILED
+    window = region(xc, yc, sxx, syy, (0, size[0] - 1, 0, size[1] - 1))
+    subpixel = needs_subpixel(sxx, sxy, syy)
+    if subpixel and average:
+        return _average_sum(image, window, xc, yc, w11, w12, w22), 0
+    if subpixel:
+        weighted_sums(image, 0, 0, window, xc, yc, w11, w12, w22, 0.0, True, False, sums)
+        return sums[0], 0
+    total = 0.0
+    for i in range(window[2], window[3] + 1):
+        y = _F(_F(i) - _F(yc))
+        total += _row_sum(image[i], window[0], window[1], _F(xc), y, w11, w12, w22)
+    return total, 0
+
+
+@njit()
 def gaussian_sums(
     images: Any,
     sizes: Any,
@@ -94,33 +118,20 @@ def gaussian_sums(
     total: Any,
     status: Any,
 ) -> Any:
-    """Sum a stack of stamps with given weights, xx, yy, xy.
+    """Sum a stack of stamps under given weights, xx, yy, xy.
+
+    ``moments`` (A, N, 3) are those of A weights for each of the N stamps,
+    NaN for none; ``total`` and ``status`` are (A, N).
 
     The same as ``fixed_kernel`` of the SDSS moments but for the rounding of
     weights and products to float32, and for ``average``: means instead of
     sums over the samples of a pixel under very small weights.
     """
     sums = np.zeros(6)
+    # A star's pixels stay in the cache while its weights are gone through.
     for n in range(len(images)):
-        total[n] = math.nan
-        status[n] = FAILED
-        sxx, syy, sxy = moments[n, 0], moments[n, 1], moments[n, 2]
-        ok, w11, w12, w22 = invert(sxx, sxy, syy)
-        if not ok or not (math.isfinite(xc[n]) and math.isfinite(yc[n])):
-            continue
-        if w11 < 0.0 or w11 > 1e6 or w22 < 0.0 or w22 > 1e6 or abs(w12) > 1e6:
-            continue
-        status[n] = 0
-        window = region(xc[n], yc[n], sxx, syy, (0, sizes[n, 0] - 1, 0, sizes[n, 1] - 1))
-        subpixel = needs_subpixel(sxx, sxy, syy)
-        if subpixel and average:
-            total[n] = _average_sum(images[n], window, xc[n], yc[n], w11, w12, w22)
-            continue
-        if subpixel:
-            weighted_sums(images[n], 0, 0, window, xc[n], yc[n], w11, w12, w22, 0.0, True, False, sums)
-            total[n] = sums[0]
-            continue
-        total[n] = 0.0
-        for i in range(window[2], window[3] + 1):
-            y = _F(_F(i) - _F(yc[n]))
-            total[n] += _row_sum(images[n, i], window[0], window[1], _F(xc[n]), y, w11, w12, w22)
+        for a in range(len(moments)):
+            m = moments[a, n]
+            total[a, n], status[a, n] = _gaussian_sum(
+                images[n], sizes[n], xc[n], yc[n], m[0], m[1], m[2], average, sums
+            )

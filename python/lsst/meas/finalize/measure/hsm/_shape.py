@@ -34,7 +34,7 @@ from lsst.pex.config import Field, ListField
 from ...catalogs import Schema, StampSet
 from .._batch import MeasureBatch
 from .._plugin import SHAPE_ORDER, SingleFramePlugin, SingleFramePluginConfig, alias_centroid_flag, register
-from ..pixels import box_batches
+from ..pixels import BoxBatch, box_batches
 from ._moments import HSM_FLAGS, measurable_boxes, trace_radii
 
 if TYPE_CHECKING:
@@ -131,32 +131,49 @@ class HsmShapePlugin(SingleFramePlugin):
         rows = batch.drop_undrawable(rows[usable], batch.psf_shapes(), batch.x, batch.y, self.name)
         if not len(rows):
             return
-        psf_images, _, _ = batch.psf_images("star")
-        sigma = trace_radii(batch)
+        values: dict[int, tuple[float, ...]] = {}
         for part in box_batches(batch.bboxes, rows):
             stamps = batch.cutout(part.x0, part.y0, part.width, part.height, part.rows)
-            good = ~stamps.bad(self.config.badMaskPlanes)
-            # GalSim takes one star at a time.
-            for k, row in enumerate(part.rows):
-                values = self._estimate(
-                    _window(stamps, good, k, part.sizes[k]),
-                    psf_images[row],
-                    (float(batch.x[row]), float(batch.y[row])),
-                    float(sigma[row]),
-                )
-                self._store(batch, row, values)
-
-    def _store(self, batch: MeasureBatch, row: int, values: tuple[float, ...] | None) -> None:
-        """Write one star's result, `None` if it failed."""
+            self._estimate_all(batch, part, stamps, values)
+        measured = np.fromiter(values, dtype=np.int64, count=len(values))
         # Quirk: success clears the flag of a doubtful centroid.
-        batch.catalog[f"{self.name}_flag"][row] = values is None
-        if values is not None:
-            for field, value in zip(self.fields, values, strict=True):
-                batch.catalog[field][row] = value
+        batch.catalog[f"{self.name}_flag"][rows] = ~np.isin(rows, measured)
+        columns = np.array(list(values.values()), dtype=np.float64).reshape(-1, len(self.fields)).T
+        for field, column in zip(self.fields, columns, strict=True):
+            batch.catalog[field][measured] = column
+
+    def _estimate_all(
+        self, batch: MeasureBatch, part: BoxBatch, stamps: StampSet, values: dict[int, tuple[float, ...]]
+    ) -> None:
+        """Add the results, by row, of stars that can be measured."""
+        import galsim
+
+        good = ~stamps.bad(self.config.badMaskPlanes)
+        sky_variance = _median_variances(stamps, good, part.sizes)
+        weights = good.astype(np.int32)
+        psf_images, _, _ = batch.psf_images("star")
+        sigma = trace_radii(batch)
+        # GalSim takes one star at a time.
+        for k, row in enumerate(part.rows):
+            width, height = (int(v) for v in part.sizes[k])
+            x0, y0 = int(stamps.x0[k]), int(stamps.y0[k])
+            bounds = galsim.BoundsI(x0, x0 + width - 1, y0, y0 + height - 1)
+            estimate = self._estimate(
+                galsim._Image(stamps.image[k, :height, :width], bounds, None),
+                galsim._Image(weights[k, :height, :width], bounds, None),
+                float(sky_variance[k]),
+                psf_images[row],
+                (float(batch.x[row]), float(batch.y[row])),
+                float(sigma[row]),
+            )
+            if estimate is not None:
+                values[int(row)] = estimate
 
     def _estimate(
         self,
-        window: tuple[galsim.Image, galsim.Image, np.floating],
+        image: galsim.Image,
+        weight: galsim.Image,
+        sky_variance: float,
         psf_image: npt.NDArray[np.float64],
         centroid: tuple[float, float],
         sigma: float,
@@ -164,14 +181,14 @@ class HsmShapePlugin(SingleFramePlugin):
         """Let GalSim measure one star; `None` if it can't."""
         import galsim
 
-        image, weight, sky_variance = window
+        height, width = psf_image.shape
         try:
             shear = galsim.hsm.EstimateShear(
                 image,
-                galsim.Image(psf_image, xmin=0, ymin=0),
+                galsim._Image(psf_image, galsim.BoundsI(0, width - 1, 0, height - 1), None),
                 weight=weight,
                 badpix=None,
-                sky_var=float(sky_variance),
+                sky_var=sky_variance,
                 shear_est=self.config.shearType,
                 recompute_flux="FIT",
                 guess_sig_gal=2.5 * sigma,
@@ -190,19 +207,23 @@ class HsmShapePlugin(SingleFramePlugin):
         return *components, shear.resolution_factor
 
 
-def _window(
-    stamps: StampSet, good: npt.NDArray[np.bool_], k: int, size: npt.NDArray[np.int64]
-) -> tuple[galsim.Image, galsim.Image, np.floating]:
-    """Return image, weight and median variance in one footprint's box."""
-    import galsim
-
-    view = (k, slice(int(size[1])), slice(int(size[0])))
-    origin = {"xmin": int(stamps.x0[k]), "ymin": int(stamps.y0[k])}
-    image = galsim.Image(np.ascontiguousarray(stamps.image[view]), **origin)
-    weight = galsim.Image(good[view].astype(np.int32), **origin)
-    variance = stamps.variance[view]
-    variance = variance[good[view] & np.isfinite(variance)]
-    return image, weight, np.median(variance) if len(variance) else np.float32(np.nan)
+def _median_variances(
+    stamps: StampSet, good: npt.NDArray[np.bool_], sizes: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Return the median variance of the good pixels in each footprint's box,
+    (N,); NaN without any.
+    """
+    height, width = stamps.shape[1:]
+    usable = good & np.isfinite(stamps.variance)
+    usable &= (np.arange(width) < sizes[:, :1, None]) & (np.arange(height)[:, None] < sizes[:, 1:, None])
+    ordered = np.where(usable, stamps.variance, np.float32(np.inf)).reshape(len(good), -1)
+    ordered.sort(axis=1)
+    count = np.count_nonzero(usable, axis=(1, 2))
+    low, high = (
+        np.take_along_axis(ordered, np.maximum(middle, 0)[:, None], axis=1)[:, 0]
+        for middle in ((count - 1) // 2, count // 2)
+    )
+    return np.where(count > 0, (low + high) / np.float32(2.0), np.float32(np.nan))
 
 
 @register("ext_shapeHSM_HsmShapeBj")

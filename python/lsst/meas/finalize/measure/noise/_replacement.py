@@ -32,8 +32,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ...catalogs import BoxCutter, Footprints, SourceCatalog, StampSet, informative_variance
-from ..pixels import clipped_mean_std
+from ...catalogs import Footprints, SourceCatalog, StampSet, informative_variance
+from ..pixels import clipped_mean_std, cut_boxes
 from ._config import NoiseReplacerConfig
 from ._ziggurat import seed_state, ziggurat_tables
 
@@ -244,10 +244,7 @@ class NoiseReplacer:
         return f.span_offsets, f.span_y, f.span_x0, f.span_x1
 
     def _noise_parameters(self, config: NoiseReplacerConfig) -> tuple[float, float, np.ndarray]:
-        """Return mean, standard deviation and variance plane (spec 03 §2.4).
-
-        ``self._plane`` serves as scratch space.
-        """
+        """Return mean, deviation and variance plane (spec 03 §2.4)."""
         offset = float(config.noiseOffset)
         none = np.zeros((0, 0), dtype=np.float32)
         metadata: Mapping[str, Any] = self._exposure.metadata or {}
@@ -267,10 +264,9 @@ class NoiseReplacer:
         if config.noiseSource == "meta" and background is not None:
             return offset, float(np.sqrt(_as_variance(background))), none
         try:
-            mean, std = clipped_mean_std(self._plane, overwrite=True)
+            mean, std = clipped_mean_std(self._source)
         except ValueError:
             raise ValueError("No pixel of the image is finite; noise cannot be measured on it.") from None
-        self._plane[...] = self._source
         return mean + offset, std, none
 
     def _fill(self, config: NoiseReplacerConfig, exposure_id: int | None) -> None:
@@ -344,10 +340,10 @@ class NoiseReplacer:
 
     def _cut_noise(self, stamps: StampSet) -> None:
         """Put the noise image into stamps."""
-        _, height, width = stamps.image.shape
         x0, y0 = self._origin
-        cut = BoxCutter(stamps.x0 - x0, stamps.y0 - y0, width, height, self._plane.shape)
-        stamps.image = cut(self._plane)
+        plane = self._plane.view()
+        plane.flags.writeable = False
+        stamps.image = cut_boxes(plane, stamps.x0 - x0, stamps.y0 - y0, *stamps.shape[1:])
 
     def insert(self, stamps: StampSet, rows: IntArray) -> None:
         """Show stars among noise.

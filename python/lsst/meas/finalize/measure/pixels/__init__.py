@@ -14,5 +14,6 @@ Shared by all families; uses the types of `catalogs` only.
 
 from ._boxes import *
 from ._boxes import BoxBatch
+from ._cutting import *
 from ._lanczos import *
 from ._stats import *

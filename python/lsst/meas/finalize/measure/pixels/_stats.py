@@ -17,45 +17,55 @@ import numpy as np
 import numpy.typing as npt
 
 _IQR_TO_SIGMA = 0.741301109252802
-_CHUNK = 1 << 20
+_N_KEYS = 1 << 16
 
 
-def _compress_finite(values: np.ndarray) -> np.ndarray:
-    """Move finite values to the front, in place; return the view of them."""
-    kept = 0
-    # In pieces, as the temporary array would be another full plane.
-    for start in range(0, len(values), _CHUNK):
-        part = values[start : start + _CHUNK]
-        part = part[np.isfinite(part)]
-        values[kept : kept + len(part)] = part
-        kept += len(part)
-    return values[:kept]
+def _count_keys(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Count finite values by the upper halves of their bits, ascending."""
+    from ._stats_numba import count_keys
+
+    counts = np.zeros(_N_KEYS, dtype=np.int64)
+    count_keys(values.view(np.uint32), counts)
+    return counts
+
+
+def _selected(
+    values: npt.NDArray[np.float32], counts: npt.NDArray[np.int64], ranks: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Return the finite values of some ranks, given the counts of keys."""
+    from ._stats_numba import collect
+
+    before = np.cumsum(counts) - counts
+    keys = np.searchsorted(before + counts, ranks, side="right")
+    wanted = np.zeros(_N_KEYS, dtype=np.bool_)
+    wanted[keys] = True
+    found = np.empty(int(counts[wanted].sum()), dtype=np.uint32)
+    collect(values.view(np.uint32), wanted, found)
+    # Only values that share their key with a wanted one are sorted.
+    kept = np.where(wanted, counts, 0)
+    return np.sort(found.view(np.float32))[(np.cumsum(kept) - kept)[keys] + ranks - before[keys]]
 
 
 def _quantiles(values: np.ndarray, quantiles: tuple[float, ...]) -> list[float]:
-    """Return quantiles by linear interpolation; reorders ``values``."""
-    positions = [q * (len(values) - 1) for q in quantiles]
-    below = [int(np.floor(p)) for p in positions]
-    needed = sorted({k for b in below for k in (b, min(b + 1, len(values) - 1))})
-    values.partition(needed)
-    result = []
-    for position, b in zip(positions, below, strict=True):
-        low, high = float(values[b]), float(values[min(b + 1, len(values) - 1)])
-        result.append(low + (position - b) * (high - low))
-    return result
+    """Return quantiles of the finite values by linear interpolation."""
+    is_single = values.dtype == np.float32
+    counts = _count_keys(values) if is_single else np.isfinite(values)
+    last = int(counts.sum()) - 1
+    if last < 0:
+        raise ValueError("Clipped statistics need at least one finite value.")
+    positions = np.array(quantiles) * last
+    below = np.floor(positions).astype(np.int64)
+    ranks, which = np.unique([below, np.minimum(below + 1, last)], return_inverse=True)
+    found = _selected(values, counts, ranks) if is_single else np.partition(values[counts], ranks)[ranks]
+    low, high = found.astype(np.float64)[which.reshape(2, -1)]
+    return [float(v) for v in low + (positions - below) * (high - low)]
 
 
 def _moments_within(values: np.ndarray, centre: float, width: float) -> tuple[float, float]:
     """Return mean and variance of the values within a distance."""
-    if np.isnan(centre) or np.isnan(width):
-        return np.nan, np.nan
-    n, total, squares = 0, 0.0, 0.0
-    for start in range(0, len(values), _CHUNK):
-        offset = values[start : start + _CHUNK].astype(np.float64) - centre
-        offset = offset[np.abs(offset) <= width]
-        n += len(offset)
-        total += float(offset.sum())
-        squares += float(offset @ offset)
+    from ._stats_numba import sums_within
+
+    n, total, squares = sums_within(values, centre, width)
     if n == 0:
         return np.nan, np.nan
     mean = total / n
@@ -63,9 +73,7 @@ def _moments_within(values: np.ndarray, centre: float, width: float) -> tuple[fl
     return centre + mean, variance
 
 
-def clipped_mean_std(
-    values: npt.ArrayLike, n_sigma: float = 3.0, n_iter: int = 3, *, overwrite: bool = False
-) -> tuple[float, float]:
+def clipped_mean_std(values: npt.ArrayLike, n_sigma: float = 3.0, n_iter: int = 3) -> tuple[float, float]:
     """Compute the clipped mean and standard deviation of an array.
 
     Parameters
@@ -76,8 +84,6 @@ def clipped_mean_std(
         Half-width of the accepted range in standard deviations.
     n_iter : `int`, optional
         Number of iterations; always all of them are done.
-    overwrite : `bool`, optional
-        May the (contiguous) array be reordered?  Saves a copy.
 
     Returns
     -------
@@ -89,12 +95,11 @@ def clipped_mean_std(
     ValueError
         Raised if no value is finite.
     """
-    flat = np.asarray(values).reshape(-1)
-    if not overwrite or not np.shares_memory(flat, values):
-        flat = flat.copy()
-    flat = _compress_finite(flat)
-    if len(flat) == 0:
-        raise ValueError("Clipped statistics need at least one finite value.")
+    flat = np.ascontiguousarray(values).reshape(-1)
+    flat = flat if flat.dtype == np.float32 else flat.astype(np.float64)
+    # One kind of array, for which the kernels are compiled.
+    flat = flat.view()
+    flat.flags.writeable = False
     q25, median, q75 = _quantiles(flat, (0.25, 0.5, 0.75))
     centre, width = median, n_sigma * _IQR_TO_SIGMA * (q75 - q25)
     mean, variance = np.nan, np.nan

@@ -144,7 +144,7 @@ def _initial_state(
     """Set fluxes, centres and a constant model from the stars themselves."""
     center = np.array([s.fit.center for s in stars], dtype=np.float64)
     flux, center = initial_flux_center(design, center, recenter)
-    profile, flagged, removed = initial_profile(psf, stars, logger)
+    profile, flagged, removed = initial_profile(psf, stars, design.stars, logger)
     q = profile[:, np.newaxis] * psf.interp.constant(1.0)[np.newaxis, :]
     return FitState(
         q=q,

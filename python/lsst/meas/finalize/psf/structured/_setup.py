@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 
     import piff
 
+    from ._stars import StarArrays
+
 __all__ = ("basis_terms", "check_covered", "count_unknowns", "initial_profile", "make_psf")
+
+_FIRST_SIGMA = 5.0
+"""Width, in pixels, that GalSim's adaptive moments start from."""
 
 
 def _for_piff(logger: logging.Logger) -> logging.Logger | None:
@@ -159,7 +164,7 @@ def basis_terms(interp: piff.BasisPolynomial, stars: Sequence[piff.Star]) -> npt
 
 
 def initial_profile(
-    psf: piff.SimplePSF, stars: Sequence[piff.Star], logger: logging.Logger
+    psf: piff.SimplePSF, stars: Sequence[piff.Star], arrays: StarArrays, logger: logging.Logger
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], int]:
     """Average the model's first guesses for the stars.
 
@@ -169,6 +174,8 @@ def initial_profile(
         The PSF.
     stars
         The stars.
+    arrays
+        Their pixels.
     logger
         Told of failures.
 
@@ -187,12 +194,14 @@ def initial_profile(
         Raised, with Piff's text, if no star is left.
     """
     flagged = np.array([bool(s.is_flagged) for s in stars])
-    sigma = np.ones(len(stars))
+    sigma = np.zeros(len(stars)) if psf.model._init == "delta" else _widths(arrays)
     removed = 0
-    # Adaptive moments are GalSim's, one star at a time.
+    # Piff refuses stars one at a time.
     for i, star in enumerate(stars):
         try:
-            sigma[i] = _initial_sigma(psf.model, star, logger)
+            _check_size(psf.model, star, logger)
+            if np.isnan(sigma[i]):
+                sigma[i] = star.hsm[3]
         except Exception as error:
             logger.warning("Failed initializing star at %s. Excluding it.", star.image_pos)
             logger.warning("  -- Caught exception: %s", error)
@@ -209,8 +218,21 @@ def initial_profile(
     return profile.ravel(), flagged, removed
 
 
-def _initial_sigma(model: piff.PixelGrid, star: piff.Star, logger: logging.Logger) -> float:
-    """Return the width of a star, refusing stamps as Piff does."""
+def _widths(arrays: StarArrays) -> npt.NDArray[np.float64]:
+    """Return the stars' widths in (u, v) by adaptive moments, as Piff has
+    them of GalSim; NaN for those that can't be measured.
+    """
+    from ...measure import hsm_moments
+
+    count, height, width = arrays.image.shape
+    x, y, first = (np.full(count, v) for v in (0.5 * (width - 1), 0.5 * (height - 1), _FIRST_SIGMA))
+    moments = hsm_moments(arrays.image, x, y, first, good=arrays.weight != 0.0)
+    sigma = np.where(moments.ok, moments.sigma.astype(np.float64), np.nan)
+    return sigma * np.sqrt(arrays.pixel_area)
+
+
+def _check_size(model: piff.PixelGrid, star: piff.Star, logger: logging.Logger) -> None:
+    """Refuse stamps as Piff does."""
     least = model.size * model.scale / star.image.wcs.maxLinearScale(star.image.center)
     height, width = star.image.array.shape
     if max(width, height) < least:
@@ -222,4 +244,3 @@ def _initial_sigma(model: piff.PixelGrid, star: piff.Star, logger: logging.Logge
             least,
         )
         raise RuntimeError("Star's image is too small.")
-    return 0.0 if model._init == "delta" else star.hsm[3]
