@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ import pytest
 from astropy.table import Table
 
 from lsst.daf.butler import Butler, DatasetType, FileDataset
-from lsst.meas.finalize.butler import StreamedTable, stream
+from lsst.meas.finalize.butler import PreparedStarsFormatter, StreamedTable, stream
 from lsst.meas.finalize.stars import (
     PREPARED_FORMAT,
     ReserveIsolatedStarsTask,
@@ -289,3 +291,48 @@ def test_prepared_tables_have_row_groups_by_detector(butler: Butler) -> None:
         assert got.sources["sourceId"].tolist() == table["sourceId"][table["detector"] == 7].tolist()
         with pytest.raises(ValueError, match="is of visit 107, not 108"):
             read_prepared_stars(handle, "r", detector=77, **options | {"visit": 108})
+
+
+READING = """
+import sys
+from pathlib import Path
+import pyarrow as pa
+import pyarrow.parquet as pq
+from lsst.meas.finalize.butler import StreamedTable
+from lsst.meas.finalize.stars import ReserveIsolatedStarsTask, read_prepared_stars
+from lsst.resources import ResourcePath
+
+def memory(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1]) / 1024
+
+path = Path(sys.argv[1])
+reserve = ReserveIsolatedStarsTask()
+# What every quantum does: write a table of stars.
+pq.write_table(pa.table({f"c{i}": pa.nulls(100, pa.float64()) for i in range(700)}), path.with_suffix(".w"))
+Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+before = memory("VmRSS")
+stars = read_prepared_stars(
+    StreamedTable(None, ResourcePath(path)), "r",
+    id_column="sourceId", reserve=reserve, visit=107, detector=100,
+)
+print(len(stars.sources), memory("VmHWM") - before, pa.default_memory_pool().max_memory() / 2**20)
+print(*({"pandas", "pyarrow.dataset"} & set(sys.modules)))
+"""
+
+
+def test_a_detector_needs_little_memory(tmp_path: Path) -> None:
+    """Read a detector's rows of a full focal plane in a few megabytes."""
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("no /proc to measure with")
+    path = tmp_path / "prepared.parq"
+    formatter = object.__new__(PreparedStarsFormatter)
+    formatter.write_local_file(make_prepared(189, 37800), ResourcePath(path))
+    command = [sys.executable, "-c", READING, str(path)]
+    result = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    rows, growth, arrow = map(float, result[0].split())
+    assert rows == 200
+    assert growth < 5
+    assert arrow < 1
+    # These are 30 and 8 MB.
+    assert not result[1]

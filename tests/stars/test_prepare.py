@@ -327,6 +327,16 @@ def test_bad_tables_are_named(tables: Any, change: Callable[[Any], None], messag
         prepare_isolated_stars("r", *tables, reserve=reserve(), fgcm_standard_star_dict=fgcm, **OPTIONS)
 
 
+def test_crowds_of_standard_stars_are_refused(tables: Any) -> None:
+    """Refuse a width that no file is to have, naming the options."""
+    seen = np.flatnonzero(tables[0][5]["nsource_r"])[0]
+    tables[1][5]["visit"][tables[1][5]["obj_index"] == seen] = VISIT
+    crowd = Table({name: np.full(65, tables[0][5][name][seen]) for name in ("ra", "dec")})
+    crowd["mag_g"] = 20.0
+    with pytest.raises(ValueError, match="has 65 stars .*match_fgcm_standard_stars.*use_prepared_photometry"):
+        prepare_isolated_stars("r", *tables, reserve=reserve(), fgcm_standard_star_dict={5: crowd}, **OPTIONS)
+
+
 def test_no_standard_stars_at_all(tables: Any) -> None:
     """Prepare and read stars of which none is a standard star."""
     fgcm = {t: table[:0] for t, table in make_fgcm(tables[0], np.random.default_rng(1)).items()}

@@ -109,7 +109,10 @@ def match_standard_stars(
     slot = np.arange(len(star)) - np.searchsorted(star, star)
     width = int(slot.max(initial=0)) + 1
     if width > _MAX_PER_STAR:
-        raise ValueError(f"fgcm_standard_star has {width} stars within {_RADIUS} arcsec of an isolated star.")
+        raise ValueError(
+            f"fgcm_standard_star has {width} stars within {_RADIUS} arcsec of an isolated star: "
+            "unset match_fgcm_standard_stars, and use_prepared_photometry of the detector task."
+        )
 
     def spread(values: npt.NDArray[Any], empty: Any) -> npt.NDArray[Any]:
         result = np.full((len(table), width), empty, dtype=values.dtype)
