@@ -12,10 +12,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,23 +24,44 @@ from lsst.daf.butler import Butler
 from lsst.meas.finalize.operations import CollectionSource, GraphSource, find_status
 from lsst.meas.finalize.simulate import VisitSimulation
 
-PARSL = "lsst.ctrl.bps.parsl.ParslService"
+PAGE = Path(__file__).parents[2] / "doc/lsst.meas.finalize/operating.rst"
+WHERE = "instrument='SynthCam' AND detector IN (0, 1, 2)"
 CATALOG = "finalized_psf_ap_corr_detector_catalog"
 
 
 def write_survey(folder: Path, name: str, options: str) -> None:
-    """Write a user's file: two detectors in a job, and few plugins."""
+    """Write a user's file: two detectors in a job, few plugins, no plots."""
+    plots = " ".join(
+        f"-c {task}:doPlots=False" for task in ("analyzeFinalizedVisit", "analyzeFinalizedSurvey")
+    )
     (folder / "survey.yaml").write_text(
         f"includeConfigs:\n  - resource://lsst.meas.finalize/bps/{name}.yaml\n"
-        f"extraQgraphOptions: '-C {options}'\n"
+        f"extraQgraphOptions: '-C {options} {plots}'\n"
         "cluster:\n  finalizeDetectors:\n    partitionMaxSize: 2\n"
     )
 
 
-def arguments(repo: Path, output: str) -> list[str]:
-    """Return what a user gives besides the submit file."""
-    query = "instrument='SynthCam' AND detector IN (0, 1, 2)"
-    return ["survey.yaml", "-b", str(repo), "-i", "simulated/inputs", "-o", output, "-d", query]
+def documented(beginning: str, **replaced: str) -> list[str]:
+    """Return a command of the operators' page with other names."""
+    lines = map(str.strip, PAGE.read_text().splitlines())
+    (line,) = {line for line in lines if line.startswith(f"{beginning} ")}
+    for old, new in replaced.items():
+        assert old in line
+        line = line.replace(old, new)
+    return shlex.split(line)
+
+
+def submit_command(repo: Path, output: str) -> list[str]:
+    """Return how a user submits three detectors."""
+    words = documented("bps submit", REPO=str(repo))
+    words[words.index("u/me/finalized")] = output
+    return [*words[:-1], WHERE]
+
+
+def run(words: list[str], folder: Path, environment: dict[str, str]) -> None:
+    """Run a command, which must succeed."""
+    result = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, f"{words}\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
 
 
 def kill_all_in(folder: Path, what: str = "") -> int:
@@ -62,7 +83,6 @@ def test_killed_parsl_run_is_continued(
     simulation: VisitSimulation,
     tmp_path: Path,
     environment: dict[str, str],
-    command: Callable,
     options: str,
 ) -> None:
     """Kill workers, then everything, and restart: nothing lost or doubled."""
@@ -71,7 +91,7 @@ def test_killed_parsl_run_is_continued(
         pytest.skip("processes are found by /proc")
     write_survey(tmp_path, "parsl_local", options)
     with open(tmp_path / "log", "w") as log:
-        program = ["bps", "submit", *arguments(simulated_repo, "parsl")]
+        program = submit_command(simulated_repo, "parsl")
         process = subprocess.Popen(program, cwd=tmp_path, env=environment, stdout=log, stderr=log)
         try:
             # When the first detector is done, its job is at the second.
@@ -86,10 +106,13 @@ def test_killed_parsl_run_is_continued(
     (status,) = find_status([GraphSource(str(simulated_repo), str(submit_folder))])
     assert status.done
     assert not status.is_complete
-    command("bps", "restart", "--wms-service-class", PARSL, "--id", str(submit_folder))
+    run(
+        documented("bps restart", **{"submit/u/me/finalized/TIMESTAMP": str(submit_folder)}),
+        tmp_path,
+        environment,
+    )
     with Butler.from_config(str(simulated_repo), collections="parsl") as butler:
-        where = "instrument='SynthCam' AND detector IN (0, 1, 2)"
-        (status,) = find_status([CollectionSource(butler, "parsl", where=where)])
+        (status,) = find_status([CollectionSource(butler, "parsl", where=WHERE)])
         assert status.done == status.expected == {0, 1, 2}
         assert status.merged
         refs = butler.query_datasets(CATALOG, butler.collections.get_info("parsl").children, find_first=False)
@@ -99,12 +122,12 @@ def test_killed_parsl_run_is_continued(
 
 
 def test_htcondor_workflow_is_prepared(
-    simulated_repo: Path, tmp_path: Path, command: Callable, options: str
+    simulated_repo: Path, tmp_path: Path, environment: dict[str, str], options: str
 ) -> None:
     """Make the files of a DAG, with two detectors in a job."""
     pytest.importorskip("lsst.ctrl.bps.htcondor", reason="the extra htcondor isn't installed")
     write_survey(tmp_path, "htcondor", options)
-    command("bps", "prepare", *arguments(simulated_repo, "condor"))
+    run(["bps", "prepare", *submit_command(simulated_repo, "condor")[2:]], tmp_path, environment)
     (dag,) = tmp_path.glob("submit/condor/*/*.dag")
     jobs = [line.split()[1] for line in dag.read_text().splitlines() if line.startswith("JOB ")]
     assert sum("finalizeDetectors" in job for job in jobs) == 2

@@ -135,7 +135,7 @@ def test_submit_file_runs_to_completion(
     """Submit by our file as it is, and find all detectors."""
     (tmp_path / "survey.yaml").write_text(
         "includeConfigs:\n  - resource://lsst.meas.finalize/bps/parsl_slurm.yaml\n"
-        f"extraQgraphOptions: '-C {options}'\n"
+        f"extraQgraphOptions: '-C {options} -c analyzeFinalizedVisit:doPlots=False'\n"
     )
     where = "instrument='SynthCam' AND detector IN (0, 1)"
     inputs = ["-b", str(simulated_repo), "-i", "simulated/inputs", "-o", "slurm", "-d", where]
