@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 
 from lsst.images import VisitImage
 from lsst.images.psfs import PiffWrapper
-from lsst.meas.finalize.afw import read_exposure, read_exposure_catalog
+from lsst.meas.finalize.afw import read_exposure, read_exposure_catalog, write_exposure_catalog
 from lsst.meas.finalize.afw.psfs import (
     DoubleGaussianPsf,
     FixedKernel,
@@ -27,7 +28,7 @@ from lsst.meas.finalize.afw.psfs import (
     SingleGaussianPsf,
     set_psf_bounds,
 )
-from lsst.meas.finalize.catalogs import ChromaticPiffWrapper
+from lsst.meas.finalize.catalogs import ChromaticPiffWrapper, ExposureCatalog, Schema
 from lsst.meas.finalize.psf import PiffPsf
 
 
@@ -117,6 +118,17 @@ def test_it_is_stored(psf: ChromaticPiffWrapper, exposure: VisitImage, tmp_path:
             image = other.compute_kernel_image(x=33.3, y=44.4, color=color).array
             np.testing.assert_allclose(image, expected, rtol=0, atol=1e-13)
         np.testing.assert_array_equal(again.compute_kernel_image(x=33.3, y=44.4, color=color).array, expected)
+    # And from there back to a catalogue, which has stars with colours.
+    for other in (found, PiffPsf.from_wrapper(found)):
+        catalog = ExposureCatalog(Schema.exposure_minimal(), 1)
+        catalog.psfs = [other]
+        write_exposure_catalog(catalog, stream := io.BytesIO())
+        stored = read_exposure_catalog(stream.getvalue())[0].psf
+        assert stored.average_color == pytest.approx(psf.average_color, rel=1e-14)
+        np.testing.assert_array_equal(
+            stored.compute_kernel_image(x=33.3, y=44.4).array,
+            found.compute_kernel_image(x=33.3, y=44.4, color=stored.average_color).array,
+        )
 
 
 @pytest.mark.parametrize("known", [False, True])

@@ -17,6 +17,7 @@ __all__ = ("PiffPickleError", "dumps_piff", "loads_piff")
 
 import copy
 import io
+import math
 import pickle
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +106,7 @@ def _to_size(value: object) -> int:
     return int(size)
 
 
-def dumps_piff(width: int, height: int, psf: piff.SimplePSF) -> bytes:
+def dumps_piff(width: int, height: int, psf: piff.SimplePSF, color: float = math.nan) -> bytes:
     """Persist a Piff PSF as the stack does (spec 02 §7.3).
 
     Parameters
@@ -115,6 +116,9 @@ def dumps_piff(width: int, height: int, psf: piff.SimplePSF) -> bytes:
     psf
         The PSF. It isn't modified: stars lose their pixels and fit results
         on a copy.
+    color
+        Average colour, given to stars that lsst.images has read, which have
+        none; NaN if there is none.
 
     Returns
     -------
@@ -132,7 +136,7 @@ def dumps_piff(width: int, height: int, psf: piff.SimplePSF) -> bytes:
     if type(psf) is not piff.SimplePSF:
         raise UnsupportedPersistableError(f"Can't persist a {type(psf).__name__} as Piff PSF.")
     stripped = copy.copy(psf)
-    stripped.stars = [_strip_star(star) for star in getattr(psf, "stars", ())]
+    stripped.stars = [_strip_star(star, color) for star in getattr(psf, "stars", ())]
     content = (float(width), float(height), stripped)
     from . import _globals
 
@@ -141,12 +145,12 @@ def dumps_piff(width: int, height: int, psf: piff.SimplePSF) -> bytes:
     return pickle.dumps(content, protocol=_PROTOCOL)
 
 
-def _strip_star(star: Any) -> Any:
+def _strip_star(star: Any, color: float) -> Any:
     """Copy a star without pixels and fit results."""
     from ..._piff import piff
 
     if not isinstance(star, piff.Star):
-        return _restore_star(star)
+        return _restore_star(star, color)
     result = copy.copy(star)
     result.data = _without(star.data, _DATA_ATTRIBUTES)
     result.fit = _without(star.fit, _FIT_ATTRIBUTES)
@@ -160,11 +164,11 @@ def _without(obj: Any, names: tuple[str, ...]) -> Any:
     return result
 
 
-def _restore_star(star: Any) -> Any:
+def _restore_star(star: Any, color: float) -> Any:
     """Make a Piff star of what lsst.images keeps of one.
 
     lsst.images stores position and flags only; the stack needs genuine Piff
-    stars for the average position.
+    stars for the average position, and their colours for the average one.
     """
     import galsim
 
@@ -179,6 +183,7 @@ def _restore_star(star: Any) -> Any:
             "y": position.y,
             "is_flagged": bool(star.is_flagged),
             "is_reserve": bool(star.is_reserve),
+            **({"colorValue": float(color)} if math.isfinite(color) else {}),
         },
         property_types={},
         pointing=None,

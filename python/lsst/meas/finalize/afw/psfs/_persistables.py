@@ -165,5 +165,5 @@ def _read_piff(archive: ArchiveReader, tables: list[TableView], name: str) -> Pi
 @writes(PiffWrapper, name="PiffPsf", module="lsst.meas.extensions.piff.piffPsf")
 def _write_piff(record: ObjectRecord, obj: PiffWrapper) -> None:
     size = obj.kernel_bbox.x.size
-    data = dumps_piff(size, size, obj.piff_psf)
+    data = dumps_piff(size, size, obj.piff_psf, getattr(obj, "average_color", math.nan))
     record.table(_PIFF_SCHEMA).add_row(bytes=np.frombuffer(data, dtype=np.uint8))
