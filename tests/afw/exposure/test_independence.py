@@ -335,6 +335,13 @@ def test_other_kinds_of_files(tiny: Path, calexp_bytes: bytes, tmp_path: Path) -
         read_exposure(tmp_path / "table.fits")
 
 
+def test_unknown_components_are_named(calexp_bytes: bytes) -> None:
+    """Tell which components there are."""
+    for name in ("photoCalib", "", "PSF"):
+        with pytest.raises(ValueError, match=f"has no component '{name}', but .*photometric_scaling, psf"):
+            read_exposure(calexp_bytes, component=name)
+
+
 @pytest.mark.parametrize("thing", [None, 3, [b"SIMPLE"], {"a": 1}])
 def test_things_that_are_no_files(thing: Any) -> None:
     """Tell what was given."""

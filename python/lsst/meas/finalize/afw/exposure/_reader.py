@@ -190,7 +190,8 @@ class ExposureReader(ExposureComponents):
         """
         name = _ALIASES.get(name, name)
         if name not in self.COMPONENTS:
-            raise ValueError(f"{self.where}: an exposure has no component {name!r}")
+            known = ", ".join(sorted(self.COMPONENTS))
+            raise ValueError(f"{self.where}: an exposure has no component {name!r}, but {known}")
         if name in ("image", "mask", "variance"):
             return getattr(self, f"read_{name}")(bbox)
         return getattr(self, name)
