@@ -266,3 +266,28 @@ def test_focal_plane_chooses_detectors(tab: Any, site: Path) -> None:
     tab.goto((site / "detectors.html").as_uri())
     tab.locator("#detectors tbody tr", has_text="102").locator("td a").first.click()
     assert tab.locator(".detector-details:visible").count() == 1
+
+
+def pdf_pages(content: bytes) -> int:
+    """Count the pages of a PDF file."""
+    return len(re.findall(rb"/Type\s*/Page\b(?!s)", content))
+
+
+@pytest.mark.parametrize("name", ["index", "detectors", "visit-*-101", "survey-*"])
+def test_pages_print(tab: Any, site: Path, name: str) -> None:
+    """Print each kind of page: nothing sticks out, is cut off or useless."""
+    (path,) = site.glob(f"{name}.html")
+    # The printable width of A4 in landscape, margins of 12 mm, at 96 dpi.
+    tab.set_viewport_size({"width": 1031, "height": 700})
+    tab.goto(path.as_uri())
+    tab.emulate_media(media="print")
+    width = tab.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert width[0] <= width[1]
+    for selector in ("header nav", ".filters", ".skip", ".back"):
+        assert all(not element.is_visible() for element in tab.locator(selector).all())
+    clipped = "box => box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1"
+    assert not any(box.evaluate(clipped) for box in tab.locator(".scroll").all())
+    assert all(image.is_visible() for image in tab.locator("img").all())
+    content = tab.pdf(prefer_css_page_size=True)
+    assert content.startswith(b"%PDF")
+    assert 1 <= pdf_pages(content) < 40
