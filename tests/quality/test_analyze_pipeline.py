@@ -24,6 +24,7 @@ from lsst.meas.finalize.cli import finalize_report
 from lsst.meas.finalize.quality import VISIT_PLOTS, AnalyzeFinalizedVisitConnections
 from lsst.pipe.base import LabelSpecifier, Pipeline
 from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
+from lsst.utils.packages import Packages
 
 from .conftest import read_golden, tiny_exposure
 
@@ -79,10 +80,14 @@ def analyzed(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             butler.put(catalog, "finalized_psf_ap_corr_catalog", instrument="SynthCam", visit=visit)
             # Without that of the other detector.
             butler.put(tiny_exposure(tiny), "calexp", instrument="SynthCam", visit=visit, detector=0)
+    # Versions of all packages take a second; nothing here is about them.
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr(Packages, "fromSystem", classmethod(lambda cls: cls({})))
     pipeline = Pipeline.from_uri(f"{PIPELINE}#analyze")
     pipeline.addConfigOverride("analyzeFinalizedVisit", "doResidualStacks", True)
     butler = SimplePipelineExecutor.prep_butler(str(repo), ["u/golden/outputs"], "u/me/quality")
     SimplePipelineExecutor.from_pipeline(pipeline, butler=butler).run(register_dataset_types=True)
+    monkeypatch.undo()
     return repo
 
 

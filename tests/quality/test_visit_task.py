@@ -78,7 +78,7 @@ def test_options_reach_the_metrics(visit_stars: astropy.table.Table, visit_catal
     assert set(rho["error_method"][rho["statistic"] == "rho1"]) == {"shot"}
 
 
-@pytest.mark.parametrize("stars", ["all", "none", "no positions", "one"])
+@pytest.mark.parametrize("stars", ["all", "none", "no positions", "one", "nan", "infinite", "none reserved"])
 def test_plots_are_drawn_of_anything(
     visit_stars: astropy.table.Table, visit_catalog: ExposureCatalog, stars: str
 ) -> None:
@@ -88,6 +88,12 @@ def test_plots_are_drawn_of_anything(
     elif stars == "one":
         visit_stars = visit_stars[1:2]
         visit_catalog.psfs[0] = None
+    elif stars in ("nan", "infinite"):
+        for name in visit_stars.colnames:
+            if visit_stars[name].dtype.kind == "f":
+                visit_stars[name] = np.nan if stars == "nan" else np.inf
+    elif stars == "none reserved":
+        visit_stars["calib_psf_reserved"] = False
     elif stars == "no positions":
         visit_stars.remove_columns(["base_FPPosition_x", "coord_ra", "psf_color_value"])
     outputs = make_task().run(

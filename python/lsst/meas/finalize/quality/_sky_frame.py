@@ -95,7 +95,8 @@ def project_stars(columns: StarColumns) -> SkyFrame:
 
 
 def _project(ra: Floats, dec: Floats) -> tuple[Floats, Floats, tuple[float, float]]:
-    vectors = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+    with np.errstate(invalid="ignore"):  # infinite positions are unknown ones
+        vectors = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
     finite = np.isfinite(vectors).all(axis=1)
     middle = vectors[finite].sum(axis=0)
     if not np.linalg.norm(middle) > 0:
