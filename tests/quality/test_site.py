@@ -265,6 +265,7 @@ def test_focal_plane_chooses_detectors(tab: Any, site: Path) -> None:
     assert tab.locator("a.detector.chosen").text_content().strip().endswith("1")
     tab.goto((site / "detectors.html").as_uri())
     tab.locator("#detectors tbody tr", has_text="102").locator("td a").first.click()
+    tab.locator("#det-0").wait_for(state="visible")  # another page must load first
     assert tab.locator(".detector-details:visible").count() == 1
 
 
