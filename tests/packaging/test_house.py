@@ -29,6 +29,46 @@ def _folders(*rooms: str) -> list[str]:
     return [f"{room}/{path.parent.name}" for room in rooms for path in (PACKAGE / room).glob("*/__init__.py")]
 
 
+def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return how many lines a function has but for its docstring."""
+    lines = (function.end_lineno or 0) - function.lineno + 1
+    first = function.body[0]
+    if ast.get_docstring(function, clean=False) is not None:
+        lines -= (first.end_lineno or 0) - first.lineno + 1
+    return lines
+
+
+def _says_why(function: ast.FunctionDef | ast.AsyncFunctionDef, source: list[str]) -> bool:
+    """Tell whether a docstring, or the comment in front, speaks of length."""
+    start = min([function.lineno, *(node.lineno for node in function.decorator_list)])
+    return bool(re.search(r"\b[Ll]ong(er)?\b", f"{source[start - 2]} {ast.get_docstring(function) or ''}"))
+
+
+def _too_long(text: str, limit: int = 60) -> list[str]:
+    """Return the functions that are too long and don't say why."""
+    return [
+        node.name
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and _lines(node) > limit
+        and not _says_why(node, text.splitlines())
+    ]
+
+
+def test_long_functions_are_found() -> None:
+    """Count lines without docstrings, and take a reason."""
+    text = 'import a\n\n\n{}def f():\n    """Do.\n\n    It.\n    """\n    b = 1\n    c = 2\n    d = 3\n'
+    assert _too_long(text.format(""), 3) == ["f"]
+    assert _too_long(text.format(""), 4) == []
+    assert _too_long(text.format("# Longer than a page: one loop.\n@a.b\n"), 3) == []
+
+
+def test_functions_fit_a_page() -> None:
+    """Write functions that can be read at once, or say why not."""
+    found = {str(path.relative_to(PACKAGE)): _too_long(path.read_text()) for path in MODULES}
+    assert {path: names for path, names in found.items() if names} == {}
+
+
 def test_modules_begin_with_one_sentence() -> None:
     """Say in one sentence what a module is; more may follow it."""
     for path in MODULES:

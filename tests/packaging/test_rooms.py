@@ -275,8 +275,36 @@ def test_folders_use_what_they_say(room: str, folder: str) -> None:
         assert used == named
 
 
+def _declared(name: str) -> set[str]:
+    """Return the names in ``__all__`` of a module."""
+    return {
+        value
+        for node in TREES[name].body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        for value in ast.literal_eval(node.value)
+    }
+
+
+def test_kernels_are_shared_by_name() -> None:
+    """Import of modules of other folders what they declare only.
+
+    These are compiled kernels, which a folder's ``__init__.py`` can't import.
+    """
+    hidden = {
+        (name, other, alias.name)
+        for name, nodes in NODES.items()
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and node.level > 1 and node.module
+        for other in [".".join([*name.split(".")[: -node.level], node.module])]
+        if other.endswith("_numba")
+        for alias in node.names
+        if alias.name not in _declared(other)
+    }
+    assert hidden == set()
+
+
 def test_compiled_kernels_are_recognisable() -> None:
-    """Import numba in modules named for it only."""
+    """Import numba, and what compiles, in modules named for it only."""
     importers = set()
     for name, nodes in NODES.items():
         for node in nodes:
@@ -288,6 +316,8 @@ def test_compiled_kernels_are_recognisable() -> None:
                 else []
             )
             if any(module.partition(".")[0] == "numba" for module in names):
+                importers.add(name)
+            if isinstance(node, ast.ImportFrom) and "njit" in {alias.name for alias in node.names}:
                 importers.add(name)
     assert [name for name in sorted(importers) if not name.endswith("_numba")] == []
 

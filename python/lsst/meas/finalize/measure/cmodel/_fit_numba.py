@@ -139,6 +139,7 @@ def _objective(r: Array, probability: float) -> float:
     return opt.half_square(r) - math.log(probability)
 
 
+# Longer than a page: one loop whose exits share all of its state.
 @njit(error_model="numpy")
 def _optimise(
     x: Array32,

@@ -15,7 +15,20 @@ those of upstream's single-precision arithmetic (spec 03 §3.6.1).
 
 from __future__ import annotations
 
-__all__ = ("adaptive_kernel", "fixed_kernel")
+__all__ = (
+    "FAILED",
+    "MAX_ITER",
+    "OUTGROWN",
+    "SHIFT",
+    "UNWEIGHTED",
+    "UNWEIGHTED_BAD",
+    "adaptive_kernel",
+    "fixed_kernel",
+    "invert",
+    "needs_subpixel",
+    "region",
+    "weighted_sums",
+)
 
 import math
 from typing import Any
@@ -209,6 +222,7 @@ def needs_subpixel(
     sxy: Any,
     syy: Any,
 ) -> Any:
+    """Tell whether a weight is too narrow for sums over whole pixels."""
     return sxx < 0.25 or syy < 0.25 or sxx * syy - sxy * sxy < 0.0625
 
 
