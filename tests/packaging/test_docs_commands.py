@@ -25,7 +25,7 @@ from lsst.ctrl.mpexec.cli.pipetask import cli as pipetask
 from lsst.daf.butler.cli.butler import cli as butler
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("butler", "developing", "getting-started", "operating", "quality")
+NAMES = ("butler", "developing", "getting-started", "notebook", "operating", "quality")
 PAGES = [ROOT / "README.rst", ROOT / "doc/index.rst"]
 PAGES += [ROOT / f"doc/lsst.meas.finalize/{name}.rst" for name in NAMES]
 BLOCK = re.compile(r"^( *)\.\. code-block:: sh\n\n((?:\1 +.*\n|\n)+)", re.MULTILINE)

@@ -30,7 +30,7 @@ from lsst.meas.finalize.apcorr import (
 from lsst.meas.finalize.arrays import find_sources, make_image
 from lsst.meas.finalize.measure import SingleFrameMeasurementTask
 from lsst.meas.finalize.psf import psfDeterminerRegistry
-from lsst.meas.finalize.quality.plots import plot_ap_corr, plot_psf
+from lsst.meas.finalize.quality import plot_ap_corr, plot_psf
 from lsst.meas.finalize.stars import MakePsfCandidatesTask, ReserveIsolatedStarsTask
 from lsst.meas.finalize.tasks import OutputSchema
 from lsst.pipe.base import InMemoryDatasetHandle

@@ -32,5 +32,7 @@ from ._visit_config import *
 from ._visit_metrics import *
 from ._visit_rho import *
 from ._visit_task import *
+from .plots import plot_ap_corr as plot_ap_corr
+from .plots import plot_psf as plot_psf
 
 _publish(__name__, globals())
