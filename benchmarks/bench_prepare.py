@@ -30,32 +30,32 @@ from lsst.daf.butler import Butler, DatasetType, FileDataset
 from lsst.daf.butler.formatters.parquet import compute_row_group_size
 from lsst.meas.finalize.stars import ReserveIsolatedStarsTask, concat_isolated_star_cats
 
-N_TRACTS, N_VISITS, N_DETECTORS = 4, 200, 189
+N_TRACTS, N_DETECTORS = 4, 189
 VISIT = 2026030400000
 FORMATTER = "lsst.daf.butler.formatters.parquet.ParquetFormatter"
 OPTIONS: dict[str, Any] = {"id_column": "sourceId", "visit": VISIT + 7}
 
 
-def make_repo(repo: Path, n_sources: int) -> None:
+def make_repo(repo: Path, n_sources: int, n_visits: int) -> None:
     """Make a repository with the tables of some tracts.
 
     All tracts have the same files: what is in them doesn't matter here.
     """
     rng = np.random.default_rng(1)
-    n_stars = max(n_sources // N_VISITS, 1)
-    star = np.arange(n_sources) // N_VISITS
+    n_stars = max(n_sources // n_visits, 1)
+    star = np.arange(n_sources) // n_visits
     columns = {
         "sourceId": 2**60 + rng.permutation(n_sources),
         "obj_index": np.minimum(star, n_stars - 1).astype(np.int32),
         # Star after star, each of them in all visits.
-        "visit": VISIT + np.arange(n_sources) % N_VISITS,
+        "visit": VISIT + np.arange(n_sources) % n_visits,
         "detector": rng.integers(0, N_DETECTORS, n_sources).astype(np.int32),
         "ra": rng.random(n_sources),
         "dec": rng.random(n_sources),
     }
     stars = {
-        "nsource_r": np.full(n_stars, N_VISITS, np.int32),
-        "source_cat_index_r": np.arange(n_stars) * N_VISITS,
+        "nsource_r": np.full(n_stars, n_visits, np.int32),
+        "source_cat_index_r": np.arange(n_stars) * n_visits,
     }
     Butler.makeRepo(str(repo))
     with Butler.from_config(str(repo), run="run", writeable=True) as butler:
@@ -138,11 +138,11 @@ def run(python: str, mode: str, repo: Path, n_detectors: int) -> dict[str, float
     return values
 
 
-def compare(n_sources: int, python: str, n_sample: int, scratch: Path) -> None:
+def compare(n_sources: int, n_visits: int, python: str, n_sample: int, scratch: Path) -> None:
     """Print what a visit costs for tables of some length."""
     repo = scratch / f"repo{n_sources}"
-    make_repo(repo, n_sources)
-    print(f"\n{N_TRACTS} tracts of {n_sources:,} sources, {N_DETECTORS} detectors")
+    make_repo(repo, n_sources, n_visits)
+    print(f"\n{N_TRACTS} tracts of {n_sources:,} sources in {n_visits} visits, {N_DETECTORS} detectors")
     without = run(python, "without", repo, n_sample)
     for name in ("cpu", "bytes"):
         without[name] *= N_DETECTORS / n_sample
@@ -170,6 +170,7 @@ def main() -> None:
     """Compare tables of several lengths."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--millions", type=float, nargs="+", default=[1, 10], help="sources of a tract")
+    parser.add_argument("--visits", type=int, default=200, help="visits of a tract")
     parser.add_argument("--sample", type=int, default=2, help="detectors to run without the step")
     parser.add_argument("--python", default=sys.executable, help="interpreter for reading without the step")
     parser.add_argument("--scratch", type=Path, help="folder for the tables")
@@ -181,7 +182,7 @@ def main() -> None:
         return
     for millions in args.millions:
         with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
-            compare(round(millions * 1e6), args.python, args.sample, Path(scratch))
+            compare(round(millions * 1e6), args.visits, args.python, args.sample, Path(scratch))
 
 
 if __name__ == "__main__":
