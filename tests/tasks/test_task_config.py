@@ -32,8 +32,11 @@ EXTRA = {
     "config.apply_ap_corr.doWriteApCorr",
     "config.connections.src_schema",
     "config.connections.prepared_isolated_stars",
+    "config.connections.visit_psf_catalog",
+    "config.connections.visit_psf_stars",
     "config.use_prepared_photometry",
     "config.use_prepared_stars",
+    "config.use_visit_psf",
 } | {
     f"config.measurement.{tree}['ext_gaap_GaapFlux'].{name}"
     for tree in ("plugins", "undeblended")

@@ -21,5 +21,7 @@ from .hierarchical import DetectorStars as DetectorStars
 from .hierarchical import HierarchicalPsfDeterminerConfig as HierarchicalPsfDeterminerConfig
 from .hierarchical import HierarchicalPsfDeterminerTask as HierarchicalPsfDeterminerTask
 from .hierarchical import VisitPsfFit as VisitPsfFit
+from .hierarchical import stars_from_table as stars_from_table
+from .hierarchical import stars_to_table as stars_to_table
 
 _publish(__name__, globals())

@@ -20,6 +20,8 @@ from ._config import *
 from ._connections import *
 from ._consolidate import *
 from ._detector import *
+from ._fit_visit import *
+from ._gather import *
 from ._output import *
 from ._prepare import *
 from ._visit import *

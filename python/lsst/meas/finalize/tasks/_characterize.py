@@ -423,24 +423,27 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
             return None
         try:
             if fit is None:
-                fit = self.psf_determiner.determine_psf(
+                alone = self.psf_determiner.determine_psf(
                     exposure, fitted, metadata=metadata_or(self.metadata), band=exposure.band or None
                 )
-            elif fit.few_stars:
-                measured[FEW_STARS_FLAG] = True
+                psf, used = alone.psf, fitted.id[alone.used]
+            else:
+                psf, used = fit.psf, fit.used_ids
+                if fit.few_stars:
+                    measured[FEW_STARS_FLAG] = True
         except ComponentError:
             raise
         except Exception:
             self.log.exception("Failed to determine PSF for %s.", where)
             return None
-        x, y = fit.psf.average_position
-        xx, yy, xy = fit.psf.compute_shapes(np.array([x]), np.array([y]))[0]
+        x, y = psf.average_position
+        xx, yy, xy = psf.compute_shapes(np.array([x]), np.array([y]))[0]
         # Its fourth root is the size.
         if not 0 <= xx * yy - xy**2 < np.inf:
             self.log.warning("The PSF has no finite size at its average position for %s.", where)
             return None
-        measured["calib_psf_used"] = np.isin(measured["id"], fitted.id[fit.used])
-        return fit.psf
+        measured["calib_psf_used"] = np.isin(measured["id"], used)
+        return psf
 
     @staticmethod
     def _make_exposure_catalog(which_detectors: str) -> ExposureCatalog:

@@ -16,6 +16,8 @@ __all__ = (
     "FinalizeCharacterizationConfig",
     "FinalizeCharacterizationConfigBase",
     "FinalizeCharacterizationDetectorConfig",
+    "FitVisitPsfConfig",
+    "GatherPsfStarsConfig",
     "PrepareIsolatedStarsConfig",
 )
 
@@ -32,8 +34,11 @@ from ._connections import (
     ConsolidateFinalizeCharacterizationDetectorConnections,
     FinalizeCharacterizationConnections,
     FinalizeCharacterizationDetectorConnections,
+    FitVisitPsfConnections,
+    GatherPsfStarsConnections,
     PrepareIsolatedStarsConnections,
 )
+from ._whole_visit import fits_visits
 
 _BAD_PIXEL_FLAGS = (
     "edge",
@@ -248,6 +253,61 @@ class FinalizeCharacterizationDetectorConfig(
         "fgcm_standard_star?  PrepareIsolatedStarsTask needs match_fgcm_standard_stars then.",
         default=False,
     )
+    use_visit_psf = pexConfig.Field[bool](
+        doc="Take the PSF from what FitVisitPsfTask has fitted to all detectors of the visit?  A detector "
+        "that got none is fitted on its own.",
+        default=False,
+    )
+
+    def validate(self) -> None:
+        super().validate()
+        if self.use_visit_psf:
+            _check_fits_visits(self)
+
+
+class GatherPsfStarsConfig(
+    FinalizeCharacterizationConfigBase,
+    pipelineConnections=GatherPsfStarsConnections,
+):
+    """Options of `GatherPsfStarsTask`.
+
+    Those that select stars have to be the detector task's; those that
+    measure have no effect.
+    """
+
+    def setDefaults(self) -> None:
+        super().setDefaults()
+        self.psf_determiner.name = "hierarchical"
+
+    def validate(self) -> None:
+        super().validate()
+        _check_fits_visits(self)
+
+
+class FitVisitPsfConfig(
+    pipeBase.PipelineTaskConfig,
+    pipelineConnections=FitVisitPsfConnections,
+):
+    """Options of `FitVisitPsfTask`."""
+
+    psf_determiner = psfDeterminerRegistry.makeField(
+        doc="PSF determination algorithm; one that can fit all detectors of a visit.",
+        default="hierarchical",
+    )
+
+    def validate(self) -> None:
+        super().validate()
+        _check_fits_visits(self)
+
+
+def _check_fits_visits(config: Any) -> None:
+    """Refuse PSF determiners that fit single detectors."""
+    cls = type(config)
+    name = config.psf_determiner.name
+    if not fits_visits(psfDeterminerRegistry[name]):
+        raise pexConfig.FieldValidationError(
+            cls.psf_determiner, config, f"The PSF determiner {name!r} can't fit all detectors of a visit."
+        )
 
 
 class PrepareIsolatedStarsConfig(

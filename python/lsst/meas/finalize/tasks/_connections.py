@@ -16,6 +16,8 @@ __all__ = (
     "FinalizeCharacterizationConnections",
     "FinalizeCharacterizationConnectionsBase",
     "FinalizeCharacterizationDetectorConnections",
+    "FitVisitPsfConnections",
+    "GatherPsfStarsConnections",
     "PrepareIsolatedStarsConnections",
 )
 
@@ -152,6 +154,20 @@ class FinalizeCharacterizationDetectorConnections(
         dimensions=("instrument", "visit"),
         deferLoad=True,
     )
+    visit_psf_catalog = cT.Input(
+        doc="Catalog with one row per detector: PSFs that were fitted to all detectors at once.",
+        name="finalize_visit_psf_catalog",
+        storageClass="ExposureCatalog",
+        dimensions=("instrument", "visit"),
+        deferLoad=True,
+    )
+    visit_psf_stars = cT.Input(
+        doc="Detectors and ids of the stars that these PSFs were fitted to.",
+        name="finalize_visit_psf_stars",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "visit"),
+        deferLoad=True,
+    )
     src = cT.Input(
         doc="Source catalog for the visit and detector.",
         name="src",
@@ -181,6 +197,9 @@ class FinalizeCharacterizationDetectorConnections(
         super().__init__(config=config)
         if config is None:
             return
+        if not config.use_visit_psf:
+            del self.visit_psf_catalog
+            del self.visit_psf_stars
         if not config.use_prepared_stars:
             del self.prepared_isolated_stars
             return
@@ -188,6 +207,69 @@ class FinalizeCharacterizationDetectorConnections(
         del self.isolated_star_sources
         if config.use_prepared_photometry and config.needs_fgcm_standard_stars():
             del self.fgcm_standard_star
+
+
+class GatherPsfStarsConnections(
+    pipeBase.PipelineTaskConnections,
+    dimensions=("instrument", "visit", "detector"),
+    defaultTemplates={},
+):
+    """Connections of `GatherPsfStarsTask`."""
+
+    prepared_isolated_stars = cT.Input(
+        doc="Isolated sources of the visit, sorted by detector.",
+        name="finalize_isolated_stars",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "visit"),
+        deferLoad=True,
+    )
+    src = cT.Input(
+        doc="Source catalog for the visit and detector.",
+        name="src",
+        storageClass="SourceCatalog",
+        dimensions=("instrument", "visit", "detector"),
+    )
+    calexp = cT.Input(
+        doc="Calexp for the visit and detector.",
+        name="calexp",
+        storageClass="ExposureF",
+        dimensions=("instrument", "visit", "detector"),
+    )
+    psf_stars = cT.Output(
+        doc="Stamps of the PSF candidates of the detector that aren't reserved.",
+        name="finalize_psf_stars_detector",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "visit", "detector"),
+    )
+
+
+class FitVisitPsfConnections(
+    pipeBase.PipelineTaskConnections,
+    dimensions=("instrument", "visit"),
+    defaultTemplates={},
+):
+    """Connections of `FitVisitPsfTask`."""
+
+    psf_stars = cT.Input(
+        doc="Stamps of the PSF candidates of each detector that aren't reserved.",
+        name="finalize_psf_stars_detector",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "visit", "detector"),
+        deferLoad=True,
+        multiple=True,
+    )
+    visit_psf_catalog = cT.Output(
+        doc="Catalog with one row per detector: PSFs that were fitted to all detectors at once.",
+        name="finalize_visit_psf_catalog",
+        storageClass="ExposureCatalog",
+        dimensions=("instrument", "visit"),
+    )
+    visit_psf_stars = cT.Output(
+        doc="Detectors and ids of the stars that these PSFs were fitted to.",
+        name="finalize_visit_psf_stars",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "visit"),
+    )
 
 
 class ConsolidateFinalizeCharacterizationDetectorConnections(

@@ -16,12 +16,14 @@ __all__ = ("FinalizeCharacterizationDetectorTask",)
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import astropy.table
+import numpy as np
 
 import lsst.pipe.base as pipeBase
 from lsst.utils.timer import timeMethod
 
 from ..afw import is_afw, to_afw
 from ..butler import stream
+from ..catalogs import SourceCatalog
 from ..stars import PreparedStandardStars, read_fgcm_standard_stars, read_prepared_stars
 from ._characterize import (
     FinalizeCharacterizationTaskBase,
@@ -30,9 +32,10 @@ from ._characterize import (
     quantum_data_id,
 )
 from ._config import FinalizeCharacterizationDetectorConfig
+from ._fit_visit import read_visit_fit
 from ._handles import input_names, sorted_by_tract
 from ._output import to_output_table
-from ._stack_types import Unconverted, as_stored, fetch
+from ._stack_types import Unconverted, as_ours, as_stored, fetch
 
 if TYPE_CHECKING:
     from ._characterize import TableHandles
@@ -67,6 +70,8 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
             exposure=inputs["calexp"],
             fgcm_standard_star_dict=tracts["fgcm_standard_star"],
             prepared_isolated_stars=stream(inputs.get("prepared_isolated_stars")),
+            visit_psf_catalog=inputs.get("visit_psf_catalog"),
+            visit_psf_stars=inputs.get("visit_psf_stars"),
         )
         ref = outputRefs.finalized_psf_ap_corr_detector_cat
         butlerQC.put(as_stored(struct.psf_ap_corr_cat, ref), ref)
@@ -84,6 +89,8 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
         exposure: Any,
         fgcm_standard_star_dict: TableHandles | None = None,
         prepared_isolated_stars: Any = None,
+        visit_psf_catalog: Any = None,
+        visit_psf_stars: Any = None,
     ) -> pipeBase.Struct:
         """Run the task on data in memory.
 
@@ -106,6 +113,9 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
             Handles of the FGCM standard stars by tract.
         prepared_isolated_stars
             Handle of the table that `PrepareIsolatedStarsTask` made.
+        visit_psf_catalog, visit_psf_stars
+            Handles of what `FitVisitPsfTask` made, if it is to be used.  A
+            detector that it gave no PSF is fitted on its own.
 
         Returns
         -------
@@ -118,6 +128,9 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
         lsst.pipe.base.NoWorkFound
             Raised if there is no good isolated star.
         """
+        if visit_psf_catalog is not None:
+            fit = read_visit_fit(visit_psf_catalog, visit_psf_stars, visit, detector)
+            self._visit_fits = {} if fit is None else {detector: fit}
         standard_stars: Any = None
         if prepared_isolated_stars is not None:
             isolated_sources, standard_stars = self._get_prepared_stars(
@@ -142,10 +155,17 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
             isolated_sources,
             standard_stars,
         )
+        if measured is None and detector in self._visit_fits:
+            psf, measured = self._visit_fits[detector].psf, self._no_stars(src, visit, detector)
         if measured is None:
             raise pipeBase.NoWorkFound(f"No good sources found for visit {visit} / detector {detector}")
         table = to_output_table(self._append_detector(catalog, visit, detector, psf, ap_corr_map, measured))
         return pipeBase.Struct(psf_ap_corr_cat=to_afw(catalog) if from_stack else catalog, output_table=table)
+
+    def _no_stars(self, src: Any, visit: int, detector: int) -> SourceCatalog:
+        """Return the catalogue of a detector whose PSF is a prediction."""
+        src = as_ours(fetch(src), SourceCatalog, f"src of visit {visit}, detector {detector}")
+        return self._bind(src.schema).output.make_catalog(src[np.zeros(0, dtype=np.int64)])
 
     def _get_prepared_stars(
         self, prepared: Any, visit: int, band: str, detector: int
@@ -164,6 +184,10 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
             standard_stars=config.use_prepared_photometry and config.needs_fgcm_standard_stars(),
             names=input_names(config),
         )
+        if stars is None and detector in self._visit_fits:
+            # What the visit predicts needs no star of the detector.
+            names = (config.id_column, "reserved")
+            return astropy.table.Table([np.zeros(0, np.int64), np.zeros(0, bool)], names=names), None
         if stars is None:
             raise no_isolated_sources(visit)
         return stars.sources, stars.standard_stars

@@ -20,11 +20,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import astropy.table
-import numpy as np
 
 import lsst.pipe.base as pipeBase
 from lsst.daf.butler import FileIntegrityError
-from lsst.images import VisitImage
 from lsst.utils.timer import timeMethod
 
 from ..afw import is_afw, to_afw
@@ -37,15 +35,16 @@ from ._characterize import (
     quantum_data_id,
 )
 from ._config import FinalizeCharacterizationConfig
+from ._gather import gather_stars
 from ._handles import sorted_by, sorted_by_tract
 from ._output import to_output_table
-from ._stack_types import Unconverted, as_ours, as_stored, fetch
+from ._stack_types import Unconverted, as_stored, fetch
 from ._threads import map_in_order, own_metadata
 from ._whole_visit import fits_visits
 
 if TYPE_CHECKING:
     from ..catalogs import ExposureCatalog
-    from ..psf import DetectorStars, VisitPsfFit
+    from ..psf import VisitPsfFit
     from ._characterize import TableHandles
 
 
@@ -252,7 +251,7 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
         for detector, (calexp, src) in handles.items():
             where = f"visit {visit}, detector {detector}"
             try:
-                stars = self._gather_stars(visit, band, detector, fetch(calexp), fetch(src), isolated_sources)
+                stars = gather_stars(self, visit, band, detector, fetch(calexp), fetch(src), isolated_sources)
             except (DamagedInputError, FileIntegrityError):
                 # The second reading logs it.
                 continue
@@ -262,26 +261,3 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
             if stars is not None:
                 gathered[detector] = stars
         return self.psf_determiner.fit_visit(gathered)
-
-    def _gather_stars(
-        self,
-        visit: int,
-        band: str,
-        detector: int,
-        exposure: Any,
-        src: Any,
-        isolated_sources: astropy.table.Table,
-    ) -> DetectorStars | None:
-        """Select a detector's stars; `None` if that fails."""
-        where = f"visit {visit}, detector {detector}"
-        with damaged_input_is_no_work(self.log, where):
-            src = as_ours(src, SourceCatalog, f"src of {where}")
-            if is_afw(exposure):
-                exposure = Unconverted(exposure, {"band": band})
-            data_id = {"visit": visit, "detector": detector}
-            exposure = as_ours(exposure, VisitImage, f"calexp of {where}", data_id)
-        measured = self._select_stars(src, isolated_sources, where)
-        if measured is None:
-            measured = self._bind(src.schema).output.make_catalog(src[np.zeros(0, dtype=np.int64)])
-        candidates = self._psf_candidates(exposure, measured, where)
-        return None if candidates is None else self.psf_determiner.gather(exposure, candidates, band)

@@ -15,3 +15,4 @@ from ._fit import *
 from ._frames import *
 from ._model import *
 from ._stars import *
+from ._tables import *

@@ -55,11 +55,15 @@ class VisitPsfFit(PsfFit):
     psf
         The model.
     used
-        Which candidates were used, bool, shape (N,).
+        Which candidates were used, bool, shape (N,); of a fit that was read
+        only those are known that were.
+    used_ids
+        Ids of the stars that were used.
     few_stars
         Whether the detector has too few stars for a fit of its own.
     """
 
+    used_ids: npt.NDArray[np.int64]
     few_stars: bool = False
 
 
@@ -317,7 +321,7 @@ class HierarchicalPsfDeterminerTask(PiffPsfDeterminerTask):
         used = np.zeros(detector.total, dtype=bool)
         used[detector.kept[model.used[rows]]] = True
         few = int(np.count_nonzero(model.used[rows])) < minimum
-        return VisitPsfFit(PiffPsf(psf, detector.bbox, size), used, few)
+        return VisitPsfFit(PiffPsf(psf, detector.bbox, size), used, detector.id[model.used[rows]], few)
 
 
 def _frame(exposure: VisitImage) -> DetectorFrame:

@@ -1,0 +1,146 @@
+# This file is part of meas_finalize.
+#
+# An independent implementation, no product of Rubin Observatory.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""The parallel pipeline of the fit of a whole visit against the visit task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import astropy.table
+import numpy as np
+import pytest
+
+from lsst.daf.butler import Butler
+from lsst.meas.finalize.psf import as_batch_psf, stars_from_table
+from lsst.meas.finalize.simulate import VisitSimulation
+from lsst.meas.finalize.tasks import (
+    FinalizeCharacterizationDetectorConfig,
+    FitVisitPsfConfig,
+    FitVisitPsfTask,
+    GatherPsfStarsConfig,
+)
+from lsst.pipe.base import Pipeline
+from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
+
+PIPELINES = Path(__file__).parents[2] / "pipelines"
+DETERMINER = """
+config.psf_determiner.name = "hierarchical"
+config.psf_determiner["hierarchical"].spatialOrder = 5
+config.psf_determiner["hierarchical"].maxCandidates = 18
+config.psf_determiner["hierarchical"].predictWithoutStars = True
+"""
+MEASUREMENT = """
+config.measurement.plugins.names = [
+    "base_FPPosition", "base_GaussianFlux", "base_PsfFlux",
+    "ext_shapeHSM_HsmPsfMoments", "ext_shapeHSM_HsmSourceMoments",
+]
+config.measurement.slots.modelFlux = None
+"""
+
+
+def _stars(butler: Butler, simulation: VisitSimulation, detector: int) -> astropy.table.Table:
+    return butler.get(
+        "finalize_psf_stars_detector",
+        {"instrument": "SynthCam", "visit": simulation.visit},
+        detector=detector,
+        parameters={"strip_astropy_meta_yaml": False},
+    )
+
+
+def _run(repo: Path, name: str, output: str, options: dict[str, str]) -> Butler:
+    pipeline = Pipeline.from_uri(str(PIPELINES / name))
+    for label, text in options.items():
+        pipeline.addConfigPython(label, text)
+    butler = SimplePipelineExecutor.prep_butler(str(repo), ["simulated/inputs"], output)
+    executor = SimplePipelineExecutor.from_pipeline(pipeline, where="detector < 3", butler=butler)
+    executor.run(register_dataset_types=True)
+    return Butler.from_config(str(repo), collections=output)
+
+
+@pytest.fixture(scope="module")
+def parallel(simulated_repo: Path) -> Butler:
+    """Run the pipeline that fits the visit between its detectors."""
+    options = {
+        "gatherPsfStars": DETERMINER,
+        "fitVisitPsf": DETERMINER,
+        "finalizeCharacterizationDetector": DETERMINER + MEASUREMENT,
+    }
+    return _run(simulated_repo, "FinalizeCharacterizationFullVisit.yaml", "test/full/detectors", options)
+
+
+def test_visit_task_gives_the_same(
+    parallel: Butler, simulated_repo: Path, simulation: VisitSimulation
+) -> None:
+    """Tables, PSFs and aperture corrections are those of the visit task."""
+    options = {"finalizeCharacterization": DETERMINER + MEASUREMENT}
+    visit = _run(simulated_repo, "FinalizeCharacterizationVisit.yaml", "test/full/visit", options)
+    data_id = {"instrument": "SynthCam", "visit": simulation.visit}
+    ours, theirs = (b.get("finalized_src_table", data_id) for b in (parallel, visit))
+    assert ours.colnames == theirs.colnames
+    assert np.asarray(ours["calib_psf_used"]).sum() > 25
+    assert np.asarray(ours["calib_psf_fewStars"]).all()
+    for name in ours.colnames:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    catalogs = [b.get("finalized_psf_ap_corr_catalog", data_id) for b in (parallel, visit)]
+    x, y = np.array([100.0, 300.0]), np.array([250.0, 40.0])
+    assert catalogs[0]["id"].tolist() == catalogs[1]["id"].tolist() == [0, 1, 2]
+    for a, b in zip(*catalogs, strict=True):
+        images = [as_batch_psf(record.psf).draw_kernel_images(x, y) for record in (a, b)]
+        np.testing.assert_array_equal(*images)
+        fields = [{n: f(x=1.0, y=2.0) for n, f in record.ap_corr_map.items()} for record in (a, b)]
+        assert fields[0] == fields[1]
+
+
+def test_stars_survive_the_table(parallel: Butler, simulation: VisitSimulation) -> None:
+    """What the fit needs is in the table, stamps and all; no other is read."""
+    table = _stars(parallel, simulation, 1)
+    stars = stars_from_table(table, "The table")
+    assert stars.total >= 14
+    assert stars.stamps.image.shape == stars.good.shape == stars.weight.shape
+    peak = stars.stamps.image.reshape(len(stars.id), -1).argmax(axis=1)
+    side = stars.stamps.image.shape[1]
+    assert (abs(stars.stamps.x0 + peak % side - stars.x) < 2.0).all()
+    assert (abs(stars.stamps.y0 + peak // side - stars.y) < 2.0).all()
+    with pytest.raises(ValueError, match=r"The table lacks the columns \['good'\]"):
+        stars_from_table(table[[n for n in table.colnames if n != "good"]], "The table")
+    table.meta["format_version"] = 0
+    with pytest.raises(ValueError, match="format_version 0"):
+        stars_from_table(table, "The table")
+
+
+def test_detector_without_stars_is_predicted(parallel: Butler, simulation: VisitSimulation) -> None:
+    """A table without rows gives a PSF with the flag, if configured."""
+    tables = {d: _stars(parallel, simulation, d) for d in range(3)}
+    tables[1] = tables[1][:0]
+    for predict in (True, False):
+        config = FitVisitPsfConfig()
+        config.psf_determiner["hierarchical"].predictWithoutStars = predict
+        result = FitVisitPsfTask(config=config).run(simulation.visit, tables)
+        record = result.visit_psf_catalog.find(1)
+        assert (record is not None) == predict
+        assert 1 not in result.visit_psf_stars["detector"]
+        if predict:
+            assert record["fewStars"]
+            at = np.array([9.0])
+            assert np.isfinite(as_batch_psf(record.psf).draw_kernel_images(at, at)).all()
+
+
+@pytest.mark.parametrize(
+    "config_class", [GatherPsfStarsConfig, FitVisitPsfConfig, FinalizeCharacterizationDetectorConfig]
+)
+def test_determiner_must_fit_visits(config_class: type) -> None:
+    """Piff's own determiner, which fits detectors, is refused."""
+    config = config_class()
+    config.psf_determiner.name = "piff"
+    if hasattr(config, "use_visit_psf"):
+        config.validate()
+        config.use_visit_psf = True
+    with pytest.raises(ValueError, match="can't fit all detectors"):
+        config.validate()
