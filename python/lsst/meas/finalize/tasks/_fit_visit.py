@@ -23,7 +23,7 @@ import lsst.pipe.base as pipeBase
 from lsst.utils.timer import timeMethod
 
 from ..catalogs import ExposureCatalog, ExposureRecord, Schema
-from ..psf import VisitPsfFit, as_batch_psf, stars_from_table
+from ..psf import PiffPsf, VisitPsfFit, as_batch_psf, stars_from_table
 from ._characterize import quantum_data_id
 from ._config import FitVisitPsfConfig
 from ._handles import sorted_by
@@ -124,13 +124,21 @@ def read_visit_fit(catalog: Any, stars: Any, visit: int, detector: int) -> Visit
     -------
     fit
         The PSF; `None` if the detector got none.
+
+    Raises
+    ------
+    TypeError
+        Raised if the dataset is another one.
     """
     where = f"visit_psf_catalog of visit {visit}"
     catalog = as_ours(fetch(catalog), ExposureCatalog, where)
     record = catalog.find(detector)
     if record is None or record.psf is None:
         return None
+    psf = as_batch_psf(record.psf)
+    if not isinstance(psf, PiffPsf):
+        raise TypeError(f"The PSF of detector {detector} in {where} is no Piff model.")
     table = fetch(stars)
     ids = np.asarray(table["id"])[np.asarray(table["detector"]) == detector]
     used = np.ones(len(ids), dtype=bool)
-    return VisitPsfFit(as_batch_psf(record.psf), used, ids, bool(record[_FEW_STARS]))
+    return VisitPsfFit(psf, used, ids, bool(record[_FEW_STARS]))

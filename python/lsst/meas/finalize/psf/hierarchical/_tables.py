@@ -111,12 +111,10 @@ def stars_from_table(table: astropy.table.Table, what: str) -> DetectorStars:
     x0, y0 = (np.asarray(table[name], dtype=np.int64) for name in ("x0", "y0"))
     planes = {str(name): int(bit) for name, bit in meta["planes"].items()}
     y_min, y_max, x_min, x_max = meta["bbox"]
-    jacobian, orientation = (
-        tuple(map(tuple, np.reshape(meta[n], (2, 2)).tolist())) for n in ("jacobian", "orientation")
-    )
+    (a, b, c, d), (e, f, g, h) = meta["jacobian"], meta["orientation"]
     columns = {name: np.asarray(table[name]) for name in _COLUMNS}
     return DetectorStars(
-        frame=DetectorFrame(tuple(meta["bounds"]), tuple(meta["offset"]), jacobian, orientation),
+        frame=DetectorFrame(tuple(meta["bounds"]), tuple(meta["offset"]), ((a, b), (c, d)), ((e, f), (g, h))),
         bbox=Box.factory[y_min : y_max + 1, x_min : x_max + 1],
         band=meta["band"],
         total=meta["total"],
