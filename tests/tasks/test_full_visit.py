@@ -80,7 +80,7 @@ def test_visit_task_gives_the_same(
 ) -> None:
     """Tables, PSFs and aperture corrections are those of the visit task."""
     options = {"finalizeCharacterization": DETERMINER + MEASUREMENT}
-    visit = _run(simulated_repo, "FinalizeCharacterizationVisit.yaml", "test/full/visit", options)
+    visit = _run(simulated_repo, "FinalizeCharacterizationVisit.yaml#finalize", "test/full/visit", options)
     data_id = {"instrument": "SynthCam", "visit": simulation.visit}
     ours, theirs = (b.get("finalized_src_table", data_id) for b in (parallel, visit))
     assert ours.colnames == theirs.colnames
