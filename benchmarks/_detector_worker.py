@@ -123,14 +123,30 @@ def read_simulated(scratch: str) -> dict[str, Any]:
 
 
 def write(result: Any, scratch: str) -> None:
-    """Write the outputs as the butler does."""
+    """Write the outputs as the checkout's butler does."""
     import pyarrow.parquet
 
-    from lsst.daf.butler.formatters.parquet import astropy_to_arrow
     from lsst.meas.finalize.afw import write_exposure_catalog
 
+    try:
+        from lsst.meas.finalize.butler import table_to_arrow
+    except ImportError:  # checkouts that leave it to daf_butler
+        from lsst.daf.butler.formatters.parquet import astropy_to_arrow as table_to_arrow
+
     write_exposure_catalog(result.psf_ap_corr_cat, Path(scratch) / "catalog.fits")
-    pyarrow.parquet.write_table(astropy_to_arrow(result.output_table), Path(scratch) / "table.parq")
+    pyarrow.parquet.write_table(table_to_arrow(result.output_table), Path(scratch) / "table.parq")
+
+
+def make_repository(golden: str, scratch: str) -> None:
+    """Import a golden set into a new repository."""
+    from lsst.daf.butler import Butler
+    from lsst.meas.finalize.butler import SynthCam
+
+    repo = f"{scratch}/repo"
+    Butler.makeRepo(repo)
+    with Butler.from_config(repo, writeable=True) as butler:
+        SynthCam().register(butler.registry)
+        butler.import_(directory=f"{golden}/export", filename=f"{golden}/export/export.yaml", transfer="copy")
 
 
 def repeat(golden: str, detector: str, scratch: str) -> None:
@@ -162,6 +178,9 @@ def main() -> None:
     kind, *arguments = sys.argv[1:]
     if kind == "repeated":
         repeat(*arguments)
+        return
+    if kind == "repository":
+        make_repository(*arguments)
         return
     if kind == "simulate":
         simulate(arguments[0], int(arguments[1]), int(arguments[2]))

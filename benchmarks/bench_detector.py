@@ -18,9 +18,9 @@ Usage: python benchmarks/bench_detector.py [--golden PATH --detector D]
        python benchmarks/bench_detector.py --simulate SIZE --stars N
        python benchmarks/bench_detector.py --against CHECKOUT
 
-With ``--against`` the CPU time of the first quantum of a process, of a warm
-one, and of the whole process stand beside those of another checkout with an
-environment of its own (``.venv``); the two take turns.
+With ``--against`` the CPU times of importing the task, of ``pipetask run``, of
+the first quantum of a process and of a warm one stand beside those of another
+checkout with an environment of its own (``.venv``); the two take turns.
 """
 
 from __future__ import annotations
@@ -28,15 +28,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from common import GOLDEN, print_table, read_stack_times
 
 _WORKER = Path(__file__).with_name("_detector_worker.py")
+_TASK = "lsst.pipe.tasks.finalizeCharacterization.FinalizeCharacterizationDetectorTask"
+_IMPORTS = {
+    "import of pipe_base": "lsst.pipe.base, numpy, astropy.table",
+    "import of the task": "lsst.pipe.tasks.finalizeCharacterization",
+}
 
 
 def run_worker(arguments: list[str]) -> dict[str, float]:
@@ -54,23 +61,50 @@ def run_worker(arguments: list[str]) -> dict[str, float]:
     return report
 
 
-def compare(arguments: list[str], checkout: Path, repeats: int) -> None:
+def child_seconds(command: list[str]) -> tuple[float, str]:
+    """Run a command; return its CPU time and what it printed."""
+    environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if result.returncode:
+        sys.exit(result.stderr)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, result.stdout
+
+
+def measure(python: str, golden: Path, detector: int, scratch: str, run: int) -> dict[str, float]:
+    """Return CPU times of one checkout by what is run."""
+    report = {
+        name: child_seconds([python, "-c", f"import {modules}"])[0] for name, modules in _IMPORTS.items()
+    }
+    pipetask = [str(Path(python).with_name("pipetask")), "run", "-b", f"{scratch}/repo"]
+    report["pipetask run"], _ = child_seconds(
+        [*pipetask, "-i", "golden/inputs", "-o", f"bench/{run}", "-t", _TASK, "--register-dataset-types"]
+        + ["-d", f"instrument='SynthCam' AND detector={detector}"]
+    )
+    _, printed = child_seconds([python, str(_WORKER), "repeated", str(golden), str(detector), scratch])
+    return report | json.loads(printed.splitlines()[-1])
+
+
+def compare(golden: Path, detector: int, checkout: Path, repeats: int) -> None:
     """Print CPU times here and with another checkout, and their ratios."""
     pythons = {"here": sys.executable, "there": str(checkout / ".venv/bin/python")}
     reports: dict[str, list[dict[str, float]]] = {side: [] for side in pythons}
-    environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-    for _ in range(repeats):
-        # In turns, so that other load of the machine concerns both.
+    with ExitStack() as stack:
+        scratch = {side: stack.enter_context(tempfile.TemporaryDirectory()) for side in pythons}
         for side, python in pythons.items():
-            command = [python, str(_WORKER), "repeated", *arguments]
-            result = subprocess.run(command, env=environment, capture_output=True, text=True)
-            if result.returncode:
-                sys.exit(result.stderr)
-            reports[side].append(json.loads(result.stdout.splitlines()[-1]))
+            child_seconds([python, str(_WORKER), "repository", str(golden), scratch[side]])
+        for run in range(repeats):
+            # In turns, so that other load of the machine concerns both.
+            for side, python in pythons.items():
+                reports[side].append(measure(python, golden, detector, scratch[side], run))
     rows = [("CPU-s", "here", str(checkout), "ratio")]
-    for stage in reports["here"][0]:
-        here, there = (min(report[stage] for report in reports[side]) for side in pythons)
+    best = {side: {k: min(r[k] for r in found) for k in found[0]} for side, found in reports.items()}
+    for stage, here in best["here"].items():
+        there = best["there"][stage]
         rows.append((stage, f"{here:.2f}", f"{there:.2f}", f"{there / here:.2f}"))
+    relative = {side: t["import of the task"] / t["import of pipe_base"] for side, t in best.items()}
+    rows.append(("import of the task, relative", *(f"{relative[side]:.2f}" for side in pythons), ""))
     print_table(rows)
 
 
@@ -97,8 +131,7 @@ def main() -> None:
     if args.against:
         if args.simulate:
             parser.error("--against works on golden inputs only")
-        with tempfile.TemporaryDirectory() as scratch:
-            compare([str(args.golden), str(args.detector), scratch], args.against, args.repeats)
+        compare(args.golden, args.detector, args.against, args.repeats)
         return
     startup = time_startup()
     with tempfile.TemporaryDirectory() as scratch:

@@ -29,6 +29,10 @@ from lsst.meas.finalize.butler import table_to_arrow
 from lsst.meas.finalize.tasks._output import WideTable
 
 _DTYPES = ("f4", "f8", "i2", "i4", "i8", "u1", "?", "U1", "U7", ">f8", "(2,)f8", "S3")
+_DESCRIPTIONS = (
+    *(None, "", "Flux: 'x'", "two\nlines", "d" * 200, "1e3", "null", "- a", "#", "{x}", "wide " * 60),
+    "\xe9 " + "it's " * 60,
+)
 _META = st.dictionaries(
     st.sampled_from(["NOISE", "COMMENT", "lsst.meta", "x: y"]),
     st.one_of(st.integers(), st.floats(allow_nan=False), st.text(max_size=5), st.lists(st.integers())),
@@ -54,7 +58,7 @@ def test_golden_tables(tiny: Path, variant: str) -> None:
 
 
 @given(data=st.data(), rows=st.integers(0, 3), meta=_META)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_table(data: Any, rows: int, meta: dict[str, Any]) -> None:
     """Convert any columns, units, descriptions and metadata."""
     table = astropy.table.Table(meta=meta)
@@ -62,8 +66,8 @@ def test_any_table(data: Any, rows: int, meta: dict[str, Any]) -> None:
         column: Any = astropy.table.Column(
             np.zeros(rows, dtype=dtype),
             name=data.draw(st.sampled_from(["a", "it's", "b c"])) + str(k),
-            unit=data.draw(st.sampled_from([None, "nJy", "pixel2", "count", "dn/s"])),
-            description=data.draw(st.sampled_from([None, "", "Flux: 'x'", "two\nlines", "d" * 200])),
+            unit=data.draw(st.sampled_from([None, "", "nJy", "pixel2", "count", "dn/s"])),
+            description=data.draw(st.sampled_from(_DESCRIPTIONS) | st.text(max_size=9)),
             format=data.draw(st.sampled_from([None, "%.3f"])),
         )
         if data.draw(st.booleans()):

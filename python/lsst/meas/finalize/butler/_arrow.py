@@ -18,13 +18,14 @@ from __future__ import annotations
 
 __all__ = ("ArrowTableFormatter", "table_to_arrow")
 
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import astropy.table
 import numpy as np
 import pyarrow as pa
-from astropy.table.meta import get_yaml_from_table
+import yaml
+from astropy.table.meta import get_yaml_from_header, get_yaml_from_table
 
 from lsst.daf.butler.formatters.parquet import ASTROPY_PANDAS_INDEX_KEY, ParquetFormatter, astropy_to_arrow
 from lsst.resources import ResourcePath
@@ -34,17 +35,6 @@ type _ColumnKey = tuple[str, str, str | None, str | None, str | None]
 
 _YAML = b"table_meta_yaml"
 _ROW_COUNT = b"lsst::arrow::rowcount"
-
-
-class _TypedTable(astropy.table.Table):
-    """A table without rows, whose type is worked out once; the butler asks
-    for it some times per column.
-    """
-
-    @cached_property
-    def dtype(self) -> np.dtype:
-        """Type of a row."""
-        return super().dtype
 
 
 class ArrowTableFormatter(ParquetFormatter):
@@ -104,10 +94,21 @@ def table_to_arrow(table: astropy.table.Table) -> pa.Table:
     metadata[_ROW_COUNT] = str(len(table)).encode()
     if table.meta:
         metadata[_YAML] += b"\n" + _meta_yaml(dict(table.meta))
-    arrays = [
-        pa.array(np.asarray(column), type=field.type) for column, field in zip(columns, schema, strict=True)
-    ]
+    arrays = [_array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema.with_metadata(metadata))
+
+
+def _array(column: astropy.table.Column, type: pa.DataType) -> pa.Array:
+    """Return the rows of a column.
+
+    Numbers share the memory, and Arrow's own conversion would import pandas.
+    """
+    values = np.ascontiguousarray(column)
+    if pa.types.is_boolean(type):
+        values = np.packbits(values, bitorder="little")
+    elif not pa.types.is_primitive(type):
+        return pa.array(values.tolist(), type=type)
+    return pa.Array.from_buffers(type, len(column), [None, pa.py_buffer(values)], null_count=0)
 
 
 def _is_plain(column: Any) -> bool:
@@ -135,17 +136,79 @@ def _column_key(column: astropy.table.Column) -> _ColumnKey:
 @lru_cache(maxsize=16)
 def _plain_schema(keys: tuple[_ColumnKey, ...]) -> pa.Schema:
     """Return the butler's schema of a table without rows and metadata."""
-    columns = [
-        astropy.table.Column(
-            np.zeros(0, dtype=dtype),
-            name=name,
-            unit=None if unit is None else astropy.units.Unit(unit, parse_strict="silent"),
-            format=format,
-            description=description,
-        )
-        for name, dtype, unit, format, description in keys
-    ]
-    return astropy_to_arrow(_TypedTable(columns, copy=False)).schema
+    fields = []
+    metadata = {_ROW_COUNT: "0"}
+    for name, dtype, unit, _, description in keys:
+        type = np.dtype(dtype).type
+        about = {"description": description} if description else {}
+        if unit is not None:
+            about["unit"] = unit
+        fields.append(pa.field(name, pa.from_numpy_dtype(type), metadata=about))
+        if type is np.str_:
+            for kind in ("lsst::arrow::len", "table::len"):
+                metadata[f"{kind}::{name}"] = str(np.dtype(dtype).itemsize // 4)
+    metadata[_YAML.decode()] = _columns_yaml(keys)
+    return pa.schema(fields, metadata=metadata)
+
+
+def _columns_yaml(keys: tuple[_ColumnKey, ...]) -> str:
+    """Return astropy's YAML text about columns, made by libyaml if that
+    makes the same: it breaks lines within escaped texts elsewhere.
+    """
+    texts = (text for name, _, *others in keys for text in (name, *others) if text is not None)
+    if yaml.__with_libyaml__ and all(text.isascii() and text.isprintable() for text in texts):
+        return yaml.dump({"datatype": list(map(_Entry, keys))}, Dumper=_Dumper, width=130).rstrip("\n")
+    return "\n".join(get_yaml_from_header({"cols": list(map(_empty_column, keys))}))
+
+
+class _Entry:
+    """What YAML tells about a column."""
+
+    def __init__(self, key: _ColumnKey) -> None:
+        name, dtype, unit, format, description = key
+        kind = np.dtype(dtype)
+        values = {
+            "name": name,
+            "unit": unit,
+            "datatype": "string" if kind.kind == "U" else kind.name,
+            "format": format,
+            "description": description,
+        }
+        self.items = [(field, value) for field, value in values.items() if value is not None]
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """A dumper that knows entries, whose order is kept."""
+
+    def represent_entry(self, entry: _Entry) -> yaml.MappingNode:
+        """Return the node of an entry.
+
+        Parameters
+        ----------
+        entry
+            What to tell.
+
+        Returns
+        -------
+        node : `yaml.MappingNode`
+            All of it on one line, if that is wide enough.
+        """
+        nodes = [(self.represent_data(field), self.represent_data(value)) for field, value in entry.items]
+        return yaml.MappingNode("tag:yaml.org,2002:map", nodes, flow_style=True)
+
+
+_Dumper.add_representer(_Entry, _Dumper.represent_entry)
+
+
+def _empty_column(key: _ColumnKey) -> astropy.table.Column:
+    name, dtype, unit, format, description = key
+    return astropy.table.Column(
+        np.zeros(0, dtype=dtype),
+        name=name,
+        unit=None if unit is None else astropy.units.Unit(unit, parse_strict="silent"),
+        format=format,
+        description=description,
+    )
 
 
 def _meta_yaml(meta: dict[str, Any]) -> bytes:
