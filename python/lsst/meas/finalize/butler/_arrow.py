@@ -137,7 +137,7 @@ def _column_key(column: astropy.table.Column) -> _ColumnKey:
 def _plain_schema(keys: tuple[_ColumnKey, ...]) -> pa.Schema:
     """Return the butler's schema of a table without rows and metadata."""
     fields = []
-    metadata = {_ROW_COUNT: "0"}
+    metadata: dict[bytes | str, bytes | str] = {_ROW_COUNT: "0"}
     for name, dtype, unit, _, description in keys:
         type = np.dtype(dtype).type
         about = {"description": description} if description else {}
@@ -147,7 +147,7 @@ def _plain_schema(keys: tuple[_ColumnKey, ...]) -> pa.Schema:
         if type is np.str_:
             for kind in ("lsst::arrow::len", "table::len"):
                 metadata[f"{kind}::{name}"] = str(np.dtype(dtype).itemsize // 4)
-    metadata[_YAML.decode()] = _columns_yaml(keys)
+    metadata[_YAML] = _columns_yaml(keys)
     return pa.schema(fields, metadata=metadata)
 
 
