@@ -70,7 +70,8 @@ def put_simulated_visits(
 
     What can be refused is refused before the first pixel. A visit that can't
     be finished is taken out again; those before it stay. The stars of all
-    simulated visits in the repository are associated anew.
+    simulated visits in the repository are associated anew. A progress bar is
+    shown if standard error is a terminal.
 
     Parameters
     ----------
@@ -94,10 +95,6 @@ def put_simulated_visits(
     ValueError
         Raised if ``run`` is empty, if there is no visit, or one is given
         twice.
-
-    Notes
-    -----
-    Shows a progress bar if standard error is a terminal.
     """
     if not run.strip():
         raise ValueError("The name of the output run is empty.")
