@@ -10,8 +10,14 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 HEAVY = ("galsim", "matplotlib", "numba", "pandas", "piff", "scipy.ndimage", "scipy.stats", "sklearn")
 BUILD = """
@@ -36,6 +42,81 @@ def test_building_a_pipeline_imports_nothing_heavy() -> None:
     """Load configs, build a graph, make plugins without compilers and fits."""
     result = subprocess.run([sys.executable, "-c", BUILD], capture_output=True, text=True, check=True)
     assert not set(HEAVY) & set(result.stdout.split())
+
+
+TASKS = """
+import sys
+import astropy.table, lsst.pipe.base, numpy
+before = set(sys.modules)
+from lsst.pipe.tasks.finalizeCharacterization import *
+FinalizeCharacterizationDetectorConfig().validate()
+print(*set(sys.modules) - before)
+"""
+
+
+def test_tasks_import_nothing_but_this_package() -> None:
+    """Import the tasks with nothing that pipe_base hasn't imported, and
+    without the codecs and fits that run with data.
+    """
+    result = subprocess.run([sys.executable, "-c", TASKS], capture_output=True, text=True, check=True)
+    imported = set(result.stdout.split())
+    assert {"lsst.meas.finalize.tasks", "lsst.meas.finalize.measure.cmodel"} <= imported
+    assert {name for name in imported if not name.startswith(("lsst.meas", "lsst.pipe.tasks"))} == set()
+    rooms = {".".join(name.split(".")[:5]) for name in imported}
+    assert (
+        not {f"lsst.meas.finalize.{room}" for room in ("afw.exposure", "afw.fits", "psf.structured")} & rooms
+    )
+
+
+LAZY_ROOMS = ("afw", "afw.border", "butler", "psf", "psf.hierarchical", "psf.structured")
+
+
+@pytest.mark.parametrize("room", LAZY_ROOMS)
+def test_lazy_rooms_have_what_they_say(room: str) -> None:
+    """Find what type checkers are told to find, and nothing else."""
+    module = importlib.import_module(f"lsst.meas.finalize.{room}")
+    assert module.__file__ is not None
+    told = set()
+    for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            for source in node.body:
+                assert isinstance(source, ast.ImportFrom)
+                inner = importlib.import_module(f"{module.__name__}.{source.module}")
+                names = [alias.name for alias in source.names]
+                told |= set(inner.__all__ if names == ["*"] else names)
+    assert told
+    for name in told:
+        assert getattr(module, name) is not None
+        assert name in dir(module)
+    lazy = set(inspect.getclosurevars(module.__getattr__).nonlocals["module_of"])
+    assert lazy == told
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        module.nonsense  # noqa: B018
+
+
+WATCH = """
+import sys
+from lsst.meas.finalize._lazy import when_imported
+seen = []
+when_imported("colorsys", lambda: seen.append(hasattr(sys.modules["colorsys"], "rgb_to_hsv")))
+assert not seen
+import colorsys
+assert seen == [True] and colorsys.__loader__ is colorsys.__spec__.loader
+assert type(colorsys.__loader__).__name__ == "SourceFileLoader"
+when_imported("colorsys", lambda: seen.append("at once"))
+assert seen == [True, "at once"]
+assert "_Watch" not in {type(finder).__name__ for finder in sys.meta_path}
+when_imported("lsst.images.psfs._piff", lambda: seen.append(2))
+when_imported("lsst.images.psfs._piff", lambda: seen.append(3))
+import lsst.images
+assert sorted(seen[2:]) == [2, 3]
+"""
+
+
+def test_watched_modules() -> None:
+    """Act when a module has run, or at once, and leave no trace."""
+    result = subprocess.run([sys.executable, "-c", WATCH], capture_output=True, text=True, check=False)
+    assert not result.returncode, result.stderr
 
 
 PIFF = """

@@ -11,8 +11,51 @@
 conversion of such objects in memory.
 """
 
-from ._errors import *
-from .border import as_ours, from_afw, is_afw, is_afw_type, psf_from_afw, psf_to_afw, to_afw
-from .catalogs import read_exposure_catalog, read_source_catalog, write_exposure_catalog, write_source_catalog
-from .components import UnreadableField
-from .exposure import ExposureReader, read_exposure
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy_room
+
+if TYPE_CHECKING:
+    from ._errors import *
+    from .border import as_ours, from_afw, is_afw, is_afw_type, psf_from_afw, psf_to_afw, to_afw
+    from .catalogs import (
+        read_exposure_catalog,
+        read_source_catalog,
+        write_exposure_catalog,
+        write_source_catalog,
+    )
+    from .components import UnreadableField
+    from .exposure import ExposureReader, read_exposure
+else:
+    __getattr__, __dir__, __all__ = lazy_room(
+        __name__,
+        {
+            "_errors": (
+                "ArchiveError",
+                "ComponentError",
+                "FitsFormatError",
+                "MalformedArchiveError",
+                "UnsupportedPersistableError",
+            ),
+            "border": (
+                "as_ours",
+                "from_afw",
+                "is_afw",
+                "is_afw_type",
+                "psf_from_afw",
+                "psf_to_afw",
+                "to_afw",
+            ),
+            "catalogs": (
+                "read_exposure_catalog",
+                "read_source_catalog",
+                "write_exposure_catalog",
+                "write_source_catalog",
+            ),
+            "components": ("UnreadableField",),
+            "exposure": (
+                "ExposureReader",
+                "read_exposure",
+            ),
+        },
+    )

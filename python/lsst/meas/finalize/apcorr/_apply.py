@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from lsst.images.fields import BaseField
 from lsst.pex.config import Config, DictField, Field, ListField
 from lsst.pipe.base import Task
 
 from ._registry import get_ap_corr_names
 
 if TYPE_CHECKING:
+    from lsst.images.fields import BaseField
+
     from ..catalogs import Schema, SourceCatalog
 
 

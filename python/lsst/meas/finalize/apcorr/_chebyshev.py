@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from lsst.images.fields import ChebyshevField
 from lsst.pex.config import Config, Field, RangeField
 
 if TYPE_CHECKING:
     from lsst.images import Box
+    from lsst.images.fields import ChebyshevField
 
 _EIGENVALUE_CUT = np.finfo(np.float64).eps
 
@@ -126,6 +126,8 @@ def fit_chebyshev(
     vectors = vectors[:, keep]
     coefficients = np.zeros((order_y + 1, order_x + 1))
     coefficients[j, i] = vectors @ ((vectors.T @ (design.T @ z)) / eigenvalues[keep])
+    from lsst.images.fields import ChebyshevField
+
     return ChebyshevField(bbox, coefficients)
 
 
@@ -144,4 +146,6 @@ def constant_field(bbox: Box, value: float) -> ChebyshevField:
     field : `lsst.images.fields.ChebyshevField`
         Field with a single coefficient.
     """
+    from lsst.images.fields import ChebyshevField
+
     return ChebyshevField(bbox, np.full((1, 1), value, dtype=np.float64))

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from lsst.images.fields import BaseField, ChebyshevField
 from lsst.pex.config import Config, ConfigField, Field, ListField, RangeField
 from lsst.pipe.base import AlgorithmError, Struct, Task
 
@@ -31,6 +30,7 @@ from ._selectors import BaseSourceSelectorTask, sourceSelectorRegistry
 
 if TYPE_CHECKING:
     from lsst.images import Box, VisitImage
+    from lsst.images.fields import BaseField, ChebyshevField
 
     from ..catalogs import Schema, SourceCatalog
 
@@ -319,7 +319,7 @@ class MeasureApCorrTask(Task):
             shift = np.median(model - z)
             coefficients = np.array(field.coefficients)
             coefficients[0, 0] -= shift
-            field = ChebyshevField(bbox, coefficients)
+            field = type(field)(bbox, coefficients)
             model = model - shift
         return _Fit(field, sigma, rows, model - z)
 

@@ -11,33 +11,35 @@
 the synthetic instrument.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from typing import Any
+from .._lazy import lazy_room
 
-from ._delegate import ExposureDelegate
-from ._formatters import CatalogFormatter, ExposureFormatter
-from ._instrument import SynthCam
-from ._parquet_stream import StreamedTable, stream
-
-__all__ = (
-    "CatalogFormatter",
-    "ExposureDelegate",
-    "ExposureFormatter",
-    "StreamedTable",
-    "SynthCam",
-    "stream",
-)
-
-
-def __getattr__(name: str) -> Any:
-    # These need pyarrow, which is slow to import and needed by few.
-    if name == "PreparedStarsFormatter":
-        from ._prepared_formatter import PreparedStarsFormatter
-
-        return PreparedStarsFormatter
-    if name in ("ArrowTableFormatter", "table_to_arrow"):
-        from . import _arrow
-
-        return getattr(_arrow, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if TYPE_CHECKING:
+    from ._arrow import *
+    from ._delegate import *
+    from ._formatters import *
+    from ._instrument import *
+    from ._parquet_stream import *
+    from ._prepared_formatter import *
+else:
+    __getattr__, __dir__, __all__ = lazy_room(
+        __name__,
+        {
+            "_arrow": (
+                "ArrowTableFormatter",
+                "table_to_arrow",
+            ),
+            "_delegate": ("ExposureDelegate",),
+            "_formatters": (
+                "CatalogFormatter",
+                "ExposureFormatter",
+            ),
+            "_instrument": ("SynthCam",),
+            "_parquet_stream": (
+                "StreamedTable",
+                "stream",
+            ),
+            "_prepared_formatter": ("PreparedStarsFormatter",),
+        },
+    )

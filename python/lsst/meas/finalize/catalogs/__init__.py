@@ -11,9 +11,11 @@
 stamps.
 """
 
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy_room
 from ._candidates import *
 from ._catalog import *
-from ._chromatic_psf import *
 from ._deferred import *
 from ._exposure_catalog import *
 from ._footprints import *
@@ -21,6 +23,11 @@ from ._neighbours import *
 from ._piff_archive import teach_bandpass, teach_colors
 from ._schema import *
 from ._stamps import *
+
+if TYPE_CHECKING:
+    from ._chromatic_psf import *
+else:
+    __getattr__, __dir__, _ = lazy_room(__name__, {"_chromatic_psf": ("ChromaticPiffWrapper", "keep_average_color", "restore_average_color")})
 
 # Every room that takes or hands out a VisitImage imports this one.
 teach_bandpass()

@@ -13,12 +13,16 @@ from __future__ import annotations
 
 __all__ = ("teach_bandpass", "teach_colors")
 
+import sys
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lsst.images.psfs import PiffSerializationModel, PiffWrapper, _piff
+from .._lazy import when_imported
 
-from ._chromatic_psf import restore_average_color
+if TYPE_CHECKING:
+    from lsst.images.psfs import PiffSerializationModel, PiffWrapper
+
+_READERS = "lsst.images.psfs._piff"
 
 
 def _read_bandpass(reader: Any, name: str) -> None:
@@ -34,14 +38,19 @@ def _read_bandpass(reader: Any, name: str) -> None:
 
 
 def teach_bandpass() -> None:
-    """Give lsst.images' reader the method that Piff 1.7 asks of readers.
+    """Give lsst.images' reader the method that Piff 1.7 asks of readers, as
+    soon as that is imported.
 
     Notes
     -----
     Without it no file that ``VisitImage.write`` makes of an image with a Piff
     PSF can be read. A reader that has the method is left alone.
     """
-    reader = _piff._ArchivePiffReader
+    when_imported(_READERS, _teach)
+
+
+def _teach() -> None:
+    reader = sys.modules[_READERS]._ArchivePiffReader
     if not hasattr(reader, "read_bandpass"):
         setattr(reader, "read_bandpass", _read_bandpass)  # noqa: B010 (mypy knows no such method)
 
@@ -54,13 +63,20 @@ def teach_colors() -> None:
     -----
     What it returns of a class of its own for them is left alone.
     """
-    original = PiffSerializationModel.deserialize
+    when_imported(_READERS, _teach_colors)
+
+
+def _teach_colors() -> None:
+    cls = sys.modules[_READERS].PiffSerializationModel
+    original = cls.deserialize
     if hasattr(original, "knows_colors"):
         return
 
     @wraps(original)
     def deserialize(model: PiffSerializationModel, archive: Any, **kwargs: Any) -> PiffWrapper:
+        from ._chromatic_psf import restore_average_color
+
         return restore_average_color(model, original(model, archive, **kwargs))
 
     deserialize.knows_colors = True  # type: ignore[attr-defined]
-    PiffSerializationModel.deserialize = deserialize  # type: ignore[method-assign,assignment]
+    cls.deserialize = deserialize

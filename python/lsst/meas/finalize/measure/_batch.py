@@ -15,11 +15,10 @@ __all__ = ("MeasureBatch", "mask_bits")
 
 from collections.abc import Iterable
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-
-from lsst.images import VisitImage
 
 from ..catalogs import Footprints, SourceCatalog, StampSet, cut_stamps, mask_planes
 from ._errors import MeasurementFatalError
@@ -27,6 +26,9 @@ from ._psf import BatchPsf
 from ._star_psfs import StarPsfs
 from .noise import NoiseReplacer
 from .pixels import LazyStamps, Planes
+
+if TYPE_CHECKING:
+    from lsst.images import VisitImage
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]

@@ -32,9 +32,8 @@ __all__ = (
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, MutableMapping
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from lsst.images import VisitImage
 from lsst.pex.config import Config, Field, Registry
 
 from .._open_registry import OpenRegistry
@@ -43,6 +42,9 @@ from ..catalogs import Schema
 from ._batch import MeasureBatch
 from ._errors import MeasurementFatalError
 from ._rows import StarRows
+
+if TYPE_CHECKING:
+    from lsst.images import VisitImage
 
 CENTROID_ORDER = 0.0
 SHAPE_ORDER = 1.0

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 __all__ = ("BatchPsf", "get_psf")
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from lsst.images import VisitImage
+if TYPE_CHECKING:
+    from lsst.images import VisitImage
+
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]

@@ -14,13 +14,11 @@ from __future__ import annotations
 __all__ = ("SingleFrameMeasurementTask",)
 
 from collections.abc import Collection, Iterator, MutableMapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from lsst.images import VisitImage
-from lsst.images.serialization import ArchiveReadError
 from lsst.pipe.base import Task
 
 from ..catalogs import Footprints, Schema, SourceCatalog
@@ -37,6 +35,9 @@ from .noise import (
     find_rows,
     get_footprints_from_catalog,
 )
+
+if TYPE_CHECKING:
+    from lsst.images import VisitImage
 
 _BLENDEDNESS = "base_Blendedness"
 
@@ -305,6 +306,8 @@ class SingleFrameMeasurementTask(Task):
         """Run one plugin; what it doesn't expect fails all stars."""
         if not plugin.config.doMeasure or len(batch) == 0:
             return
+        from lsst.images.serialization import ArchiveReadError
+
         try:
             plugin.measure(batch)
         except (MeasurementFatalError, MemoryError, ArchiveReadError):

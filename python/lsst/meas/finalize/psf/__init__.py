@@ -9,12 +9,13 @@
 
 """PSF models: determining them from stars and drawing them in batches."""
 
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy_room
 from .._stored_names import publish as _publish
-from ._batch import *
 from ._config import *
 from ._determiner import *
 from ._errors import *
-from ._piff_psf import *
 from ._registry import *
 from ._shapes import *
 from .hierarchical import DetectorStars as DetectorStars
@@ -23,5 +24,13 @@ from .hierarchical import HierarchicalPsfDeterminerTask as HierarchicalPsfDeterm
 from .hierarchical import VisitPsfFit as VisitPsfFit
 from .hierarchical import stars_from_table as stars_from_table
 from .hierarchical import stars_to_table as stars_to_table
+
+if TYPE_CHECKING:
+    from ._batch import *
+    from ._piff_psf import *
+else:
+    __getattr__, __dir__, _ = lazy_room(
+        __name__, {"_batch": ("BatchPsf", "as_batch_psf", "draw_and_measure"), "_piff_psf": ("PiffPsf",)}
+    )
 
 _publish(__name__, globals())

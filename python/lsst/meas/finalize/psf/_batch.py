@@ -14,16 +14,16 @@ from __future__ import annotations
 __all__ = ("BatchPsf", "as_batch_psf", "draw_and_measure")
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from lsst.images.psfs import GaussianPointSpreadFunction, PiffWrapper, PointSpreadFunction
-
-from ._piff_psf import PiffPsf
 from ._positions import defined_positions
 from ._shapes import kernel_aperture_fluxes, kernel_shapes
+
+if TYPE_CHECKING:
+    from lsst.images.psfs import PointSpreadFunction
 
 
 @runtime_checkable
@@ -130,9 +130,10 @@ class AdaptedPsf:
 
         Those of a Gaussian are exact (spec 03 §5).
         """
-        if isinstance(self._psf, GaussianPointSpreadFunction):
+        sigma = _gaussian_sigma(self._psf)
+        if sigma is not None:
             number = len(self._positions(x, y)[0])
-            return np.tile(np.array([1.0, 1.0, 0.0]) * self._psf.sigma**2, (number, 1))
+            return np.tile(np.array([1.0, 1.0, 0.0]) * sigma**2, (number, 1))
         return kernel_shapes(self.draw_kernel_images(x, y))
 
     def compute_aperture_fluxes(
@@ -142,15 +143,23 @@ class AdaptedPsf:
 
         Those of a Gaussian are exact (spec 03 §5).
         """
-        if isinstance(self._psf, GaussianPointSpreadFunction):
+        sigma = _gaussian_sigma(self._psf)
+        if sigma is not None:
             number = len(self._positions(x, y)[0])
-            return np.full(number, -np.expm1(-0.5 * (radius / self._psf.sigma) ** 2))
+            return np.full(number, -np.expm1(-0.5 * (radius / sigma) ** 2))
         return kernel_aperture_fluxes(self.draw_kernel_images(x, y), radius)
 
     def _positions(
         self, x: npt.ArrayLike, y: npt.ArrayLike
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         return defined_positions(x, y, self.average_position)
+
+
+def _gaussian_sigma(psf: PointSpreadFunction) -> float | None:
+    """Return the width of a PSF that is a Gaussian, `None` for others."""
+    from lsst.images.psfs import GaussianPointSpreadFunction
+
+    return psf.sigma if isinstance(psf, GaussianPointSpreadFunction) else None
 
 
 def as_batch_psf(psf: PointSpreadFunction) -> BatchPsf:
@@ -172,6 +181,10 @@ def as_batch_psf(psf: PointSpreadFunction) -> BatchPsf:
     TypeError
         Raised if the argument isn't a PSF.
     """
+    from lsst.images.psfs import PiffWrapper, PointSpreadFunction
+
+    from ._piff_psf import PiffPsf
+
     if isinstance(psf, PiffWrapper):
         return PiffPsf.from_wrapper(psf)
     if not isinstance(psf, PointSpreadFunction):
@@ -208,6 +221,8 @@ def draw_and_measure(
         As of ``compute_aperture_fluxes``, shape (N,).
     """
     images = psf.draw_kernel_images(x, y)
+    from ._piff_psf import PiffPsf
+
     ours = type(psf) is PiffPsf  # others may know better than their images do
     shapes = kernel_shapes(images) if ours else psf.compute_shapes(x, y)
     size = radius(shapes) if callable(radius) else radius

@@ -30,7 +30,6 @@ from lsst.utils.logging import getLogger
 from ._config import BasePsfDeterminerConfig, PiffPsfDeterminerConfig
 from ._errors import PiffTooFewGoodStarsError
 from ._fit import fit
-from ._piff_psf import PiffPsf
 from ._piff_setup import (
     Coordinates,
     count_distinct,
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from lsst.images import VisitImage
 
     from ..catalogs import PsfCandidates, StampSet
+    from ._piff_psf import PiffPsf
 
 _MIN_COLOR_DIFFERENCE = 1e-6
 """Least difference in magnitudes of colours that count as different."""
@@ -209,6 +209,8 @@ class PiffPsfDeterminerTask(BasePsfDeterminerTask):
         if not self.config.debugStarData:
             _remove_star_data(psf)
         draw_size = 2 * int(np.floor(0.5 * stamp_size / self.config.samplingSize)) + 1
+        from ._piff_psf import PiffPsf
+
         return PsfFit(PiffPsf(psf, exposure.bbox, draw_size), used)
 
     def _stamp_size(self, candidates: PsfCandidates) -> int:

@@ -28,7 +28,7 @@ import lsst.pipe.base as pipeBase
 from lsst.daf.butler import FileIntegrityError
 from lsst.utils.logging import LsstLogAdapter
 
-from ..afw import ArchiveError, ComponentError, FitsFormatError, UnreadableField, is_afw
+from ..afw import is_afw
 from ..catalogs import (
     ExposureCatalog,
     ExposureRecord,
@@ -315,6 +315,8 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         where: str,
     ) -> ApCorrMap | None:
         """Measure the stars; return the aperture corrections applied."""
+        from ..afw import ComponentError, UnreadableField
+
         bound = self._bind(src.schema)
         try:
             bound.measurement.run(
@@ -402,6 +404,8 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         self, exposure: VisitImage, measured: SourceCatalog, where: str
     ) -> PsfCandidates | None:
         """Make the candidates that aren't reserved; `None` if that fails."""
+        from ..afw import ComponentError
+
         try:
             candidates: PsfCandidates = self.make_psf_candidates.run(measured, exposure).psfCandidates
         except ComponentError:
@@ -418,6 +422,8 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         """Fit the PSF, unless the visit's fit gave one, and set
         ``calib_psf_used``; `None` if that fails.
         """
+        from ..afw import ComponentError
+
         fitted = self._psf_candidates(exposure, measured, where)
         if fitted is None:
             return None
@@ -476,9 +482,6 @@ def no_isolated_sources(visit: int) -> pipeBase.NoWorkFound:
     return pipeBase.NoWorkFound(f"No good isolated sources found for any detectors in visit {visit}")
 
 
-_DAMAGES = (FitsFormatError, ArchiveError, FileIntegrityError)
-
-
 class DamagedInputError(pipeBase.UnprocessableDataError):
     """What was stored for this detector is damaged.
 
@@ -504,8 +507,11 @@ def damaged_input_is_no_work(log: LsstLogAdapter, where: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        from ..afw import ArchiveError, FitsFormatError
+
+        damages = (FitsFormatError, ArchiveError, FileIntegrityError)
         cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, _DAMAGES):
+        while cause is not None and not isinstance(cause, damages):
             cause = cause.__cause__ or cause.__context__
         if cause is None:
             raise

@@ -22,8 +22,9 @@ import lsst.pipe.base as pipeBase
 from lsst.daf.butler import DeferredDatasetHandle
 from lsst.utils.timer import timeMethod
 
+from .. import afw
 from .._progress import progress_bar
-from ..afw import from_afw, is_afw, to_afw
+from ..afw import is_afw
 from ..catalogs import ExposureCatalog
 from ._characterize import log_origin
 from ._config import ConsolidateFinalizeCharacterizationDetectorConfig
@@ -128,7 +129,7 @@ def _merge_catalogs(catalogs: Mapping[int, Any]) -> Any:
     merged: Any = first.copy(deep=True) if from_stack else _new_like(first)
     for detector, catalog in [*catalogs.items()][1:]:
         if is_afw(catalog) != from_stack:
-            catalog = to_afw(catalog) if from_stack else from_afw(catalog)
+            catalog = afw.to_afw(catalog) if from_stack else afw.from_afw(catalog)
         if from_stack and catalog.schema != first.schema:
             raise ValueError(f"The PSF catalogue of detector {detector} has other fields than the first one.")
         record = catalog.find(detector)

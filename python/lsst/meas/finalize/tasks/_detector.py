@@ -21,7 +21,8 @@ import numpy as np
 import lsst.pipe.base as pipeBase
 from lsst.utils.timer import timeMethod
 
-from ..afw import is_afw, to_afw
+from .. import afw
+from ..afw import is_afw
 from ..butler import stream
 from ..catalogs import SourceCatalog
 from ..stars import PreparedStandardStars, read_fgcm_standard_stars, read_prepared_stars
@@ -160,7 +161,9 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
         if measured is None:
             raise pipeBase.NoWorkFound(f"No good sources found for visit {visit} / detector {detector}")
         table = to_output_table(self._append_detector(catalog, visit, detector, psf, ap_corr_map, measured))
-        return pipeBase.Struct(psf_ap_corr_cat=to_afw(catalog) if from_stack else catalog, output_table=table)
+        return pipeBase.Struct(
+            psf_ap_corr_cat=afw.to_afw(catalog) if from_stack else catalog, output_table=table
+        )
 
     def _no_stars(self, src: Any, visit: int, detector: int) -> SourceCatalog:
         """Return the catalogue of a detector whose PSF is a prediction."""

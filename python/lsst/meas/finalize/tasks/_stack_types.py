@@ -17,7 +17,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from ..afw import from_afw, is_afw, is_afw_type, psf_from_afw, psf_to_afw, to_afw
+from .. import afw
+from ..afw import is_afw, is_afw_type
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,7 @@ def as_ours(obj: Any, expected: type, what: str, data_id: Mapping[str, Any] | No
         obj, data_id = obj.exposure, {**(data_id or {}), **obj.data_id}
     found = type(obj)
     if is_afw(obj):
-        obj = from_afw(obj, data_id=data_id)
+        obj = afw.from_afw(obj, data_id=data_id)
     if not isinstance(obj, expected):
         raise TypeError(
             f"The {what} is a {found.__module__}.{found.__qualname__}, "
@@ -105,10 +106,10 @@ def results_as_ours(psf: Any, ap_corr_map: Any, measured: Any) -> tuple[Any, Any
         PSF, aperture corrections and measured stars; each may be `None`.
     """
     if is_afw(measured):
-        measured = from_afw(measured)
+        measured = afw.from_afw(measured)
     if is_afw(psf) or is_afw(ap_corr_map):
         # One of the two may be `None`, but they aren't of different worlds.
-        psf, ap_corr_map = psf_from_afw(psf, ap_corr_map)
+        psf, ap_corr_map = afw.psf_from_afw(psf, ap_corr_map)
     return psf, ap_corr_map, measured
 
 
@@ -120,8 +121,8 @@ def results_as_afw(psf: Any, ap_corr_map: Any, measured: Any) -> tuple[Any, Any,
     psf, ap_corr_map, measured
         PSF, aperture corrections and measured stars; each may be `None`.
     """
-    psf, ap_corr_map = psf_to_afw(psf, ap_corr_map)
-    return psf, ap_corr_map, None if measured is None else to_afw(measured)
+    psf, ap_corr_map = afw.psf_to_afw(psf, ap_corr_map)
+    return psf, ap_corr_map, None if measured is None else afw.to_afw(measured)
 
 
 def as_stored(catalog: Any, ref: Any) -> Any:
@@ -137,4 +138,4 @@ def as_stored(catalog: Any, ref: Any) -> Any:
     wants_afw = is_afw_type(ref.datasetType.storageClass.pytype)
     if wants_afw == is_afw(catalog):
         return catalog
-    return to_afw(catalog) if wants_afw else from_afw(catalog)
+    return afw.to_afw(catalog) if wants_afw else afw.from_afw(catalog)

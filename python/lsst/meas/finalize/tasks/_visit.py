@@ -25,7 +25,8 @@ import lsst.pipe.base as pipeBase
 from lsst.daf.butler import FileIntegrityError
 from lsst.utils.timer import timeMethod
 
-from ..afw import is_afw, to_afw
+from .. import afw
+from ..afw import is_afw
 from ..catalogs import ExposureRecord, SourceCatalog
 from ..stars import read_fgcm_standard_stars
 from ._characterize import (
@@ -165,7 +166,7 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
         if not measured:
             raise pipeBase.NoWorkFound(f"No good sources found for any detectors in visit {visit}")
         return pipeBase.Struct(
-            psf_ap_corr_cat=to_afw(catalog) if from_stack else catalog,
+            psf_ap_corr_cat=afw.to_afw(catalog) if from_stack else catalog,
             output_table=to_output_table(*measured),
         )
 

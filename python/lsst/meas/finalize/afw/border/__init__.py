@@ -13,5 +13,27 @@ Uses all the other rooms of `afw`.  Nothing of the stack is imported before
 one of its objects arrives.
 """
 
-from ._convert import *
-from ._kinds import *
+from typing import TYPE_CHECKING
+
+from ..._lazy import lazy_room
+
+if TYPE_CHECKING:
+    from ._convert import *
+    from ._kinds import *
+else:
+    __getattr__, __dir__, __all__ = lazy_room(
+        __name__,
+        {
+            "_convert": (
+                "as_ours",
+                "from_afw",
+                "psf_from_afw",
+                "psf_to_afw",
+                "to_afw",
+            ),
+            "_kinds": (
+                "is_afw",
+                "is_afw_type",
+            ),
+        },
+    )

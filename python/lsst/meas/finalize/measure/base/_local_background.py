@@ -14,12 +14,11 @@ from __future__ import annotations
 __all__ = ("LocalBackgroundConfig", "LocalBackgroundPlugin")
 
 from collections.abc import MutableMapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from lsst.images import VisitImage
 from lsst.pex.config import Field, ListField
 
 from ...catalogs import Schema
@@ -34,6 +33,9 @@ from .._plugin import (
 )
 from ..geometry import determinant_radius
 from ..pixels import BoxBatch, box_batches, clipped_mean_std_rows, ellipse_boxes, pixel_regions
+
+if TYPE_CHECKING:
+    from lsst.images import VisitImage
 
 
 class LocalBackgroundConfig(SingleFramePluginConfig):

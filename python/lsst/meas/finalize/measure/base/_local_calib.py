@@ -14,18 +14,19 @@ from __future__ import annotations
 __all__ = ("LocalPhotoCalibPlugin", "LocalWcsPlugin", "photometric_calibration")
 
 from collections.abc import MutableMapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import astropy.units as u
 import numpy as np
 import numpy.typing as npt
 
-from lsst.images import VisitImage
-
 from ...catalogs import Schema
 from .._batch import MeasureBatch
 from .._plugin import FLUX_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
 from ..geometry import tangent_jacobians
+
+if TYPE_CHECKING:
+    from lsst.images import VisitImage
 
 
 @register("base_LocalPhotoCalib")

@@ -14,17 +14,19 @@ from __future__ import annotations
 __all__ = ("PixelFlagsConfig", "PixelFlagsPlugin")
 
 from collections.abc import MutableMapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from lsst.images import VisitImage
 from lsst.pex.config import ListField
 
 from ...catalogs import Schema, cut_stamps
 from .._batch import MeasureBatch, mask_bits
 from .._plugin import FLUX_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
+
+if TYPE_CHECKING:
+    from lsst.images import VisitImage
 
 type IntArray = npt.NDArray[np.int64]
 

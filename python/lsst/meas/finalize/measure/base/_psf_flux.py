@@ -14,12 +14,11 @@ from __future__ import annotations
 __all__ = ("PsfFluxConfig", "PsfFluxPlugin", "fit_psf_fluxes")
 
 from collections.abc import MutableMapping
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from lsst.images import VisitImage
 from lsst.pex.config import ListField
 
 from ...catalogs import Schema, StampSet
@@ -32,6 +31,9 @@ from .._plugin import (
     alias_centroid_flag,
     register,
 )
+
+if TYPE_CHECKING:
+    from lsst.images import VisitImage
 
 type FloatArray = npt.NDArray[np.float64]
 

@@ -14,18 +14,20 @@ from __future__ import annotations
 __all__ = ("VarianceConfig", "VariancePlugin")
 
 from collections.abc import MutableMapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from lsst.images import VisitImage
 from lsst.pex.config import Field, ListField
 
 from ...catalogs import Schema
 from .._batch import MeasureBatch, mask_bits
 from .._plugin import FLUX_ORDER, SingleFramePlugin, SingleFramePluginConfig, alias_centroid_flag, register
 from ..pixels import box_batches, ellipse_boxes, pixel_regions
+
+if TYPE_CHECKING:
+    from lsst.images import VisitImage
 
 
 class VarianceConfig(SingleFramePluginConfig):

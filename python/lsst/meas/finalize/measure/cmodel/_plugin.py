@@ -14,12 +14,10 @@ from __future__ import annotations
 __all__ = ("CModelPlugin",)
 
 from collections.abc import MutableMapping
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-
-from lsst.images import VisitImage
 
 from ...catalogs import Schema, SourceCatalog
 from .._batch import MeasureBatch, mask_bits
@@ -38,6 +36,9 @@ from ._region import (
 )
 from ._shapelets import shapelet_moments
 from ._stage import CModelInputs, CModelStage, add_ellipse_fields, psf_columns, write_ellipse
+
+if TYPE_CHECKING:
+    from lsst.images import VisitImage
 
 type FloatArray = npt.NDArray[np.float64]
 type BoolArray = npt.NDArray[np.bool_]

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
 
 from ..._sphere import unit_vectors
 from ..geometry import gnomonic_offsets, sky_positions
@@ -81,6 +80,8 @@ def _fourier_convolve(pixels: npt.NDArray[np.float32], kernels: FloatArray) -> F
     height, width = pixels.shape[1:]
     half = kernels.shape[1] // 2
     # Wrapped-around pixels stay off the image.
+    import scipy.fft
+
     shape = tuple(scipy.fft.next_fast_len(v + half, real=True) for v in (height, width))
     shape = tuple(max(v, kernels.shape[1]) for v in shape)
     product = scipy.fft.rfft2(pixels.astype(np.float64), shape) * scipy.fft.rfft2(kernels, shape)
@@ -115,6 +116,8 @@ def autocorrelations(kernels: FloatArray) -> FloatArray:
         Shape (N, 2s − 1, 2s − 1), lag 0 in the middle.
     """
     size = kernels.shape[1]
+    import scipy.fft
+
     length = scipy.fft.next_fast_len(2 * size - 1, real=True)
     transform = scipy.fft.rfft2(kernels, (length, length))
     power = transform.real**2 + transform.imag**2

@@ -9,10 +9,27 @@
 
 """The PSF of a whole visit: one model of all detectors, exported to Piff."""
 
+from typing import TYPE_CHECKING
+
+from ..._lazy import lazy_room
 from ._determiner import *
-from ._export import *
-from ._fit import *
-from ._frames import *
-from ._model import *
-from ._stars import *
-from ._tables import *
+
+if TYPE_CHECKING:
+    from ._export import *
+    from ._fit import *
+    from ._frames import *
+    from ._model import *
+    from ._stars import *
+    from ._tables import *
+else:
+    __getattr__, __dir__, _ = lazy_room(
+        __name__,
+        {
+            "_export": ("export_order", "export_piff"),
+            "_fit": ("HierarchicalOptions", "TooFewStarsError", "fit_visit"),
+            "_frames": ("from_focal", "nearest_orientation", "to_focal"),
+            "_model": ("VisitPsfModel",),
+            "_stars": ("DetectorFrame", "VisitStars"),
+            "_tables": ("stars_from_table", "stars_to_table"),
+        },
+    )

@@ -30,20 +30,18 @@ from lsst.pipe.base import TaskMetadata
 
 from .._config import PiffPsfDeterminerConfig
 from .._determiner import PiffPsfDeterminerTask, PsfFit, _remove_star_data
-from .._piff_psf import PiffPsf
 from .._piff_setup import make_coordinates, make_piff_config, make_piff_stars, minimum_stars
 from .._registry import psfDeterminerRegistry
 from .._weights import good_pixels, sky_variance, star_weights
-from ._export import export_piff
-from ._fit import HierarchicalOptions, TooFewStarsError, fit_visit
 from ._frames import nearest_orientation
-from ._model import VisitPsfModel
 from ._stars import DetectorFrame, VisitStars
 
 if TYPE_CHECKING:
     from lsst.images import Box, VisitImage
 
     from ...catalogs import PsfCandidates, StampSet
+    from ._fit import HierarchicalOptions
+    from ._model import VisitPsfModel
 
 
 @dataclass
@@ -165,6 +163,8 @@ class HierarchicalPsfDeterminerConfig(PiffPsfDeterminerConfig):
 
     def options(self) -> HierarchicalOptions:
         """Return the settings of the fit."""
+        from ._fit import HierarchicalOptions
+
         return HierarchicalOptions(
             derivative_order=self.derivativeOrder,
             focal_order=self.focalPlaneOrder,
@@ -268,6 +268,8 @@ class HierarchicalPsfDeterminerTask(PiffPsfDeterminerTask):
             a reason that is logged.  A detector without usable stars is left
             out unless ``predictWithoutStars``.
         """
+        from ._fit import TooFewStarsError, fit_visit
+
         numbers = [d for d in sorted(detectors) if len(detectors[d].id) or self.config.predictWithoutStars]
         with_stars = [d for d in numbers if len(detectors[d].id)]
         if len(with_stars) < 2:
@@ -295,7 +297,9 @@ class HierarchicalPsfDeterminerTask(PiffPsfDeterminerTask):
         """Write one detector's PSF as a Piff model."""
         import galsim
 
+        from .._piff_psf import PiffPsf
         from .._piff_setup import Coordinates
+        from ._export import export_piff
 
         wcs = galsim.PixelScale(detector.scale)
         coordinates = Coordinates(wcs, None, ("x", "y"), detector.scale)

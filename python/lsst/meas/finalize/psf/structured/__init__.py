@@ -9,8 +9,33 @@
 
 """The PixelGrid and BasisPolynomial fit of Piff on batched arrays."""
 
-from ._fit import *
-from ._interpolant import *
-from ._result import *
-from ._setup import *
-from ._state import *
+from typing import TYPE_CHECKING
+
+from ..._lazy import lazy_room
+
+if TYPE_CHECKING:
+    from ._fit import *
+    from ._interpolant import *
+    from ._result import *
+    from ._setup import *
+    from ._state import *
+else:
+    __getattr__, __dir__, __all__ = lazy_room(
+        __name__,
+        {
+            "_fit": ("fit_structured",),
+            "_interpolant": (
+                "GridWeights",
+                "grid_weights",
+            ),
+            "_result": ("fill_psf",),
+            "_setup": (
+                "basis_terms",
+                "check_covered",
+                "count_unknowns",
+                "initial_profile",
+                "make_psf",
+            ),
+            "_state": ("FitState",),
+        },
+    )
