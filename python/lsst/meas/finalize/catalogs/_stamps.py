@@ -197,18 +197,26 @@ def cut_stamps(exposure: VisitImage, x0: np.ndarray, y0: np.ndarray, width: int,
     x0 = np.asarray(x0, dtype=np.int64)
     y0 = np.asarray(y0, dtype=np.int64)
     cut = BoxCutter(x0 - box.x.start, y0 - box.y.start, width, height, (box.y.size, box.x.size))
-    mask = np.zeros((len(x0), height, width), dtype=np.uint32)
-    for k in range(exposure.mask.array.shape[2]):
-        mask |= cut(exposure.mask.array[..., k]).astype(np.uint32) << np.uint32(8 * k)
     return StampSet(
         cut(exposure.image.array),
         informative_variance(cut(exposure.variance.array), cut.valid),
-        mask,
+        _cut_mask(exposure.mask.array, cut),
         x0,
         y0,
         mask_planes(exposure.mask.schema),
         cut.valid,
     )
+
+
+def _cut_mask(mask: np.ndarray, cut: BoxCutter) -> np.ndarray:
+    """Return the first 32 bits of the boxes' mask, uint32."""
+    size = mask.shape[2]
+    # The bytes of a pixel are copied together, as one item of their size.
+    items = np.ascontiguousarray(mask).view(np.dtype((np.void, size)))[..., 0]
+    stamps = cut(items)
+    words = np.zeros((*stamps.shape, 4), dtype=np.uint8)
+    words[..., :size] = stamps.view(np.uint8).reshape(*stamps.shape, size)[..., :4]
+    return words.view("<u4")[..., 0].astype(np.uint32, copy=False)
 
 
 def informative_variance(variance: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
@@ -328,5 +336,7 @@ class BoxCutter:
         if inside.any():
             windows = sliding_window_view(plane, (height, width))
             stamps[inside] = windows[self._row[inside], self._column[inside]]
-        stamps[~inside] = np.where(self.valid[~inside], plane[self._clipped], 0)
+        clipped = plane[self._clipped]
+        clipped[~self.valid[~inside]] = np.zeros((), dtype=plane.dtype)
+        stamps[~inside] = clipped
         return stamps

@@ -223,13 +223,15 @@ def to_output_table(*catalogs: SourceCatalog) -> astropy.table.Table:
     metadata = dict(first.metadata)
     for other in others:
         metadata = merge(metadata, other.metadata, metadata_conflicts="silent")
-    columns = []
+    values, described = {}, {}
     aliases = first.schema.aliases
     for field in first.schema:
         unit = astropy.units.Unit(field.unit, parse_strict="silent") if field.unit else None
-        values = np.concatenate([catalog[field.name] for catalog in catalogs])
         for name in (field.name, *_alias_names(field.name, aliases)):
-            columns.append(
-                astropy.table.Column(values, name=name, unit=unit, description=field.doc, copy=True)
-            )
-    return WideTable(columns, copy=False, meta=metadata)
+            values[name] = np.concatenate([catalog[field.name] for catalog in catalogs])
+            described[name] = unit, field.doc
+    # A table makes its columns anew, so they are described in it only.
+    table = WideTable(list(values.values()), names=list(values), copy=False, meta=metadata)
+    for name, column in table.columns.items():
+        column.unit, column.description = described[name]
+    return table
