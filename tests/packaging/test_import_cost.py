@@ -68,7 +68,7 @@ def test_tasks_import_nothing_but_this_package() -> None:
     )
 
 
-LAZY_ROOMS = ("afw", "afw.border", "butler", "psf", "psf.hierarchical", "psf.structured")
+LAZY_ROOMS = ("afw", "catalogs", "afw.border", "butler", "psf", "psf.hierarchical", "psf.structured")
 
 
 @pytest.mark.parametrize("room", LAZY_ROOMS)

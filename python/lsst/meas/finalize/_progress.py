@@ -18,8 +18,6 @@ import sys
 from contextlib import AbstractContextManager
 from typing import Any
 
-import click
-
 from lsst.daf.butler.progress import Progress
 
 _NAME = __name__.rpartition(".")[0]
@@ -47,5 +45,7 @@ def progress_bar(description: str, total: int) -> AbstractContextManager[Any]:
     # Of processes that share a terminal only the first may draw.
     alone = multiprocessing.parent_process() is None
     if not progress.is_enabled() and total > 1 and alone and sys.stderr.isatty():
+        import click
+
         return click.progressbar(length=total, label=description, file=sys.stderr)
     return progress.bar(total=total, desc=description)

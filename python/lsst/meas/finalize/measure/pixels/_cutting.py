@@ -14,14 +14,15 @@ from __future__ import annotations
 __all__ = ("LazyStamps", "Planes", "cut_boxes")
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from lsst.images import VisitImage
-
 from ...catalogs import StampSet, mask_planes
+
+if TYPE_CHECKING:
+    from lsst.images import VisitImage
 
 type IntArray = npt.NDArray[np.int64]
 
