@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from lsst.images.psfs import _piff
-from lsst.meas.finalize._piff_archive import teach_bandpass, teach_colors
 from lsst.meas.finalize.afw import read_exposure, read_exposure_catalog
 from lsst.meas.finalize.afw.psfs import set_psf_bounds
+from lsst.meas.finalize.catalogs import teach_bandpass, teach_colors
 
 _READ = """
 import sys

@@ -12,9 +12,3 @@ measurement and aperture corrections of isolated stars.
 """
 
 from . import _stored_names
-from ._piff_archive import teach_bandpass as _teach_bandpass
-from ._piff_archive import teach_colors as _teach_colors
-
-# Whichever room takes or hands out images.
-_teach_bandpass()
-_teach_colors()

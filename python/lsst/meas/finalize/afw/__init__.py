@@ -13,6 +13,7 @@ conversion of such objects in memory.
 
 from typing import TYPE_CHECKING
 
+from .. import catalogs as _catalogs  # teaches lsst.images what exposures need
 from .._lazy import lazy_room
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from ._deferred import *
 from ._exposure_catalog import *
 from ._footprints import *
 from ._neighbours import *
+from ._piff_archive import teach_bandpass, teach_colors
 from ._schema import *
 from ._stamps import *
 
@@ -29,3 +30,7 @@ else:
     __getattr__, __dir__, _ = lazy_room(
         __name__, {"_chromatic_psf": ("ChromaticPiffWrapper", "keep_average_color", "restore_average_color")}
     )
+
+# Every room that takes or hands out a VisitImage imports this one.
+teach_bandpass()
+teach_colors()

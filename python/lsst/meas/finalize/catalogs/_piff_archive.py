@@ -17,7 +17,7 @@ import sys
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from ._lazy import when_imported
+from .._lazy import when_imported
 
 if TYPE_CHECKING:
     from lsst.images.psfs import PiffSerializationModel, PiffWrapper
@@ -74,7 +74,7 @@ def _teach_colors() -> None:
 
     @wraps(original)
     def deserialize(model: PiffSerializationModel, archive: Any, **kwargs: Any) -> PiffWrapper:
-        from .catalogs import restore_average_color
+        from ._chromatic_psf import restore_average_color
 
         return restore_average_color(model, original(model, archive, **kwargs))
 
