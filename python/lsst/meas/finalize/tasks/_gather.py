@@ -19,7 +19,6 @@ import astropy.table
 import numpy as np
 
 import lsst.pipe.base as pipeBase
-from lsst.images import VisitImage
 
 from ..afw import is_afw
 from ..butler import stream
@@ -67,6 +66,8 @@ def gather_stars(
     DamagedInputError
         Raised if an input is damaged.
     """
+    from lsst.images import VisitImage
+
     where = f"visit {visit}, detector {detector}"
     with damaged_input_is_no_work(task.log, where):
         src = as_ours(src, SourceCatalog, f"src of {where}")

@@ -91,12 +91,9 @@ def make_mask(blocks: Iterable[tuple[slice, npt.NDArray[Any]]], planes: dict[str
     result = np.zeros((*box.shape, schema.mask_size), dtype=np.uint8)
     has_high = tables[1].any()
     for rows, pixels in blocks:
-        # Most pixels have no bit set, and nor does their result.
-        where = np.flatnonzero(pixels)
-        halves = pixels.reshape(-1)[where].astype("<i4", copy=False).view("<u2").reshape(-1, 2)
-        found = tables[0][halves[:, 0]]
+        halves = np.ascontiguousarray(pixels, dtype="<i4").view("<u2").reshape(*pixels.shape, 2)
+        found = tables[0][halves[..., 0]]
         if has_high:
-            found |= tables[1][halves[:, 1]]
-        target = result[rows].reshape(-1, schema.mask_size)
-        target[where] = found.view(np.uint8).reshape(-1, word.itemsize)[:, : schema.mask_size]
+            found |= tables[1][halves[..., 1]]
+        result[rows] = found.view(np.uint8).reshape(*pixels.shape, word.itemsize)[..., : schema.mask_size]
     return Mask(result, schema=schema, bbox=box)
