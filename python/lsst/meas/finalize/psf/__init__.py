@@ -22,15 +22,20 @@ from .hierarchical import DetectorStars as DetectorStars
 from .hierarchical import HierarchicalPsfDeterminerConfig as HierarchicalPsfDeterminerConfig
 from .hierarchical import HierarchicalPsfDeterminerTask as HierarchicalPsfDeterminerTask
 from .hierarchical import VisitPsfFit as VisitPsfFit
-from .hierarchical import stars_from_table as stars_from_table
-from .hierarchical import stars_to_table as stars_to_table
 
 if TYPE_CHECKING:
     from ._batch import *
     from ._piff_psf import *
+    from .hierarchical import stars_from_table as stars_from_table
+    from .hierarchical import stars_to_table as stars_to_table
 else:
     __getattr__, __dir__, _ = lazy_room(
-        __name__, {"_batch": ("BatchPsf", "as_batch_psf", "draw_and_measure"), "_piff_psf": ("PiffPsf",)}
+        __name__,
+        {
+            "_batch": ("BatchPsf", "as_batch_psf", "draw_and_measure"),
+            "_piff_psf": ("PiffPsf",),
+            "hierarchical": ("stars_from_table", "stars_to_table"),
+        },
     )
 
 _publish(__name__, globals())

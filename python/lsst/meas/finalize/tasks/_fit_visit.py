@@ -22,8 +22,9 @@ import numpy as np
 import lsst.pipe.base as pipeBase
 from lsst.utils.timer import timeMethod
 
+from .. import psf as psf_room
 from ..catalogs import ExposureCatalog, ExposureRecord, Schema
-from ..psf import PiffPsf, VisitPsfFit, as_batch_psf, stars_from_table
+from ..psf import VisitPsfFit
 from ._characterize import quantum_data_id
 from ._config import FitVisitPsfConfig
 from ._handles import sorted_by
@@ -84,7 +85,9 @@ class FitVisitPsfTask(pipeBase.PipelineTask):
             ``id`` of the stars that were used).
         """
         gathered = {
-            d: stars_from_table(_with_meta(table), f"The table of PSF stars of visit {visit}, detector {d}")
+            d: psf_room.stars_from_table(
+                _with_meta(table), f"The table of PSF stars of visit {visit}, detector {d}"
+            )
             for d, table in psf_stars.items()
         }
         fits = self.psf_determiner.fit_visit(gathered)
@@ -135,8 +138,8 @@ def read_visit_fit(catalog: Any, stars: Any, visit: int, detector: int) -> Visit
     record = catalog.find(detector)
     if record is None or record.psf is None:
         return None
-    psf = as_batch_psf(record.psf)
-    if not isinstance(psf, PiffPsf):
+    psf = psf_room.as_batch_psf(record.psf)
+    if not isinstance(psf, psf_room.PiffPsf):
         raise TypeError(f"The PSF of detector {detector} in {where} is no Piff model.")
     table = fetch(stars)
     ids = np.asarray(table["id"])[np.asarray(table["detector"]) == detector]

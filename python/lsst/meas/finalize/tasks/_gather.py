@@ -20,10 +20,10 @@ import numpy as np
 
 import lsst.pipe.base as pipeBase
 
+from .. import psf as psf_room
 from ..afw import is_afw
 from ..butler import stream
 from ..catalogs import SourceCatalog
-from ..psf import stars_to_table
 from ..stars import read_prepared_stars
 from ._characterize import FinalizeCharacterizationTaskBase, damaged_input_is_no_work, quantum_data_id
 from ._config import GatherPsfStarsConfig
@@ -152,4 +152,4 @@ class GatherPsfStarsTask(FinalizeCharacterizationTaskBase):
         if stars is None:
             raise pipeBase.NoWorkFound(f"No PSF candidates could be made for {where}.")
         self.log.info("Gathered %d stars of %s.", len(stars.id), where)
-        return pipeBase.Struct(psf_stars=stars_to_table(stars))
+        return pipeBase.Struct(psf_stars=psf_room.stars_to_table(stars))
