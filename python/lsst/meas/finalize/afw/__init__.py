@@ -14,7 +14,7 @@ conversion of such objects in memory.
 from typing import TYPE_CHECKING
 
 from .. import catalogs as _catalogs  # teaches lsst.images what exposures need
-from .._lazy import lazy_room
+from .._lazy import lazy_room as _lazy_room
 
 if TYPE_CHECKING:
     from ._errors import *
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .components import UnreadableField
     from .exposure import ExposureReader, read_exposure
 else:
-    __getattr__, __dir__, __all__ = lazy_room(
+    __getattr__, __dir__, __all__ = _lazy_room(
         __name__,
         {
             "_errors": (

@@ -13,7 +13,7 @@ the synthetic instrument.
 
 from typing import TYPE_CHECKING
 
-from .._lazy import lazy_room
+from .._lazy import lazy_room as _lazy_room
 
 if TYPE_CHECKING:
     from ._arrow import *
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ._parquet_stream import *
     from ._prepared_formatter import *
 else:
-    __getattr__, __dir__, __all__ = lazy_room(
+    __getattr__, __dir__, __all__ = _lazy_room(
         __name__,
         {
             "_arrow": (

@@ -13,7 +13,7 @@ stamps.
 
 from typing import TYPE_CHECKING
 
-from .._lazy import lazy_room
+from .._lazy import lazy_room as _lazy_room
 from ._candidates import *
 from ._catalog import *
 from ._deferred import *
@@ -27,7 +27,7 @@ from ._stamps import *
 if TYPE_CHECKING:
     from ._chromatic_psf import *
 else:
-    __getattr__, __dir__, _ = lazy_room(
+    __getattr__, __dir__, _ = _lazy_room(
         __name__, {"_chromatic_psf": ("ChromaticPiffWrapper", "keep_average_color", "restore_average_color")}
     )
 

@@ -11,7 +11,7 @@
 
 from typing import TYPE_CHECKING
 
-from .._lazy import lazy_room
+from .._lazy import lazy_room as _lazy_room
 from .._stored_names import publish as _publish
 from ._config import *
 from ._determiner import *
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .hierarchical import stars_from_table as stars_from_table
     from .hierarchical import stars_to_table as stars_to_table
 else:
-    __getattr__, __dir__, _ = lazy_room(
+    __getattr__, __dir__, _ = _lazy_room(
         __name__,
         {
             "_batch": ("BatchPsf", "as_batch_psf", "draw_and_measure"),

@@ -15,13 +15,13 @@ one of its objects arrives.
 
 from typing import TYPE_CHECKING
 
-from ..._lazy import lazy_room
+from ..._lazy import lazy_room as _lazy_room
 
 if TYPE_CHECKING:
     from ._convert import *
     from ._kinds import *
 else:
-    __getattr__, __dir__, __all__ = lazy_room(
+    __getattr__, __dir__, __all__ = _lazy_room(
         __name__,
         {
             "_convert": (

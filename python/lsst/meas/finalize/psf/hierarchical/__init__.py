@@ -11,7 +11,7 @@
 
 from typing import TYPE_CHECKING
 
-from ..._lazy import lazy_room
+from ..._lazy import lazy_room as _lazy_room
 from ._determiner import *
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ._stars import *
     from ._tables import *
 else:
-    __getattr__, __dir__, _ = lazy_room(
+    __getattr__, __dir__, _ = _lazy_room(
         __name__,
         {
             "_export": ("export_order", "export_piff"),

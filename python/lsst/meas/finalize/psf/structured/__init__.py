@@ -11,7 +11,7 @@
 
 from typing import TYPE_CHECKING
 
-from ..._lazy import lazy_room
+from ..._lazy import lazy_room as _lazy_room
 
 if TYPE_CHECKING:
     from ._fit import *
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ._setup import *
     from ._state import *
 else:
-    __getattr__, __dir__, __all__ = lazy_room(
+    __getattr__, __dir__, __all__ = _lazy_room(
         __name__,
         {
             "_fit": ("fit_structured",),
