@@ -78,6 +78,9 @@ def kill_all_in(folder: Path, what: str = "") -> int:
     return killed
 
 
+@pytest.mark.skipif(
+    not os.environ.get("MEAS_FINALIZE_SLOW_TESTS"), reason="MEAS_FINALIZE_SLOW_TESTS is not set (a minute)"
+)
 def test_killed_parsl_run_is_continued(
     simulated_repo: Path,
     simulation: VisitSimulation,

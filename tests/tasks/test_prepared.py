@@ -171,6 +171,7 @@ UNRELATED = {
     "apply_ap_corr",
     "do_add_sky_moments",
     "saveLogOutput",
+    "use_visit_psf",
 }
 REFUSED_CONNECTIONS = {"isolated_star_cats", "isolated_star_sources", "fgcm_standard_star"}
 

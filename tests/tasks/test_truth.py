@@ -19,9 +19,6 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import check_truth
 
-# The sample takes long to make: once, not in every process.
-pytestmark = pytest.mark.xdist_group("truth")
-
 GAAP_APERTURES = ("0_5", "0_7", "1_0", "1_5", "2_5", "3_0", "PsfFlux", "Optimal")
 FLUXES = [
     "base_GaussianFlux",
