@@ -19,7 +19,7 @@ demo: $(VENV)/.with-base
 	$(RUN) -m lsst.meas.finalize.quality.demo $(DEMO_ARGS)
 
 test: $(VENV)/.with-test
-	$(RUN) -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+	$(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(VENV)/.with-dev
 	$(RUN) -m ruff check .

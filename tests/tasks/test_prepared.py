@@ -318,3 +318,12 @@ def test_standard_stars_of_other_names_are_refused() -> None:
     pipeline.addConfigOverride("finalizeCharacterizationDetector", "connections.fgcm_standard_star", "other")
     with pytest.raises(ContractError, match="connections.fgcm_standard_star of prepareIsolatedStars and of"):
         pipeline.to_graph()
+
+
+def test_a_tract_without_its_sources_is_named(tiny_inputs: Any) -> None:
+    """Refuse stars of a tract whose table of sources isn't there."""
+    sources = dict(tiny_inputs.isolated_star_source_dict)
+    tract = sorted(sources)[-1]
+    del sources[tract]
+    with pytest.raises(KeyError, match=f"Tract {tract} has isolated stars, but no table of their sources"):
+        prepare(tiny_inputs.copy(isolated_star_source_dict=sources))
