@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from lsst.images import Box, VisitImage
 
     from ...catalogs import PsfCandidates, StampSet
+    from .._piff_psf import PiffPsf  # noqa: F401  # in the signature that VisitPsfFit inherits
     from ._fit import HierarchicalOptions
     from ._model import VisitPsfModel
 
