@@ -21,6 +21,8 @@ import pytest
 import lsst.images
 from lsst.meas.finalize.catalogs import Footprints, Schema, SourceCatalog
 from lsst.meas.finalize.measure._task import SingleFrameMeasurementTask
+from lsst.meas.finalize.measure.moments import adaptive_moments
+from lsst.meas.finalize.measure.pixels import lanczos_weights
 
 PLANES = ("BAD", "SAT", "INTRP", "CR", "EDGE", "DETECTED")
 _SLOTS = ("centroid", "shape", "psfShape", "apFlux", "modelFlux", "psfFlux", "gaussianFlux", "calibFlux")
@@ -133,6 +135,71 @@ def _run_plugins(
         catalog[name] = value
     task.run(catalog, exposure, psf=psf)
     return catalog
+
+
+STAR_BOX = np.array([[20, 20, 40, 40]])
+"""Of the star of spec 03 §9."""
+
+
+def shift_image(image: np.ndarray, dx: float, dy: float) -> np.ndarray:
+    """Shift by fractions of a pixel; there is nothing beyond the image."""
+    padded = np.pad(image, 10)
+    for axis, taps, centre in zip((1, 0), *lanczos_weights(np.float32([dx, dy])), strict=True):
+        padded = sum(tap * np.roll(padded, centre - k, axis) for k, tap in enumerate(taps))
+    return padded[10:-10, 10:-10]
+
+
+class KernelPsf:
+    """The pixel-sampled Gaussian K of spec 03 §9, the same everywhere."""
+
+    def __init__(self) -> None:
+        y, x = np.mgrid[-12:13, -12:13]
+        image = np.exp(-0.5 * (x**2 + y**2) / 2.15**2)
+        self.image = image / image.sum()
+
+    def draw_kernel_images(self, x: np.ndarray, y: np.ndarray, color: Any = None) -> np.ndarray:
+        return np.repeat(self.image[None], len(x), axis=0)
+
+    def draw_star_images(self, x: np.ndarray, y: np.ndarray, color: Any = None) -> Any:
+        x, y = np.nan_to_num(x), np.nan_to_num(y)
+        ix, iy = np.floor(x + 0.5), np.floor(y + 0.5)
+        images = np.array([shift_image(self.image, *shift) for shift in zip(x - ix, y - iy, strict=True)])
+        return images, ix.astype(np.int64) - 12, iy.astype(np.int64) - 12
+
+    def compute_shapes(self, x: np.ndarray, y: np.ndarray, color: Any = None) -> np.ndarray:
+        moments = adaptive_moments(self.draw_kernel_images(x, y), 12, 12)
+        return np.stack([moments.xx, moments.yy, moments.xy], axis=1)
+
+    def compute_aperture_fluxes(self, radius: float, x: np.ndarray, y: np.ndarray, color: Any = None) -> Any:
+        raise NotImplementedError
+
+
+def reference_star(x: float = 30.3, y: float = 29.6, size: int = 61) -> np.ndarray:
+    """Return the reference image of spec 03 §9."""
+    rows, columns = np.mgrid[:size, :size]
+    exponent = -0.5 * ((columns - x) ** 2 / 4 + (rows - y) ** 2 / 5.29)
+    return (10000 * np.exp(exponent) / (2 * np.pi * 2 * 2.3)).astype(np.float32)
+
+
+def with_peaks(catalog_boxes: np.ndarray, x: list[float], y: list[float]) -> Any:
+    """Return rectangular footprints with a peak each."""
+    from lsst.meas.finalize.catalogs import Footprints
+
+    spans = [[(r, b[0], b[2]) for r in range(b[1], b[3] + 1)] for b in catalog_boxes.tolist()]
+    light = Footprints.from_spans(spans)
+    return Footprints(
+        light.span_offsets, light.span_y, light.span_x0, light.span_x1,
+        peak_offsets=np.arange(len(x) + 1), peaks={"f_x": np.array(x), "f_y": np.array(y)},
+    )  # fmt: skip
+
+
+def flags_set(catalog: SourceCatalog, prefix: str, row: int = 0) -> set[str]:
+    """Return the flags that are set, without the prefix."""
+    return {
+        f.name.removeprefix(prefix + "_")
+        for f in catalog.schema
+        if f.type == "Flag" and f.name.startswith(prefix) and catalog[f.name][row]
+    }
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from lsst.meas.finalize.quality.plots import plot_histograms
 from lsst.meas.finalize.quality.site import OccupiedDirectoryError, SurveyPage, VisitPage, write_report
 from lsst.meas.finalize.quality.site._focal_plane import place_detectors
 
-from .conftest import make_catalog, make_stars
+from ..conftest import make_catalog, make_stars
 
 HOSTILE = "<script>alert('x')</script>\"&{{7*7}}../"
 
