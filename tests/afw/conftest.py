@@ -11,9 +11,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from astropy.io import fits
+
+from lsst.meas.finalize.afw.archive import ArchiveReader, ArchiveWriter
+from lsst.meas.finalize.afw.archive._registry import writes
+from lsst.meas.finalize.afw.wcs._persistables import AfwTransform
+from lsst.meas.finalize.catalogs import Field, Schema
 
 EditCard = Callable[[bytes, int, str, str], bytes]
 
@@ -34,3 +42,59 @@ def edit_card() -> EditCard:
         raise AssertionError(f"no card {key} in HDU {hdu}")
 
     return edit
+
+
+_SHIFT = " Begin ShiftMap\n Nin = 2\n IsA Mapping\n Sft1 = {}\n Sft2 = {}\n End ShiftMap\n"
+
+
+class RawObject:
+    """An object given by tables of columns with a code and their rows."""
+
+    def __init__(self, name: str, *tables: dict[str, tuple[str, list[Any]]]) -> None:
+        self.name = name
+        self.tables = tables
+
+
+def _split_code(code: str) -> tuple[str, str, str, int]:
+    """Split a code like ``ArrayD3`` for a `Field`."""
+    kind = code.rstrip("0123456789")
+    return kind, "", "", int(code.removeprefix(kind) or 0)
+
+
+@writes(RawObject, name="", module="")
+def _write_raw(record: Any, obj: RawObject) -> None:
+    record.name = obj.name
+    for columns in obj.tables:
+        fields = [Field(name, *_split_code(code)) for name, (code, _) in columns.items()]
+        values = {
+            name: [record.archive.put(v) if isinstance(v, RawObject | AfwTransform) else v for v in rows]
+            for name, (_, rows) in columns.items()
+        }
+        (n_rows,) = {len(rows) for rows in values.values()}
+        record.table(Schema(tuple(fields))).fill(n_rows, **values)
+
+
+def persist(obj: Any) -> Any:
+    """Write an object to a FITS file and read it back."""
+    writer = ArchiveWriter()
+    archive_id = writer.put(obj)
+    data = fits.PrimaryHDU().header.tostring().encode() + b"".join(writer.hdus())
+    with fits.open(io.BytesIO(data)) as hdulist:
+        return ArchiveReader(hdulist, 1).get(archive_id)
+
+
+def golden_component(tiny: Path, name: str) -> Any:
+    """Return a component of the golden exposure."""
+    (path,) = tiny.glob("export/**/calexp_*_S01_*.fits")
+    with fits.open(path) as hdulist:
+        return ArchiveReader(hdulist, 4).get(hdulist[0].header[f"ARCHIVE_ID_{name}"])
+
+
+def text_bytes(text: str) -> np.ndarray:
+    """Return text as the numbers that archives store."""
+    return np.frombuffer(text.encode(), dtype=np.uint8)
+
+
+def shift_transform(dx: float, dy: float) -> AfwTransform:
+    """Return a transform that shifts."""
+    return AfwTransform("TransformPoint2ToPoint2", _SHIFT.format(dx, dy))

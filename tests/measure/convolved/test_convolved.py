@@ -22,7 +22,6 @@ import scipy.signal
 from lsst.meas.finalize.apcorr import get_ap_corr_names
 from lsst.meas.finalize.catalogs import Footprints, Schema, SourceCatalog
 from lsst.meas.finalize.measure import MeasureBatch, plugin_registry
-from lsst.meas.finalize.measure.convolution._blur import Blurring
 
 CONVOLVED = "ext_convolved_ConvolvedFlux"
 CIRCLE = "base_CircularApertureFlux"
@@ -473,19 +472,6 @@ def test_large_circles_count_pixels(measure: Any) -> None:
     assert f"{CONVOLVED}_0_6_0_flag_sincCoeffsTruncated" not in catalog.schema
     with pytest.raises(ValueError, match="bilinear"):
         run(shiftKernel="bilinear")
-
-
-def test_kernels() -> None:
-    """Normalise kernels of different widths; none without convolution."""
-    sigma = np.array([[0.05, 1.5], [3.0, np.nan]])
-    half = np.array([[0, 6], [12, -1]])
-    weights = Blurring.make(sigma, half, np.zeros((2, 2, 4), dtype=np.int64)).weights
-    np.testing.assert_allclose(weights.sum(axis=-1)[half >= 0], 1.0, rtol=1e-6)
-    assert weights.shape == (2, 2, 25)
-    assert weights[0, 0, 0] == 1.0
-    expected = np.exp(-0.5 * (np.arange(-6, 7) / 1.5) ** 2)
-    np.testing.assert_allclose(weights[0, 1, :13], expected / expected.sum(), rtol=1e-6)
-    assert not weights[0, 1, 13:].any()
 
 
 def test_config_names() -> None:
