@@ -25,6 +25,8 @@ _SCRIPT = """
 import os, sys, tempfile, types
 import numba
 tempfile.tempdir = os.environ["TMPDIR"]  # even if it cannot be written to
+if "NO_TEMPORARY" in os.environ:
+    tempfile.tempdir, tempfile._candidate_tempdir_list = None, lambda: ["/nonexistent"]
 from pathlib import Path
 numba.njit(lambda x: (x, 1.0 / x))(2.0)  # imports what another user may not
 room, user = Path(sys.argv[1]), int(sys.argv[2])
@@ -173,3 +175,41 @@ def test_many_processes_at_once(tree: Path) -> None:
     assert len(values) == 1
     assert _finish(_start(tree, home, user=0))[1:3] == (1, 0)
     assert not list(tree.rglob("*.tmp.*"))
+
+
+def test_no_temporary_folder_anywhere(tree: Path) -> None:
+    """Measure where even the search for a temporary folder fails."""
+    closed = _folder(tree, "closed", 0o555)
+    _set_writable(tree, False)
+    _, hits, misses, path, err = _finish(_start(tree, closed, NO_TEMPORARY="1"))
+    assert (hits, misses, path) == (0, 1, "None")
+    assert err.count("set NUMBA_CACHE_DIR") == 1
+
+
+def test_folder_shared_with_others(tree: Path) -> None:
+    """Use the own folder if files in the chosen one are another user's."""
+    home = _folder(tree, "home", 0o755)
+    chosen = _folder(tree, "chosen", 0o777)
+    _set_writable(tree, False)
+    path = Path(_finish(_start(tree, home, NUMBA_CACHE_DIR=str(chosen)))[3])
+    for file in path.glob("*.nb?"):
+        file.unlink()
+    (path / "numba.lock").unlink()
+    (path / "numba.lock").mkdir()  # cannot be opened by anybody
+    _, hits, misses, _, err = _finish(_start(tree, home, NUMBA_CACHE_DIR=str(chosen)))
+    assert (hits, misses, err) == (0, 1, "")
+    assert _finish(_start(tree, home, NUMBA_CACHE_DIR=str(chosen)))[1:3] == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x80\x05\x8c\x02\xff\xff.", b"\x80\x05\x95" + b"\xff" * 8, b"X\xff\xff\xff\x7f", b"Kx."],
+)
+def test_damaged_index(tree: Path, content: bytes) -> None:
+    """Begin a new index, whatever unpickling the old one raises."""
+    home = _folder(tree, "home", 0o755)
+    _finish(_start(tree, home, user=0))
+    (index,) = tree.rglob("gaussian_numba.invert*.nbi")
+    index.write_bytes(content)
+    assert _finish(_start(tree, home, user=0))[1:3] == (0, 1)
+    assert _finish(_start(tree, home, user=0))[1:3] == (1, 0)

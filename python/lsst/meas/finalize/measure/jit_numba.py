@@ -24,11 +24,10 @@ import functools
 import hashlib
 import logging
 import os
-import pickle
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +103,14 @@ def writable_cache_folder(source: Path) -> Path | None:
         user's own folder: the first that can be written to; `None` if there
         is none.
     """
+    return next(_writable_folders(source), None)
+
+
+def _writable_folders(source: Path) -> Iterator[Path]:
+    """Yield folders that can be written to, in order of preference."""
     beside, *others = cache_folders(source)
     candidates = [*others[:1], beside, *others[1:]] if _chosen_folder() else [beside, *others]
-    return next((folder for folder in candidates if _is_writable(folder)), None)
+    return filter(_is_writable, candidates)
 
 
 def _chosen_folder() -> str:
@@ -130,10 +134,11 @@ def _private_folder() -> Path | None:
     """Return a folder for caches that only this user can write to."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
-    for folder in (
-        Path(home, "lsst-meas-finalize", "numba"),
-        Path(tempfile.gettempdir(), f"lsst-meas-finalize-{user}"),
-    ):
+    folders = [Path(home, "lsst-meas-finalize", "numba")]
+    # Where no temporary file can be put anywhere, that is an error.
+    with suppress(OSError):
+        folders.append(Path(tempfile.gettempdir(), f"lsst-meas-finalize-{user}"))
+    for folder in folders:
         if folder.is_absolute() and _is_writable(folder, 0o700) and _is_own(folder):
             return folder
     return None
@@ -241,22 +246,29 @@ class _LayeredCache:
         """Keep the compiled code for a signature, if that is possible."""
         if not self._enabled:
             return
-        folder = writable_cache_folder(self._source)
-        if folder is None:
-            _warn_once()
-            return
+        # Files in a folder that can be written to may still be those of
+        # another user.
+        for folder in _writable_folders(self._source):
+            try:
+                with _locked(folder):
+                    self._save(sig, data, folder)
+                return
+            except Exception:
+                _LOG.debug("Compiled code could not be written to %s.", folder, exc_info=True)
+        _warn_once()
+
+    def _save(self, sig: Any, data: Any, folder: Path) -> None:
+        """Keep the compiled code in a folder that no other process changes."""
+        cache = _FolderCache(self._py_func, folder)
         try:
-            with _locked(folder):
-                cache = _FolderCache(self._py_func, folder)
-                try:
-                    cache.save_overload(sig, data)
-                except (pickle.UnpicklingError, EOFError):
-                    # The index is damaged; a new one is begun.
-                    cache.flush()
-                    cache.save_overload(sig, data)
+            cache.save_overload(sig, data)
         except OSError:
-            _LOG.debug("Compiled code could not be written to %s.", folder, exc_info=True)
-            _warn_once()
+            raise
+        except Exception:
+            # The index is damaged, for which unpickling raises various
+            # things; a new one is begun.
+            cache.flush()
+            cache.save_overload(sig, data)
 
 
 @contextmanager
