@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +45,7 @@ def edit_card() -> EditCard:
     return edit
 
 
-_SHIFT = " Begin ShiftMap\n Nin = 2\n IsA Mapping\n Sft1 = {}\n Sft2 = {}\n End ShiftMap\n"
+SHIFT_TEXT = " Begin ShiftMap\n Nin = 2\n IsA Mapping\n Sft1 = {}\n Sft2 = {}\n End ShiftMap\n"
 
 
 class RawObject:
@@ -74,6 +75,33 @@ def _write_raw(record: Any, obj: RawObject) -> None:
         record.table(Schema(tuple(fields))).fill(n_rows, **values)
 
 
+@dataclasses.dataclass(eq=False)
+class RawRow:
+    """An object given by its tables: one row, values by typed column.
+
+    A star behind the type marks arrays of variable length.
+    """
+
+    name: str
+    tables: list[list[tuple[str, str, Any]]]
+
+
+@writes(RawRow, name="", module="")
+def _write_row(record: Any, obj: RawRow) -> None:
+    record.name = obj.name
+    for columns in obj.tables:
+        fields, values = [], {}
+        for name, code, value in columns:
+            if isinstance(value, RawRow):
+                value = record.archive.put(value)
+            elif isinstance(value, list) and value and isinstance(value[0], RawRow):
+                value = [record.archive.put(item) for item in value]
+            size = np.size(value) if code.startswith("Array") and not code.endswith("*") else 0
+            fields.append(Field(name, code.rstrip("*"), "", "", size))
+            values[name] = value
+        record.table(Schema(tuple(fields))).add_row(**values)
+
+
 def persist(obj: Any) -> Any:
     """Write an object to a FITS file and read it back."""
     writer = ArchiveWriter()
@@ -97,4 +125,4 @@ def text_bytes(text: str) -> np.ndarray:
 
 def shift_transform(dx: float, dy: float) -> AfwTransform:
     """Return a transform that shifts."""
-    return AfwTransform("TransformPoint2ToPoint2", _SHIFT.format(dx, dy))
+    return AfwTransform("TransformPoint2ToPoint2", SHIFT_TEXT.format(dx, dy))

@@ -14,7 +14,6 @@ reading and writing, each in a fresh process.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import subprocess
 import sys
@@ -29,14 +28,15 @@ from lsst.images import Box, Polygon
 from lsst.images.fields import ChebyshevField, ProductField
 from lsst.meas.finalize.afw import read_exposure, read_exposure_catalog, write_exposure_catalog
 from lsst.meas.finalize.afw.archive import ArchiveReader, StoredObject
-from lsst.meas.finalize.afw.archive._registry import writes
 from lsst.meas.finalize.afw.components import PhotoCalib, PixelAreaField, TransformField
 from lsst.meas.finalize.afw.components._transmission import IdentityTransmissionCurve
 from lsst.meas.finalize.afw.components._visit_info import VisitInfo, read_visit_info_cards
 from lsst.meas.finalize.afw.fits import open_fits_in_memory
 from lsst.meas.finalize.afw.piff._wcs import celestial_wrapper, uv_wrapper
 from lsst.meas.finalize.afw.wcs import AfwTransform
-from lsst.meas.finalize.catalogs import ExposureCatalog, Field, Schema
+from lsst.meas.finalize.catalogs import ExposureCatalog, Schema
+
+from .conftest import RawRow
 
 _GEOMETRY: list[tuple[str, str, Any]] = [
     ("dimensions_x", "I", 15),
@@ -51,50 +51,25 @@ _POLY_MAP = (
 )
 
 
-@dataclasses.dataclass(eq=False)
-class _Raw:
-    """An object of the stack given by its tables, of one row each."""
-
-    name: str
-    tables: list[list[tuple[str, str, Any]]]
-
-
-@writes(_Raw, name="", module="")
-def _write_raw(record: Any, obj: _Raw) -> None:
-    record.name = obj.name
-    for columns in obj.tables:
-        fields, values = [], {}
-        for name, code, value in columns:
-            if isinstance(value, _Raw):
-                value = record.archive.put(value)
-            elif isinstance(value, list) and isinstance(value[0], _Raw):
-                value = [record.archive.put(item) for item in value]
-            # A star marks arrays of variable length.
-            size = np.size(value) if code.startswith("Array") and not code.endswith("*") else 0
-            fields.append(Field(name, code.rstrip("*"), "", "", size))
-            values[name] = value
-        record.table(Schema(tuple(fields))).add_row(**values)
-
-
-def _kernel_psf(name: str, kernel: _Raw) -> _Raw:
+def _kernel_psf(name: str, kernel: RawRow) -> RawRow:
     position = [("averagePosition_x", "D", 5.0), ("averagePosition_y", "D", 4.0)]
-    return _Raw(name, [[("kernel", "I", kernel), *position]])
+    return RawRow(name, [[("kernel", "I", kernel), *position]])
 
 
-def _gaussian(name: str, width: int, height: int) -> _Raw:
-    return _Raw(name, [[("dimensions_x", "I", width), ("dimensions_y", "I", height), ("sigma", "D", 1.7)]])
+def _gaussian(name: str, width: int, height: int) -> RawRow:
+    return RawRow(name, [[("dimensions_x", "I", width), ("dimensions_y", "I", height), ("sigma", "D", 1.7)]])
 
 
-def _combination(name: str, kernels: list[_Raw], functions: list[_Raw]) -> _Raw:
+def _combination(name: str, kernels: list[RawRow], functions: list[RawRow]) -> RawRow:
     columns: list[tuple[str, str, Any]] = [("components", "ArrayI", kernels)]
     if functions:
         columns.insert(0, ("spatialfunctions", "ArrayI", functions))
     else:
         columns.append(("amplitudes", "ArrayD", [0.7] * len(kernels)))
-    return _kernel_psf(name, _Raw("LinearCombinationKernel", [[*_GEOMETRY, *columns]]))
+    return _kernel_psf(name, RawRow("LinearCombinationKernel", [[*_GEOMETRY, *columns]]))
 
 
-def _psfex() -> _Raw:
+def _psfex() -> RawRow:
     components = np.random.default_rng(5).uniform(0.1, 1.0, size=(3, 21, 21)).astype(np.float32)
     first: list[tuple[str, str, Any]] = [
         ("ndim", "I", 2),
@@ -117,29 +92,29 @@ def _psfex() -> _Raw:
         ("_context_first", "ArrayD", [100.0, 50.0]),
         ("_context_second", "ArrayD", [100.0, 50.0]),
     ]
-    return _Raw("PsfexPsf", [first, second])
+    return RawRow("PsfexPsf", [first, second])
 
 
-def _raw_psfs() -> dict[str, _Raw]:
+def _raw_psfs() -> dict[str, RawRow]:
     """Return PSFs that only the stack makes, all that spec 02 §6 has."""
     image = np.random.default_rng(4).uniform(0.1, 1.0, size=195)
-    fixed = _Raw("FixedKernel", [[*_GEOMETRY, ("image", "ArrayD", image)]])
+    fixed = RawRow("FixedKernel", [[*_GEOMETRY, ("image", "ArrayD", image)]])
     ellipse = [("sigma1", "D", 2.0), ("sigma2", "D", 1.0), ("angle", "D", 0.3)]
     analytic, double = (
-        _Raw("AnalyticKernel", [[*_GEOMETRY, ("kernelfunction", "I", function)]])
+        RawRow("AnalyticKernel", [[*_GEOMETRY, ("kernelfunction", "I", function)]])
         for function in (
-            _Raw("GaussianFunction2F", [ellipse]),
-            _Raw("DoubleGaussianFunction2D", [[*ellipse[:2], ("ampl2", "D", 0.3)]]),
+            RawRow("GaussianFunction2F", [ellipse]),
+            RawRow("DoubleGaussianFunction2D", [[*ellipse[:2], ("ampl2", "D", 0.3)]]),
         )
     )
-    delta = _Raw("DeltaFunctionKernel", [[*_GEOMETRY, ("pixel_x", "I", 9), ("pixel_y", "I", 4)]])
+    delta = RawRow("DeltaFunctionKernel", [[*_GEOMETRY, ("pixel_x", "I", 9), ("pixel_y", "I", 4)]])
     polynomials = [
-        _Raw(f"PolynomialFunction2{letter}", [[("coefficients", "ArrayD", [1.0, 0.02, -0.01])]])
+        RawRow(f"PolynomialFunction2{letter}", [[("coefficients", "ArrayD", [1.0, 0.02, -0.01])]])
         for letter in "DF"
     ]
     limits = [("min_x", "D", 0.0), ("min_y", "D", -10.0), ("max_x", "D", 500.0), ("max_y", "D", 900.0)]
     chebyshevs = [
-        _Raw(f"Chebyshev1Function2{letter}", [[("coefficients", "ArrayD", [2.0, 0.1, 0.2]), *limits]])
+        RawRow(f"Chebyshev1Function2{letter}", [[("coefficients", "ArrayD", [2.0, 0.1, 0.2]), *limits]])
         for letter in "DF"
     ]
     double_gaussian = _gaussian("DoubleGaussianPsf", 21, 20)
@@ -158,8 +133,8 @@ def _raw_psfs() -> dict[str, _Raw]:
             "PcaPsf", [fixed, analytic, double, delta], polynomials + chebyshevs
         ),
         "Psfex": _psfex(),
-        "Warped": _Raw("WarpedPsf", [[("psf", "I", _gaussian("GaussianPsf", 21, 21)), ("x", "D", 3.5)]]),
-        "Coadd": _Raw("CoaddPsf", [[("x", "D", 1.25)], [("weight", "ArrayD", [1.0, 2.0, 3.0])]]),
+        "Warped": RawRow("WarpedPsf", [[("psf", "I", _gaussian("GaussianPsf", 21, 21)), ("x", "D", 3.5)]]),
+        "Coadd": RawRow("CoaddPsf", [[("x", "D", 1.25)], [("weight", "ArrayD", [1.0, 2.0, 3.0])]]),
     }
 
 

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +28,6 @@ from lsst.meas.finalize.afw import (
     read_exposure,
 )
 from lsst.meas.finalize.afw.archive import ArchiveReader, ArchiveWriter
-from lsst.meas.finalize.afw.archive._registry import writes
 from lsst.meas.finalize.afw.psfs._kernels import (
     AnalyticKernel,
     Chebyshev1Function2,
@@ -48,45 +46,16 @@ from lsst.meas.finalize.afw.psfs._psfs import (
     SingleGaussianPsf,
 )
 from lsst.meas.finalize.afw.psfs._resampling import recentre_kernel_images
-from lsst.meas.finalize.catalogs import Field, Schema
+
+from ..conftest import RawRow, persist
 
 _BOX = Box.factory[0:100, 0:200]
 
 
-@dataclasses.dataclass(eq=False)
-class _Raw:
-    """An object given by its tables: one row, values by typed column."""
-
-    name: str
-    tables: list[list[tuple[str, str, Any]]]
-
-
-@writes(_Raw, name="", module="")
-def _write_raw(record: Any, obj: _Raw) -> None:
-    record.name = obj.name
-    for columns in obj.tables:
-        fields, values = [], {}
-        for name, code, value in columns:
-            value = record.archive.put(value) if isinstance(value, _Raw) else value
-            if isinstance(value, list) and value and isinstance(value[0], _Raw):
-                value = [record.archive.put(item) for item in value]
-            size = len(value) if code.startswith("Array") and not code.endswith("*") else 0
-            fields.append(Field(name, code.rstrip("*"), "", "", size))
-            values[name] = value
-        record.table(Schema(tuple(fields))).add_row(**values)
-
-
-def _persist(obj: Any) -> Any:
-    """Write an object to a FITS file and read it back."""
-    writer = ArchiveWriter()
-    archive_id = writer.put(obj)
-    data = fits.PrimaryHDU().header.tostring().encode() + b"".join(writer.hdus())
-    with fits.open(io.BytesIO(data)) as hdulist:
-        return ArchiveReader(hdulist, 1).get(archive_id)
-
-
-def _gaussian(name: str, width: int, height: int, sigma: float) -> _Raw:
-    return _Raw(name, [[("dimensions_x", "I", width), ("dimensions_y", "I", height), ("sigma", "D", sigma)]])
+def _gaussian(name: str, width: int, height: int, sigma: float) -> RawRow:
+    return RawRow(
+        name, [[("dimensions_x", "I", width), ("dimensions_y", "I", height), ("sigma", "D", sigma)]]
+    )
 
 
 def _sampled(width: int, height: int, sigma: float, dx: float = 0.0, dy: float = 0.0) -> np.ndarray:
@@ -96,7 +65,7 @@ def _sampled(width: int, height: int, sigma: float, dx: float = 0.0, dy: float =
 
 def test_gaussian_psf() -> None:
     """Read a Gaussian of odd size as a class lsst.images can store."""
-    psf = _persist(_gaussian("GaussianPsf", 25, 25, 2.1))
+    psf = persist(_gaussian("GaussianPsf", 25, 25, 2.1))
     assert isinstance(psf, GaussianPsf)
     assert isinstance(psf, GaussianPointSpreadFunction)
     expected = _sampled(25, 25, 2.1)
@@ -117,7 +86,7 @@ def test_even_and_unequal_sides(name: str, size: tuple[int, int]) -> None:
     x0, y0 = (n // 2 if name == "GaussianPsf" else (n - 1) // 2 for n in size)
     y, x = np.mgrid[:height, :width]
     expected = np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * 2.1**2))
-    psf = _persist(raw)
+    psf = persist(raw)
     for _ in range(3):
         images = psf.draw_kernel_images(1.0, 1.0)
         np.testing.assert_allclose(images[0], expected / expected.sum(), rtol=1e-13)
@@ -127,7 +96,7 @@ def test_even_and_unequal_sides(name: str, size: tuple[int, int]) -> None:
         writer = ArchiveWriter()
         writer.put(psf)
         assert name.encode() in writer.hdus()[0]
-        psf = _persist(psf)
+        psf = persist(psf)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +132,7 @@ def test_double_gaussian_psf() -> None:
     """Read the sum of two Gaussians."""
     columns = [("dimensions_x", "I", 31), ("dimensions_y", "I", 31)]
     values = [("sigma1", "D", 1.5), ("sigma2", "D", 4.0), ("b", "D", 0.1)]
-    psf = _persist(_Raw("DoubleGaussianPsf", [columns + values]))
+    psf = persist(RawRow("DoubleGaussianPsf", [columns + values]))
     expected = _sampled(31, 31, 1.5) + 0.1 * _sampled(31, 31, 4.0)
     np.testing.assert_allclose(psf.draw_kernel_images(0, 0)[0], expected / expected.sum(), rtol=1e-13)
     single = DoubleGaussianPsf(_BOX, 31, 31, 1.5, 0.0, 0.0)
@@ -228,9 +197,9 @@ def test_kernel_psf() -> None:
         ("center_x", "I", 10),
         ("center_y", "I", 11),
     ]
-    fixed = [_Raw("FixedKernel", [[*geometry, ("image", "ArrayD", image.ravel())]]) for image in images]
-    polynomial = _Raw("PolynomialFunction2D", [[("coefficients", "ArrayD", [1.0, 0.02, -0.01])]])
-    chebyshev = _Raw(
+    fixed = [RawRow("FixedKernel", [[*geometry, ("image", "ArrayD", image.ravel())]]) for image in images]
+    polynomial = RawRow("PolynomialFunction2D", [[("coefficients", "ArrayD", [1.0, 0.02, -0.01])]])
+    chebyshev = RawRow(
         "Chebyshev1Function2D",
         [
             [
@@ -242,7 +211,7 @@ def test_kernel_psf() -> None:
             ]
         ],
     )
-    kernel = _Raw(
+    kernel = RawRow(
         "LinearCombinationKernel",
         [
             [
@@ -252,8 +221,8 @@ def test_kernel_psf() -> None:
             ]
         ],
     )
-    psf = _persist(
-        _Raw(
+    psf = persist(
+        RawRow(
             "PcaPsf",
             [[("kernel", "I", kernel), ("averagePosition_x", "D", 50.0), ("averagePosition_y", "D", 40.0)]],
         )
@@ -271,21 +240,23 @@ def test_kernel_psf() -> None:
     np.testing.assert_allclose(psf.draw_kernel_images(x, y), expected, rtol=1e-12)
 
 
-def _analytic_psf() -> _Raw:
+def _analytic_psf() -> RawRow:
     geometry: list[tuple[str, str, Any]] = [
         ("dimensions_x", "I", 15),
         ("dimensions_y", "I", 13),
         ("center_x", "I", 7),
         ("center_y", "I", 6),
     ]
-    function = _Raw("GaussianFunction2F", [[("sigma1", "D", 2.0), ("sigma2", "D", 1.0), ("angle", "D", 0.3)]])
-    analytic = _Raw("AnalyticKernel", [[*geometry, ("kernelfunction", "I", function)]])
-    delta = _Raw("DeltaFunctionKernel", [[*geometry, ("pixel_x", "I", 9), ("pixel_y", "I", 4)]])
-    polynomial = _Raw("PolynomialFunction2D", [[("coefficients", "ArrayD", [1.0, 0.02, -0.01])]])
+    function = RawRow(
+        "GaussianFunction2F", [[("sigma1", "D", 2.0), ("sigma2", "D", 1.0), ("angle", "D", 0.3)]]
+    )
+    analytic = RawRow("AnalyticKernel", [[*geometry, ("kernelfunction", "I", function)]])
+    delta = RawRow("DeltaFunctionKernel", [[*geometry, ("pixel_x", "I", 9), ("pixel_y", "I", 4)]])
+    polynomial = RawRow("PolynomialFunction2D", [[("coefficients", "ArrayD", [1.0, 0.02, -0.01])]])
     parts = [("spatialfunctions", "ArrayI", [polynomial] * 2), ("components", "ArrayI", [analytic, delta])]
-    kernel = _Raw("LinearCombinationKernel", [[*geometry, *parts]])
+    kernel = RawRow("LinearCombinationKernel", [[*geometry, *parts]])
     position = [("averagePosition_x", "D", 5.0), ("averagePosition_y", "D", 4.0)]
-    return _Raw("PcaPsf", [[("kernel", "I", kernel), *position]])
+    return RawRow("PcaPsf", [[("kernel", "I", kernel), *position]])
 
 
 @pytest.mark.parametrize(
@@ -293,7 +264,7 @@ def _analytic_psf() -> _Raw:
     [
         lambda: _gaussian("GaussianPsf", 21, 21, 1.7),
         lambda: _gaussian("SingleGaussianPsf", 20, 23, 1.7),
-        lambda: _Raw(
+        lambda: RawRow(
             "DoubleGaussianPsf",
             [
                 [
@@ -308,10 +279,10 @@ def _analytic_psf() -> _Raw:
         lambda: _psfex_table(_psfex_components()),
     ],
 )
-def test_psfs_survive(make: Callable[[], _Raw]) -> None:
+def test_psfs_survive(make: Callable[[], RawRow]) -> None:
     """Keep class and images of all kinds of PSF."""
     raw = make()
-    psf = _persist(raw)
+    psf = persist(raw)
     writer = ArchiveWriter()
     archive_id = writer.put(psf)
     data = fits.PrimaryHDU().header.tostring().encode() + b"".join(writer.hdus())
@@ -328,7 +299,7 @@ def test_psfs_survive(make: Callable[[], _Raw]) -> None:
 def test_shared_kernels_stay_shared() -> None:
     """Write a kernel once that several PSFs use, each time."""
     first = _analytic_psf()
-    second = _Raw("KernelPsf", [[first.tables[0][0], *_analytic_psf().tables[0][1:]]])
+    second = RawRow("KernelPsf", [[first.tables[0][0], *_analytic_psf().tables[0][1:]]])
     psfs: list[Any] = [first, second]
     for _ in range(3):
         writer = ArchiveWriter()
@@ -356,11 +327,13 @@ def test_constant_combination_and_analytic_kernel() -> None:
         ("center_x", "I", 7),
         ("center_y", "I", 7),
     ]
-    function = _Raw("GaussianFunction2D", [[("sigma1", "D", 2.0), ("sigma2", "D", 1.0), ("angle", "D", 0.3)]])
-    analytic = _Raw("AnalyticKernel", [[*geometry, ("kernelfunction", "I", function)]])
-    delta = _Raw("DeltaFunctionKernel", [[*geometry, ("pixel_x", "I", 9), ("pixel_y", "I", 4)]])
-    kernel = _persist(
-        _Raw(
+    function = RawRow(
+        "GaussianFunction2D", [[("sigma1", "D", 2.0), ("sigma2", "D", 1.0), ("angle", "D", 0.3)]]
+    )
+    analytic = RawRow("AnalyticKernel", [[*geometry, ("kernelfunction", "I", function)]])
+    delta = RawRow("DeltaFunctionKernel", [[*geometry, ("pixel_x", "I", 9), ("pixel_y", "I", 4)]])
+    kernel = persist(
+        RawRow(
             "LinearCombinationKernel",
             [[*geometry, ("components", "ArrayI", [analytic, delta]), ("amplitudes", "ArrayD", [3.0, 0.5])]],
         )
@@ -383,7 +356,7 @@ def test_function_integrals() -> None:
 
 def test_single_precision_functions() -> None:
     """Round the values of float functions."""
-    value = _persist(_Raw("PolynomialFunction2F", [[("coefficients", "ArrayD", [0.1, 0.3, 0.7])]]))(
+    value = persist(RawRow("PolynomialFunction2F", [[("coefficients", "ArrayD", [0.1, 0.3, 0.7])]]))(
         np.array([1.0]), np.array([2.0])
     )
     assert value[0] == float(np.float32(0.1 + 0.3 + 1.4))
@@ -391,7 +364,7 @@ def test_single_precision_functions() -> None:
     assert Chebyshev1Function2(np.array([1.0]), limits)(np.array([0.3]), np.array([0.3]))[0] == 1.0
 
 
-def _psfex_table(components: np.ndarray, **changes: Any) -> _Raw:
+def _psfex_table(components: np.ndarray, **changes: Any) -> RawRow:
     n, h, w = components.shape
     values = {
         "group": [0, 0],
@@ -424,7 +397,7 @@ def _psfex_table(components: np.ndarray, **changes: Any) -> _Raw:
         ("_context_first", "ArrayD", values["first"]),
         ("_context_second", "ArrayD", values["second"]),
     ]
-    return _Raw("PsfexPsf", [first, second])
+    return RawRow("PsfexPsf", [first, second])
 
 
 def _psfex_components() -> np.ndarray:
@@ -435,7 +408,7 @@ def _psfex_components() -> np.ndarray:
 
 def test_psfex() -> None:
     """Read a PSFEx model and draw it."""
-    psf = _persist(_psfex_table(_psfex_components()))
+    psf = persist(_psfex_table(_psfex_components()))
     assert isinstance(psf, PsfexPsf)
     assert psf.average_position == (90.0, 40.0)
     # int(51 * 0.5) = 25 image pixels.
@@ -510,8 +483,8 @@ def test_star_image_of_galsim() -> None:
     np.testing.assert_allclose(image.array, reference.array, atol=2e-3 * reference.array.max())
 
 
-def _kernel_psf_in_a_loop() -> _Raw:
-    raw = _Raw("LinearCombinationKernel", [[]])
+def _kernel_psf_in_a_loop() -> RawRow:
+    raw = RawRow("LinearCombinationKernel", [[]])
     raw.tables = [
         [
             ("dimensions_x", "I", 3),
@@ -542,16 +515,16 @@ def _kernel_psf_in_a_loop() -> _Raw:
         (lambda: _psfex_table(_psfex_components(), pixstep=-1.0), ArchiveError, "pixel step"),
         (lambda: _psfex_table(_psfex_components(), second=[0.0, 1.0]), ArchiveError, "scales"),
         (
-            lambda: _Raw("PolynomialFunction2D", [[("coefficients", "ArrayD", [1.0, 2.0])]]),
+            lambda: RawRow("PolynomialFunction2D", [[("coefficients", "ArrayD", [1.0, 2.0])]]),
             ArchiveError,
             "can't have 2 coefficients",
         ),
     ],
 )
-def test_malformed(make: Callable[[], _Raw], error: type[Exception], message: str) -> None:
+def test_malformed(make: Callable[[], RawRow], error: type[Exception], message: str) -> None:
     """Refuse sizes and combinations that make no sense."""
     with pytest.raises(error, match=message):
-        _persist(make())
+        persist(make())
 
 
 def test_mismatched_kernels_are_refused() -> None:
@@ -570,7 +543,7 @@ def test_piff_psf_is_persisted(tiny: Path) -> None:
     path = tiny / "expected/default/detector_0/finalized_psf_ap_corr_detector_catalog.fits"
     with fits.open(path) as hdulist:
         psf = ArchiveReader(hdulist, 2).get(1)
-    again = _persist(psf)
+    again = persist(psf)
     np.testing.assert_array_equal(
         again.compute_stellar_image(x=10.3, y=20.4).array, psf.compute_stellar_image(x=10.3, y=20.4).array
     )

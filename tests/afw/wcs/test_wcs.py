@@ -21,9 +21,7 @@ from lsst.meas.finalize.afw import FitsFormatError, MalformedArchiveError
 from lsst.meas.finalize.afw.wcs._ast_text import dump_ast, parse_ast, transform_points
 from lsst.meas.finalize.afw.wcs._persistables import AfwTransform, SkyWcs, TransformMap
 
-from ..conftest import RawObject, golden_component, persist, shift_transform, text_bytes
-
-_SHIFT = " Begin ShiftMap\n Nin = 2\n IsA Mapping\n Sft1 = {}\n Sft2 = {}\n End ShiftMap\n"
+from ..conftest import SHIFT_TEXT, RawObject, golden_component, persist, shift_transform, text_bytes
 
 
 def test_sky_wcs_with_approximation(tiny: Path) -> None:
@@ -39,7 +37,7 @@ def test_sky_wcs_with_approximation(tiny: Path) -> None:
         ("2 SkyWcs 0 Begin FrameSet", "unknown version '2'"),
         ("1 Wcs 0 Begin FrameSet", "announced as 'Wcs'"),
         ("1", "starts with '1'"),
-        ("1 SkyWcs 0 " + _SHIFT.format(1, 2), "consist of a FrameSet"),
+        ("1 SkyWcs 0 " + SHIFT_TEXT.format(1, 2), "consist of a FrameSet"),
         ("1 SkyWcs 0 " + "Begin CmpMap\n MapA =\n" * 200, "deeper than 100"),
         ("1 SkyWcs 0 End CmpMap\n", "nested wrongly"),
         ("1 SkyWcs 0 Begin IntraMap\n End IntraMap\n", "'IntraMap' isn't supported"),

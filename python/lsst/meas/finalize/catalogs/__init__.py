@@ -28,7 +28,15 @@ if TYPE_CHECKING:
     from ._chromatic_psf import *
 else:
     __getattr__, __dir__, _ = _lazy_room(
-        __name__, {"_chromatic_psf": ("ChromaticPiffWrapper", "keep_average_color", "restore_average_color")}
+        __name__,
+        {
+            "_chromatic_psf": (
+                "ChromaticPiffWrapper",
+                "average_star_color",
+                "keep_average_color",
+                "restore_average_color",
+            )
+        },
     )
 
 # Every room that takes or hands out a VisitImage imports this one.

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("ChromaticPiffWrapper", "keep_average_color", "restore_average_color")
+__all__ = ("ChromaticPiffWrapper", "average_star_color", "keep_average_color", "restore_average_color")
 
 import math
 from functools import cached_property
@@ -69,6 +69,28 @@ def restore_average_color(model: PiffSerializationModel, psf: PiffWrapper) -> Pi
     return ChromaticPiffWrapper(psf.piff_psf, psf.bounds, psf.kernel_bbox.x.size, known)
 
 
+def average_star_color(psf: Any) -> float:
+    """Return the mean colour of the stars that a PSF was fitted to.
+
+    Parameters
+    ----------
+    psf : `piff.PSF`
+        Piff model.
+
+    Returns
+    -------
+    color : `float`
+        Mean of the finite colours; NaN if no star tells one, as those read
+        by lsst.images, which have positions only.
+    """
+    stars = getattr(psf, "stars", None) or ()
+    used = [star for star in stars if not star.is_flagged and not star.is_reserve]
+    data = [getattr(star, "data", None) for star in used]
+    colors = np.array([getattr(item, "properties", {}).get(_COLOR, np.nan) for item in data], dtype=float)
+    finite = colors[np.isfinite(colors)]
+    return float(finite.mean()) if len(finite) else float("nan")
+
+
 class ChromaticPiffWrapper(PiffWrapper):
     """Piff PSF of one detector that depends on the colour of the star.
 
@@ -98,12 +120,7 @@ class ChromaticPiffWrapper(PiffWrapper):
         """Mean colour of the stars used in the fit; NaN if none has one."""
         if self._average_color is not None:
             return self._average_color
-        stars = getattr(self._impl, "stars", None) or ()
-        used = [star for star in stars if not star.is_flagged and not star.is_reserve]
-        data = [getattr(star, "data", None) for star in used]
-        colors = np.array([getattr(item, "properties", {}).get(_COLOR, np.nan) for item in data], dtype=float)
-        finite = colors[np.isfinite(colors)]
-        return float(finite.mean()) if len(finite) else float("nan")
+        return average_star_color(self._impl)
 
     def serialize(self, archive: Any) -> PiffSerializationModel:
         """Serialize the PSF with its average colour.

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from lsst.images import YX, Bounds, Box, Image
 from lsst.images.psfs import PiffSerializationModel, PiffWrapper
 
-from ..catalogs import keep_average_color
+from ..catalogs import average_star_color, keep_average_color
 from ._draw import Drawer, make_drawer, stamp_origin
 from ._positions import defined_positions
 from ._shapes import kernel_aperture_fluxes, kernel_shapes
@@ -157,9 +157,7 @@ class PiffPsf(PiffWrapper):
             return float("nan")
         if self._average_color is not None:
             return self._average_color
-        colors = [float(value) for value in self._star_properties(_COLOR)]
-        finite = [color for color in colors if np.isfinite(color)]
-        return float(np.mean(finite)) if finite else float("nan")
+        return average_star_color(self._impl)
 
     @cached_property
     def color_type(self) -> str | None:

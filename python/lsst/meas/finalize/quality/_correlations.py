@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._sphere import unit_vectors
 from ._moments import distortion
 from ._pair_sums import sum_with_treecorr
 from ._star_statistics import size_residuals
@@ -279,6 +280,6 @@ def _no_pairs() -> RhoStatistics:
 
 def _plane(ra: Floats, dec: Floats) -> tuple[Floats, Floats]:
     """Return positions in some plane, good enough to make patches."""
-    vectors = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+    vectors = unit_vectors(ra, dec)
     axes = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)[2]
     return vectors @ axes[0], vectors @ axes[1]

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from .._sphere import unit_vectors
 from ._columns import StarColumns
 
 type Floats = npt.NDArray[np.float64]
@@ -96,7 +97,7 @@ def project_stars(columns: StarColumns) -> SkyFrame:
 
 def _project(ra: Floats, dec: Floats) -> tuple[Floats, Floats, tuple[float, float]]:
     with np.errstate(invalid="ignore"):  # infinite positions are unknown ones
-        vectors = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+        vectors = unit_vectors(ra, dec)
     finite = np.isfinite(vectors).all(axis=1)
     middle = vectors[finite].sum(axis=0)
     if not np.linalg.norm(middle) > 0:

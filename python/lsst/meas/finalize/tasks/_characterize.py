@@ -28,6 +28,7 @@ import lsst.pipe.base as pipeBase
 from lsst.daf.butler import FileIntegrityError
 from lsst.utils.logging import LsstLogAdapter
 
+from .. import afw
 from ..afw import is_afw
 from ..catalogs import (
     ExposureCatalog,
@@ -315,14 +316,12 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         where: str,
     ) -> ApCorrMap | None:
         """Measure the stars; return the aperture corrections applied."""
-        from ..afw import ComponentError, UnreadableField
-
         bound = self._bind(src.schema)
         try:
             bound.measurement.run(
                 measured, exposure, footprints=src, psf=psf, color=measured["psf_color_value"].astype(float)
             )
-        except ComponentError:
+        except afw.ComponentError:
             raise
         except Exception:
             self.log.warning("Measurement failed for %s.", where, exc_info=True)
@@ -339,7 +338,7 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
             return None
         # This carries over the normalisation of the calibration flux.
         for name, correction in exposure.aperture_corrections.items():
-            if not isinstance(cast(Any, correction), UnreadableField):
+            if not isinstance(cast(Any, correction), afw.UnreadableField):
                 ap_corr_map.setdefault(name, correction)
         bound.apply_ap_corr.run(catalog=measured, apCorrMap=ap_corr_map)
         return ap_corr_map
@@ -404,11 +403,9 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         self, exposure: VisitImage, measured: SourceCatalog, where: str
     ) -> PsfCandidates | None:
         """Make the candidates that aren't reserved; `None` if that fails."""
-        from ..afw import ComponentError
-
         try:
             candidates: PsfCandidates = self.make_psf_candidates.run(measured, exposure).psfCandidates
-        except ComponentError:
+        except afw.ComponentError:
             raise
         except Exception:
             self.log.exception("Failed to make PSF candidates for %s.", where)
@@ -422,8 +419,6 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         """Fit the PSF, unless the visit's fit gave one, and set
         ``calib_psf_used``; `None` if that fails.
         """
-        from ..afw import ComponentError
-
         fitted = self._psf_candidates(exposure, measured, where)
         if fitted is None:
             return None
@@ -437,7 +432,7 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
                 psf, used = fit.psf, fit.used_ids
                 if fit.few_stars:
                     measured[FEW_STARS_FLAG] = True
-        except ComponentError:
+        except afw.ComponentError:
             raise
         except Exception:
             self.log.exception("Failed to determine PSF for %s.", where)

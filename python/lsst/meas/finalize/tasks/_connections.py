@@ -140,30 +140,16 @@ class FinalizeCharacterizationConnections(
     )
 
 
-class FinalizeCharacterizationDetectorConnections(
-    FinalizeCharacterizationConnectionsBase,
+class DetectorInputConnections(
+    pipeBase.PipelineTaskConnections,
     dimensions=("instrument", "visit", "detector"),
     defaultTemplates={},
 ):
-    """Connections of `FinalizeCharacterizationDetectorTask`."""
+    """What tasks of one detector read."""
 
     prepared_isolated_stars = cT.Input(
         doc="Isolated sources of the visit, sorted by detector.",
         name="finalize_isolated_stars",
-        storageClass="ArrowAstropy",
-        dimensions=("instrument", "visit"),
-        deferLoad=True,
-    )
-    visit_psf_catalog = cT.Input(
-        doc="Catalog with one row per detector: PSFs that were fitted to all detectors at once.",
-        name="finalize_visit_psf_catalog",
-        storageClass="ExposureCatalog",
-        dimensions=("instrument", "visit"),
-        deferLoad=True,
-    )
-    visit_psf_stars = cT.Input(
-        doc="Detectors and ids of the stars that these PSFs were fitted to.",
-        name="finalize_visit_psf_stars",
         storageClass="ArrowAstropy",
         dimensions=("instrument", "visit"),
         deferLoad=True,
@@ -179,6 +165,30 @@ class FinalizeCharacterizationDetectorConnections(
         name="calexp",
         storageClass="ExposureF",
         dimensions=("instrument", "visit", "detector"),
+    )
+
+
+class FinalizeCharacterizationDetectorConnections(
+    FinalizeCharacterizationConnectionsBase,
+    DetectorInputConnections,
+    dimensions=("instrument", "visit", "detector"),
+    defaultTemplates={},
+):
+    """Connections of `FinalizeCharacterizationDetectorTask`."""
+
+    visit_psf_catalog = cT.Input(
+        doc="Catalog with one row per detector: PSFs that were fitted to all detectors at once.",
+        name="finalize_visit_psf_catalog",
+        storageClass="ExposureCatalog",
+        dimensions=("instrument", "visit"),
+        deferLoad=True,
+    )
+    visit_psf_stars = cT.Input(
+        doc="Detectors and ids of the stars that these PSFs were fitted to.",
+        name="finalize_visit_psf_stars",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "visit"),
+        deferLoad=True,
     )
     finalized_psf_ap_corr_detector_cat = cT.Output(
         doc="Catalog with one row: PSF model and aperture corrections of the detector.",
@@ -210,31 +220,12 @@ class FinalizeCharacterizationDetectorConnections(
 
 
 class GatherPsfStarsConnections(
-    pipeBase.PipelineTaskConnections,
+    DetectorInputConnections,
     dimensions=("instrument", "visit", "detector"),
     defaultTemplates={},
 ):
     """Connections of `GatherPsfStarsTask`."""
 
-    prepared_isolated_stars = cT.Input(
-        doc="Isolated sources of the visit, sorted by detector.",
-        name="finalize_isolated_stars",
-        storageClass="ArrowAstropy",
-        dimensions=("instrument", "visit"),
-        deferLoad=True,
-    )
-    src = cT.Input(
-        doc="Source catalog for the visit and detector.",
-        name="src",
-        storageClass="SourceCatalog",
-        dimensions=("instrument", "visit", "detector"),
-    )
-    calexp = cT.Input(
-        doc="Calexp for the visit and detector.",
-        name="calexp",
-        storageClass="ExposureF",
-        dimensions=("instrument", "visit", "detector"),
-    )
     psf_stars = cT.Output(
         doc="Stamps of the PSF candidates of the detector that aren't reserved.",
         name="finalize_psf_stars_detector",
