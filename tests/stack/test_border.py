@@ -13,12 +13,14 @@ from __future__ import annotations
 import io
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from astropy.io import fits
 
+from lsst.images import VisitImage
 from lsst.images.serialization import ArchiveReadError
 from lsst.meas.finalize.afw import (
     FitsFormatError,
@@ -212,6 +214,35 @@ def test_psf_alone(stack: Any, tiny: Path) -> None:
     assert psf is not None
     assert ap_corr_map is None
     assert psf_to_afw(None, None) == (None, None)
+
+
+class Info:
+    """Records what is set on an exposure."""
+
+    def setPsf(self, psf: Any) -> None:
+        self.psf = psf
+
+    def setApCorrMap(self, ap_corr_map: Any) -> None:
+        self.ap_corr_map = ap_corr_map
+
+
+def test_image_goes_back(stack: Any, calexp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add to the conversion of lsst.images what that leaves out."""
+    copies = []
+
+    def to_legacy(image: Any, *, copy: bool) -> Any:
+        copies.append(copy)
+        return SimpleNamespace(info=Info(), image=image.image)
+
+    monkeypatch.setattr(VisitImage, "to_legacy", to_legacy)
+    ours = from_afw(stack.image.ExposureF.readFits(str(calexp_path)))
+    exposure = to_afw(ours)
+    assert copies == [True]
+    assert isinstance(exposure.info.psf, stack.table.Psf)
+    assert isinstance(exposure.info.ap_corr_map, stack.table.ApCorrMap)
+    assert {name for name, _ in exposure.info.ap_corr_map.items()} == set(ours.aperture_corrections)
+    bare = to_afw(from_afw(read(stack, keeping(calexp_path, "SKYWCS"))))
+    assert vars(bare.info) == {}
 
 
 def test_other_objects_are_refused(stack: Any) -> None:

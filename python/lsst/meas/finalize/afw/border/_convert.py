@@ -66,7 +66,7 @@ def from_afw(obj: Any, *, data_id: Any = None) -> Any:
 
     See Also
     --------
-    to_afw : The other direction, for catalogues.
+    to_afw : The other direction.
     """
     if not is_afw(obj):
         found = type(obj)
@@ -125,26 +125,31 @@ def _exposure_from_afw(exposure: Any, data_id: Any) -> VisitImage:
 
 
 def to_afw(obj: Any) -> Any:
-    """Convert a catalogue to that of ``lsst.afw``.
+    """Convert an image or a catalogue to that of ``lsst.afw``.
 
     Parameters
     ----------
-    obj : `~lsst.meas.finalize.catalogs.SourceCatalog` or \
+    obj : `lsst.images.VisitImage`, \
+            `~lsst.meas.finalize.catalogs.SourceCatalog` or \
             `~lsst.meas.finalize.catalogs.ExposureCatalog`
-        The catalogue; it is not modified.
+        The object; it is not modified.
 
     Returns
     -------
-    converted : `lsst.afw.table.SourceCatalog` or \
+    converted : `lsst.afw.image.Exposure`, `lsst.afw.table.SourceCatalog` or \
             `lsst.afw.table.ExposureCatalog`
-        The same as reading the file that it would be written to.
+        For a catalogue the same as reading the file that it would be written
+        to.  For an image, what `lsst.images.VisitImage.to_legacy` makes of
+        it, pixels copied, with its PSF and aperture corrections as rows of a
+        catalogue have them.
 
     Raises
     ------
     TypeError
-        Raised if it is of another class; images have no writer.
+        Raised if it is of another class.
     ValueError
-        Raised if the catalogue can't be stored.
+        Raised if a catalogue, or the PSF or aperture corrections of an
+        image, can't be stored.
     ImportError
         Raised if there is no ``lsst.afw``.
 
@@ -162,12 +167,33 @@ def to_afw(obj: Any) -> Any:
 
         write_exposure_catalog(obj, stream)
     else:
-        found = type(obj)
-        raise TypeError(
-            f"A {found.__module__}.{found.__qualname__} can't be converted to lsst.afw; a SourceCatalog or "
-            "an ExposureCatalog can."
-        )
+        return _exposure_to_afw(obj)
     return object_from_fits(AfwCatalog, stream.getvalue())
+
+
+def _exposure_to_afw(image: Any) -> Any:
+    from lsst.images import VisitImage
+    from lsst.images.serialization import ArchiveReadError
+
+    if not isinstance(image, VisitImage):
+        found = type(image)
+        raise TypeError(
+            f"A {found.__module__}.{found.__qualname__} can't be converted to lsst.afw; a VisitImage, "
+            "a SourceCatalog or an ExposureCatalog can."
+        )
+    try:
+        psf = image.psf
+    except ArchiveReadError:
+        psf = None
+    # First, since what can't be stored is told before pixels are copied.
+    afw_psf, ap_corr_map = psf_to_afw(psf, image.aperture_corrections or None)
+    exposure = image.to_legacy(copy=True)
+    # Its own conversion leaves out the kinds of PSF that only files have.
+    if afw_psf is not None:
+        exposure.info.setPsf(afw_psf)
+    if ap_corr_map is not None:
+        exposure.info.setApCorrMap(ap_corr_map)
+    return exposure
 
 
 def psf_to_afw(psf: Any, ap_corr_map: Any) -> tuple[Any, Any]:
