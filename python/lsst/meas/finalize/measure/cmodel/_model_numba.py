@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..exp_numba import exp_float32
 from ..jit_numba import njit
-from ._exp_numba import exp_float32
 
 type Array = npt.NDArray[np.float64]
 type Array32 = npt.NDArray[np.float32]

@@ -21,13 +21,15 @@ __all__ = (
     "starting_moments",
 )
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from ...catalogs import StampSet
 from .._batch import MeasureBatch
-from ..pixels import box_batches, ellipse_boxes, pixel_regions
+from ..pixels import PixelRegions, box_batches, ellipse_boxes, pixel_regions
 from ._config import CModelRegionConfig
 
 type FloatArray = npt.NDArray[np.float64]
@@ -192,37 +194,61 @@ def fit_pixels(
     boxes[:, :2] = np.maximum(boxes[:, :2], (x_min, y_min))
     boxes[:, 2:] = np.minimum(boxes[:, 2:], (x_max, y_max))
     on_image = np.flatnonzero(valid & (boxes[:, 0] <= boxes[:, 2]) & (boxes[:, 1] <= boxes[:, 3]))
-    parts: list[tuple[npt.NDArray[np.float32], ...]] = []
+    parts: list[npt.NDArray[np.float32]] = []
     total = 0
     for part in box_batches(boxes, on_image):
         members = part.rows
-        xx, yy, xy = ellipse[members].T
         stamps = batch.cutout(part.x0, part.y0, part.width, part.height, rows[members])
-        regions = pixel_regions(x[members], y[members], xx, yy, xy, part.y0, part.height)
-        keep = regions.mask(part.x0, part.width) & ~stamps.bad(config.badMaskPlanes)
-        if stamps.valid is not None:
-            keep &= stamps.valid
-        star, row, column = np.nonzero(keep)
-        count[members] = np.bincount(star, minlength=len(members))
+        regions = pixel_regions(x[members], y[members], *ellipse[members].T, part.y0, part.height)
+        pixels = _collect(stamps, regions, batch.image_box, config.badMaskPlanes, count, members)
         start[members] = total + np.cumsum(count[members]) - count[members]
-        total += len(star)
-        at_x, at_y = part.x0[star] + column, part.y0[star] + row
-        parts.append(
-            (
-                at_x.astype(np.float32),
-                at_y.astype(np.float32),
-                stamps.image[keep],
-                # A weight of 0 would leave a fit without pixels unflagged.
-                _nan_where_infinite(stamps.variance[keep]),
-            )
-        )
-    empty = np.zeros(0, dtype=np.float32)
-    arrays = [np.concatenate([p[k] for p in parts]) if parts else empty for k in range(4)]
+        total += pixels.shape[1]
+        parts.append(pixels)
+    arrays = np.concatenate(parts, axis=1) if parts else np.zeros((4, 0), dtype=np.float32)
+    # A weight of 0 would leave a fit without pixels unflagged.
+    arrays[3] = _nan_where_infinite(arrays[3])
     area = ellipse_area(ellipse)
     with np.errstate(invalid="ignore"):
         accepted = (count > 0) & ~(area - count > config.maxBadPixelFraction * area)
-    x32, y32, image, variance = (np.ascontiguousarray(v, dtype=np.float32) for v in arrays)
-    return FitPixels(start, count, x32, y32, image, variance), valid, accepted
+    return FitPixels(start, count, *arrays), valid, accepted
+
+
+def _collect(
+    stamps: StampSet,
+    regions: PixelRegions,
+    image_box: tuple[int, int, int, int],
+    bad_planes: Sequence[str],
+    count: IntArray,
+    members: IntArray,
+) -> npt.NDArray[np.float32]:
+    """Return columns, rows, values and variances of the good pixels in
+    regions that are on the image, (4, total), and set their number.
+    """
+    from ._region_numba import collect_pixels
+
+    n, height, _ = stamps.shape
+    x_min, y_min, x_max, y_max = image_box
+    low = np.maximum(regions.x_low, x_min) - stamps.x0[:, None]
+    high = np.minimum(regions.x_high, x_max) - stamps.x0[:, None]
+    row = stamps.y0[:, None] + np.arange(height)
+    high[(row < y_min) | (row > y_max)] = -1
+    # Of a region that begins or ends beyond the stamp nothing else is there.
+    low, high = np.maximum(low, 0), np.minimum(high, stamps.shape[2] - 1)
+    number = np.zeros(n, dtype=np.int64)
+    out = np.empty((4, int(np.maximum(high - low + 1, 0).sum())), dtype=np.float32)
+    total = collect_pixels(
+        stamps.image,
+        stamps.variance,
+        stamps.mask,
+        np.uint32(stamps.bits(bad_planes)),
+        np.stack([stamps.x0, stamps.y0], axis=1),
+        low,
+        high,
+        number,
+        out,
+    )
+    count[members] = number
+    return out[:, :total]
 
 
 def starting_moments(

@@ -23,9 +23,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from ..exp_numba import exp_float64
 from ..jit_numba import njit
 from . import _optimizer_numba as opt
-from ._exp_numba import exp_float64
 
 type Array = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]

@@ -22,6 +22,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from ..exp_numba import exp_float64
 from ..jit_numba import njit
 
 # GalSim's HSMParams defaults (spec 04 §7.1), all of them fixed upstream.
@@ -79,25 +80,28 @@ def _working_box(image: npt.NDArray, good: npt.NDArray, nx: int, ny: int) -> tup
 
 
 @njit(error_model="numpy")
-def _gaussian_sums(
+def _gather(
     image: npt.NDArray,
     good: npt.NDArray,
     box: tuple[int, int, int, int],
     state: npt.NDArray,
-    sums: npt.NDArray,
-) -> bool:
-    """Weighted sums inside rho^2 <= nu^2; False if no row is in the box."""
+    pixels: npt.NDArray,
+) -> int:
+    """Copy the pixels inside rho^2 <= nu^2; return how many there are.
+
+    ``pixels`` (5, n) receives offsets in x and y and values.  -1 if no row is
+    in the box.
+    """
     i_min, i_max, j_min, j_max = box
     x0, y0, mxx, mxy, myy = state[0], state[1], state[2], state[3], state[4]
     det = mxx * myy - mxy * mxy
-    ixx, ixy, iyy = myy / det, -mxy / det, mxx / det
-    sums[:] = 0.0
+    ixx, ixy = myy / det, -mxy / det
     half = math.sqrt(_MAX_RHO_SQUARED * myy)
     j_lo = int(max(math.ceil(y0 - half), j_min))
     j_hi = int(min(math.floor(y0 + half), j_max))
     if j_lo > j_hi:
-        return False
-    a0 = bx = by = cxx = cxy = cyy = r4 = 0.0
+        return -1
+    count = 0
     for j in range(j_lo, j_hi + 1):
         dy = j - y0
         centre = x0 - ixy / ixx * dy
@@ -108,21 +112,66 @@ def _gaussian_sums(
         i_lo = int(max(math.ceil(centre - root), i_min))
         i_hi = int(min(math.floor(centre + root), i_max))
         for i in range(i_lo, i_hi + 1):
-            dx = i - x0
-            rho2 = ixx * dx * dx + 2.0 * ixy * dx * dy + iyy * dy * dy
+            pixels[0, count] = i - x0
+            pixels[1, count] = dy
             # 0 * NaN must stay NaN, as in GalSim: multiply, don't skip.
-            w = math.exp(-0.5 * rho2) * (image[j, i] * good[j, i])
-            wx = w * dx
-            wy = w * dy
-            a0 += w
-            bx += wx
-            by += wy
-            cxx += wx * dx
-            cxy += wx * dy
-            cyy += wy * dy
-            r4 += w * rho2 * rho2
+            pixels[2, count] = image[j, i] * good[j, i]
+            count += 1
+    return count
+
+
+@njit(error_model="numpy")
+def _weigh(pixels: npt.NDArray, count: int, ixx: float, ixy: float, iyy: float) -> None:
+    """Set rows 3 and 4 of gathered pixels: weighted values and rho^2.
+
+    One long loop that compilers vectorise, exponentials included.
+    """
+    dx, dy, values = pixels[0, :count], pixels[1, :count], pixels[2, :count]
+    weighted, rho2 = pixels[3, :count], pixels[4, :count]
+    for i in range(count):
+        rho2[i] = ixx * dx[i] * dx[i] + 2.0 * ixy * dx[i] * dy[i] + iyy * dy[i] * dy[i]
+        weighted[i] = exp_float64(-0.5 * rho2[i]) * values[i]
+
+
+# The order of sums is free, which lets the compiler vectorise them.
+@njit(error_model="numpy", fastmath={"reassoc"})
+def _sum_up(pixels: npt.NDArray, count: int, sums: npt.NDArray) -> None:
+    """Sum weighted pixels times powers of the offsets, and of rho^2."""
+    x, y, weighted, rho2 = pixels[0, :count], pixels[1, :count], pixels[3, :count], pixels[4, :count]
+    a0 = bx = by = cxx = cxy = cyy = r4 = 0.0
+    for i in range(count):
+        w, dx, dy, r2 = weighted[i], x[i], y[i], rho2[i]
+        wx = w * dx
+        wy = w * dy
+        a0 += w
+        bx += wx
+        by += wy
+        cxx += wx * dx
+        cxy += wx * dy
+        cyy += wy * dy
+        r4 += w * r2 * r2
     sums[0], sums[1], sums[2] = a0, bx, by
     sums[3], sums[4], sums[5], sums[6] = cxx, cxy, cyy, r4
+
+
+@njit(error_model="numpy")
+def _gaussian_sums(
+    image: npt.NDArray,
+    good: npt.NDArray,
+    box: tuple[int, int, int, int],
+    state: npt.NDArray,
+    pixels: npt.NDArray,
+    sums: npt.NDArray,
+) -> bool:
+    """Weighted sums inside rho^2 <= nu^2; False if no row is in the box."""
+    count = _gather(image, good, box, state, pixels)
+    if count < 0:
+        sums[:] = 0.0
+        return False
+    mxx, mxy, myy = state[2], state[3], state[4]
+    det = mxx * myy - mxy * mxy
+    _weigh(pixels, count, myy / det, -mxy / det, mxx / det)
+    _sum_up(pixels, count, sums)
     return True
 
 
@@ -188,6 +237,7 @@ def _iterate_elliptical(
     good: npt.NDArray,
     box: tuple[int, int, int, int],
     state: npt.NDArray,
+    pixels: npt.NDArray,
     sums: npt.NDArray,
 ) -> tuple[int, int]:
     """Iterate one star to convergence; state and sums are updated."""
@@ -201,7 +251,7 @@ def _iterate_elliptical(
         det = state[2] * state[4] - state[3] * state[3]
         if det <= 0.0 or state[2] <= 0.0 or state[4] <= 0.0:
             return _NOT_POSITIVE_DEFINITE, k
-        if not _gaussian_sums(image, good, box, state, sums):
+        if not _gaussian_sums(image, good, box, state, pixels, sums):
             return _OUT_OF_BOUNDS, k
         status, conv, s_start = _elliptical_step(sums, state, s_start)
         if status == _OK:
@@ -233,6 +283,7 @@ def elliptical_moments(
     """
     sums = np.zeros(7)
     state = np.zeros(5)
+    pixels = np.empty((5, images.shape[1] * images.shape[2]))
     for n in range(images.shape[0]):
         status[n], i_min, i_max, j_min, j_max = _working_box(images[n], good[n], size[n, 0], size[n, 1])
         if status[n] != _OK:
@@ -242,11 +293,26 @@ def elliptical_moments(
         state[3] = 0.0
         state[4] = state[2]
         box = (i_min, i_max, j_min, j_max)
-        status[n], iterations[n] = _iterate_elliptical(images[n], good[n], box, state, sums)
+        status[n], iterations[n] = _iterate_elliptical(images[n], good[n], box, state, pixels, sums)
         if status[n] == _OK:
             out[n, :5] = state
             out[n, 5] = 2.0 * sums[0]
             out[n, 6] = sums[6] / sums[0]
+
+
+@njit(error_model="numpy", fastmath={"reassoc"})
+def _line_sums(
+    image: npt.NDArray, good: npt.NDArray, weights: npt.NDArray, first: float
+) -> tuple[float, float, float]:
+    """Sum a line of weighted pixels times powers of their offsets."""
+    r0 = r1 = r2 = 0.0
+    for i in range(len(weights)):
+        dx = first + i
+        w = weights[i] * (image[i] * good[i])
+        r0 += w
+        r1 += w * dx
+        r2 += w * dx * dx
+    return r0, r1, r2
 
 
 @njit(error_model="numpy")
@@ -267,13 +333,8 @@ def _round_sums(
     a0 = bx = by = cxx = cxy = cyy = 0.0
     for j in range(j_min, j_max + 1):
         dy = j - y0
-        r0 = r1 = r2 = 0.0
-        for i in range(i_min, i_max + 1):
-            dx = i - x0
-            w = row[i] * (image[j, i] * good[j, i])
-            r0 += w
-            r1 += w * dx
-            r2 += w * dx * dx
+        part = slice(i_min, i_max + 1)
+        r0, r1, r2 = _line_sums(image[j, part], good[j, part], row[part], i_min - x0)
         wy = math.exp(scale * dy * dy)
         a0 += wy * r0
         bx += wy * r1
