@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 
 from lsst.daf.butler import Butler, DatasetType
 from lsst.daf.butler.formatters.parquet import arrow_to_astropy, astropy_to_arrow
-from lsst.meas.finalize.butler import table_to_arrow
+from lsst.meas.finalize.butler import ArrowTableFormatter, table_to_arrow
 from lsst.meas.finalize.tasks._output import WideTable
+from lsst.resources import ResourcePath
 
 _DTYPES = ("f4", "f8", "i2", "i4", "i8", "u1", "?", "U1", "U7", ">f8", "(2,)f8", "S3")
 _DESCRIPTIONS = (
@@ -93,6 +94,21 @@ def test_stored_table_names_the_butlers_formatter(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "gen3.sqlite3") as connection:
         (name,) = connection.execute("SELECT formatter FROM file_datastore_records").fetchone()
     assert name == "lsst.daf.butler.formatters.parquet.ParquetFormatter"
+
+
+@pytest.mark.parametrize(("sizes", "n_groups"), [((700, 0, 400, 20, 900), 2), ((5,), 1), ((), 1)])
+def test_row_groups_end_with_detectors(tmp_path: Path, sizes: tuple[int, ...], n_groups: int) -> None:
+    """Store tables of several detectors, few rows, and none."""
+    detector = np.repeat(np.arange(len(sizes)), sizes)
+    table = astropy.table.Table({"detector": detector, "flux": np.arange(len(detector)) * 1.5})
+    ArrowTableFormatter.write_local_file(
+        object.__new__(ArrowTableFormatter), table, ResourcePath(tmp_path / "t.parq")
+    )
+    stored = pyarrow.parquet.ParquetFile(tmp_path / "t.parq")
+    assert arrow_to_astropy(stored.read()).values_equal(table).colnames == table.colnames
+    groups = [set(stored.read_row_group(i)["detector"].to_pylist()) for i in range(stored.num_row_groups)]
+    assert sum(map(len, groups)) == len(set().union(*groups))
+    assert len(groups) == n_groups
 
 
 def test_wide_table_notices_changes() -> None:

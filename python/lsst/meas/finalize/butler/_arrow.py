@@ -18,6 +18,7 @@ from __future__ import annotations
 
 __all__ = ("ArrowTableFormatter", "table_to_arrow")
 
+import itertools
 from functools import lru_cache
 from typing import Any
 
@@ -31,6 +32,8 @@ from lsst.daf.butler.formatters.parquet import ASTROPY_PANDAS_INDEX_KEY, Parquet
 from lsst.resources import ResourcePath
 from lsst.utils.introspection import get_full_type_name
 
+from ._row_groups import group_bounds
+
 type _ColumnKey = tuple[str, str, str | None, str | None, str | None]
 
 _YAML = b"table_meta_yaml"
@@ -42,6 +45,9 @@ class ArrowTableFormatter(ParquetFormatter):
 
     Notes
     -----
+    Row groups of tables of several detectors end where a detector ends, so
+    that the rows of one can be read without the others.
+
     Reading is the base class's, and datastores record its name: such files
     are read by any client.
     """
@@ -69,7 +75,27 @@ class ArrowTableFormatter(ParquetFormatter):
         """
         if isinstance(in_memory_dataset, astropy.table.Table):
             in_memory_dataset = table_to_arrow(in_memory_dataset)
+            bounds = _detector_bounds(in_memory_dataset)
+            if len(bounds) > 2:
+                _write_groups(in_memory_dataset, bounds, uri.ospath)
+                return
         super().write_local_file(in_memory_dataset, uri)
+
+
+def _detector_bounds(table: pa.Table) -> list[int]:
+    """Return where row groups start and end, if that depends on anything."""
+    if "detector" not in table.schema.names or not pa.types.is_integer(table.schema.field("detector").type):
+        return []
+    column = table["detector"]
+    return [] if column.null_count else group_bounds(column.to_numpy())
+
+
+def _write_groups(table: pa.Table, bounds: list[int], path: str) -> None:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(path, table.schema) as writer:
+        for start, stop in itertools.pairwise(bounds):
+            writer.write_table(table.slice(start, stop - start))
 
 
 def table_to_arrow(table: astropy.table.Table) -> pa.Table:

@@ -13,21 +13,16 @@ from __future__ import annotations
 
 __all__ = ("PreparedStarsFormatter",)
 
-import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from lsst.daf.butler.formatters.parquet import ParquetFormatter, astropy_to_arrow
 from lsst.resources import ResourcePath
 from lsst.utils.introspection import get_full_type_name
 
-_MIN_GROUP_ROWS = 1000
-# Each group makes the footer longer, which all detectors read: with this
-# times the root of the number of rows, footer and group are of like length.
-_ROOT_FACTOR = 9
+from ._row_groups import group_bounds
 
 
 class PreparedStarsFormatter(ParquetFormatter):
@@ -65,19 +60,7 @@ class PreparedStarsFormatter(ParquetFormatter):
             super().write_local_file(in_memory_dataset, uri)
             return
         table = astropy_to_arrow(in_memory_dataset)
-        bounds = _group_bounds(np.asarray(in_memory_dataset["detector"]))
+        bounds = group_bounds(np.asarray(in_memory_dataset["detector"]))
         with pq.ParquetWriter(uri.ospath, table.schema, write_page_checksum=True) as writer:
             for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
                 writer.write_table(table.slice(start, stop - start))
-
-
-def _group_bounds(detector: npt.NDArray[np.integer]) -> list[int]:
-    """Return where row groups start, and the number of rows: at the first
-    row of a detector, and not before there are enough rows.
-    """
-    group_rows = max(_MIN_GROUP_ROWS, _ROOT_FACTOR * math.isqrt(len(detector)))
-    bounds = [0]
-    for start in np.flatnonzero(np.diff(detector)) + 1:  # over detectors, some hundred
-        if start - bounds[-1] >= group_rows:
-            bounds.append(int(start))
-    return [*bounds, len(detector)]

@@ -1,0 +1,46 @@
+# This file is part of meas_finalize.
+#
+# An independent implementation, no product of Rubin Observatory.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""Row groups of Parquet files that end where a detector ends."""
+
+from __future__ import annotations
+
+__all__ = ("group_bounds",)
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+_MIN_GROUP_ROWS = 1000
+# Each group makes the footer longer, which all readers of one detector read:
+# with this times the root of the number of rows, both are of like length.
+_ROOT_FACTOR = 9
+
+
+def group_bounds(detector: npt.NDArray[np.integer]) -> list[int]:
+    """Choose row groups of whole detectors.
+
+    Parameters
+    ----------
+    detector
+        Detector of each row; those of a detector should be together.
+
+    Returns
+    -------
+    bounds : `list` [`int`]
+        Where row groups start, and the number of rows: at the first row of
+        a detector, and not before there are enough rows.
+    """
+    group_rows = max(_MIN_GROUP_ROWS, _ROOT_FACTOR * math.isqrt(len(detector)))
+    bounds = [0]
+    for start in np.flatnonzero(np.diff(detector)) + 1:  # over detectors, some hundred
+        if start - bounds[-1] >= group_rows:
+            bounds.append(int(start))
+    return [*bounds, len(detector)]
