@@ -18,6 +18,8 @@ help:
 demo: $(VENV)/.with-base
 	$(RUN) -m lsst.meas.finalize.quality.demo $(DEMO_ARGS)
 
+# Tests start many processes: none of them should compile the package again.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/.with-test
 	$(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
