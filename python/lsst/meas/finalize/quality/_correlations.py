@@ -13,6 +13,7 @@ from __future__ import annotations
 
 __all__ = ("RHO_NAMES", "RhoStatistics", "make_patches", "rho_statistics")
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy.typing as npt
 
 from .._sphere import unit_vectors
 from ._moments import distortion
-from ._pair_sums import sum_with_treecorr
+from ._pair_sums import PairSums, sum_with_treecorr
 from ._star_statistics import size_residuals
 
 type Floats = npt.NDArray[np.float64]
@@ -41,6 +42,8 @@ _PAIRS = {
     "rho4": ("de", "et"),
     "rho5": ("e", "et"),
 }
+_PRODUCTS = (("de", "et", ("rho1", "rho3", "rho4")), ("e", "de", ("rho2",)), ("e", "et", ("rho5",)))
+"""Fields that are correlated at once, and what that gives."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +164,11 @@ def rho_statistics(
         rho = _measure(_catalogs(x, y, e, de, t, spherical), options)
     else:
         rows = [np.flatnonzero(patch == p) for p in range(int(patch.max()) + 1)]
-        fields = [_catalogs(x[r], y[r], e[r], de[r], t[r], spherical) for r in rows]
-        rho = _measure_patches(fields, options)
+        if spherical:
+            fields = [_catalogs(x[r], y[r], e[r], de[r], t[r], spherical) for r in rows]
+            rho = _measure_patches(fields, options)
+        else:
+            rho = _measure_plane(x, y, e, de, t, rows, options)
     if bin_slop == 0 and not spherical:
         # TreeCorr keeps values at single precision.
         rho.values.update(_exact_values(x, y, e, de, t))
@@ -225,12 +231,54 @@ def _measure_patches(fields: list[dict[str, Any]], options: dict[str, Any]) -> R
         correlation = treecorr.GGCorrelation(**options)
         second = by_name[others[0]] if others else None
         found[name] = sum_with_treecorr(correlation, by_name[first], second, ("xip",))["xip"]
+    return _collect(found, sums, _ARCMIN if options.get("metric") == "Arc" else 1.0)
+
+
+def _collect(found: dict[str, PairSums], sums: dict[str, PairSums], unit: float = 1.0) -> RhoStatistics:
     values = {name: found[name].mean() for name in RHO_NAMES}
     errors = {name: found[name].jackknife_error() for name in RHO_NAMES}
-    mean_r, n_pairs = sums["meanr"].mean(), sums["npairs"].products.sum(axis=0)
-    if options.get("metric") == "Arc":
-        mean_r *= _ARCMIN
+    mean_r, n_pairs = sums["meanr"].mean() * unit, sums["npairs"].products.sum(axis=0)
     return _result(mean_r, n_pairs, values, errors, "jackknife")
+
+
+def _measure_plane(
+    x: Floats, y: Floats, e: Floats, de: Floats, t: Floats, rows: Sequence[Integers], options: dict[str, Any]
+) -> RhoStatistics:
+    """Correlate patch by patch in a plane, where ⟨a* b⟩ is ⟨a1 b1⟩ + ⟨a2 b2⟩.
+
+    With complex z = a + ib, ⟨z z*⟩ is ⟨a a⟩ + ⟨b b⟩, ⟨z z⟩ is
+    ⟨a a⟩ − ⟨b b⟩ + 2i ⟨a b⟩: one walk through the pairs for three products.
+    """
+    import treecorr
+
+    # Of like size, as sums and differences are at single precision.
+    scale = {"e": _rms(e), "de": _rms(de), "et": _rms(e * t[:, None])}
+    fields = {name: v / scale[name] for name, v in (("e", e), ("de", de), ("et", e * t[:, None]))}
+    found: dict[str, PairSums] = {}
+    for a, b, names in _PRODUCTS:
+        parts = []
+        for axis in (0, 1):
+            z1, z2 = fields[a][:, axis], fields[b][:, axis]
+            catalogs = [treecorr.Catalog(x=x[r], y=y[r], z1=z1[r], z2=z2[r]) for r in rows]
+            correlation = treecorr.ZZCorrelation(**options)
+            parts.append(sum_with_treecorr(correlation, catalogs, None, ("xip", "xim", "xim_im")))
+        plus, minus, cross = (
+            parts[0][name].products + parts[1][name].products for name in ("xip", "xim", "xim_im")
+        )
+        whole = parts[0]["xip"]
+        products = {(a, a): (plus + minus) / 2, (b, b): (plus - minus) / 2, (a, b): cross / 2}
+        for name in names:
+            one, other = _PAIRS[name][0], _PAIRS[name][-1]
+            size = scale[one] * scale[other]
+            values = products.get((one, other), products.get((other, one)))
+            found[name] = PairSums(whole.first, whole.second, values * size, whole.weight)
+    catalogs = [treecorr.Catalog(x=x[r], y=y[r], k=t[r]) for r in rows]
+    sums = sum_with_treecorr(treecorr.KKCorrelation(**options), catalogs, None, ("xi", "meanr", "npairs"))
+    return _collect(found | {"rho3alt": sums["xi"]}, sums)
+
+
+def _rms(values: Floats) -> float:
+    return float(np.sqrt(np.mean(values**2))) or 1.0
 
 
 def _result(

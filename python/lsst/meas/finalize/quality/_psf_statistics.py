@@ -178,7 +178,8 @@ def grid_ranges(
         return values.min(axis=1), values.max(axis=1)
     nodes, terms, inverse = _interpolation(x.tobytes(), y.tobytes())
     prediction = values @ inverse.T @ terms.T
-    extreme = np.unique(np.argsort(prediction, axis=1)[:, [*range(_CANDIDATES), *range(-_CANDIDATES, 0)]])
+    ends = np.argpartition(prediction, [_CANDIDATES - 1, len(x) - _CANDIDATES], axis=1)
+    extreme = np.unique([ends[:, :_CANDIDATES], ends[:, -_CANDIDATES:]])
     values = np.concatenate([values, evaluate(x[extreme], y[extreme])], axis=1)
     known = np.concatenate([nodes, extreme])
     error = 2 * np.abs(values - prediction[:, known]).max(axis=1, keepdims=True)

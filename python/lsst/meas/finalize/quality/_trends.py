@@ -108,50 +108,67 @@ def measure_slopes(
     they are right whatever the values' scatters really are.
     """
     group = np.asarray(group, dtype=np.int64)
+    order = np.argsort(group, kind="stable")
+    group, weights = group[order], weights[order]
+    groups = _slices(np.bincount(group, minlength=number))
     total = np.bincount(group, weights=weights, minlength=number)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        z = covariates - _group_means(covariates, weights, group, total)[group]
-        v = values - _group_means(values, weights, group, total)[group]
-    target = np.zeros_like(group) if pooled else group
-    n_targets = 1 if pooled else number
-    p = z.shape[1]
-    count = np.bincount(target, minlength=n_targets)
-    normal = _group_sums((weights[:, None] * z)[:, :, None] * z[:, None, :], target, n_targets)
-    right = _group_sums((weights[:, None] * z)[:, :, None] * v[:, None, :], target, n_targets)
-    variance = np.diagonal(normal, axis1=1, axis2=2)
-    size = np.abs(covariates).max(axis=0, initial=0.0)
-    weight = np.bincount(target, weights=weights, minlength=n_targets)
-    varies = variance > (1e-9 * size) ** 2 * weight[:, None]
-    scale = np.where(varies, np.sqrt(np.where(varies, variance, 1.0)), 1.0)
-    used = varies[:, :, None] & varies[:, None, :]
-    inverse = np.linalg.pinv(
-        np.where(used, normal, 0) / (scale[:, :, None] * scale[:, None, :]), rcond=1e-9, hermitian=True
-    )
-    inverse /= scale[:, :, None] * scale[:, None, :]
-    slopes = inverse @ right
-    residual = v - np.einsum("np,npk->nk", z, slopes[target])
-    influence = np.einsum("npq,nq->np", inverse[target], z) * weights[:, None]
+    z, v = (_centered(a[order], weights, group, groups, total) for a in (covariates, values))
+    parts = [slice(0, len(group))] if pooled else groups
+    count = np.array([part.stop - part.start for part in parts])[:, None, None]
+    inverse, varies = _inverse_normals(z, weights, np.abs(covariates).max(axis=0, initial=0.0), parts)
+    slopes = inverse @ _products(weights[:, None] * z, v, parts)
+    residual = v - _apply(z, slopes, parts)
+    influence = _apply(z, inverse, parts) * weights[:, None]
     leverage = np.einsum("np,np->n", influence, z) + weights / total[group]
-    change = influence[:, :, None] * (residual / np.maximum(1 - leverage, 1e-3)[:, None])[:, None, :]
-    mean = _group_sums(change, target, n_targets) / np.maximum(count, 1)[:, None, None]
-    square = _group_sums((change - mean[target]) ** 2, target, n_targets)
-    errors = np.sqrt(square * (np.maximum(count, 1) - 1)[:, None, None] / np.maximum(count, 1)[:, None, None])
-    unknown = (count < p + 3)[:, None] | ~varies
+    change = residual / np.maximum(1 - leverage, 1e-3)[:, None]
+    some = np.maximum(count, 1)
+    mean = _products(influence, change, parts) / some
+    square = _products(influence**2, change**2, parts) - some * mean**2
+    errors = np.sqrt(np.maximum(square, 0.0) * (some - 1) / some)
+    unknown = (count[:, :, 0] < z.shape[1] + 3) | ~varies
     slopes[unknown] = errors[unknown] = np.nan
     return slopes, errors
 
 
-def _group_sums(values: Floats, group: Integers, number: int) -> Floats:
-    """Sum rows of each group."""
-    if number == 1:
-        return values.sum(axis=0, keepdims=True)
-    flat = values.reshape(len(values), -1)
-    columns = [np.bincount(group, weights=column, minlength=number) for column in flat.T]
-    return np.stack(columns, axis=1).reshape(number, *values.shape[1:])
+def _slices(counts: Integers) -> list[slice]:
+    ends = np.cumsum(counts)
+    return [slice(int(end - n), int(end)) for n, end in zip(counts, ends, strict=True)]
 
 
-def _group_means(values: Floats, weights: Floats, group: Integers, total: Floats) -> Floats:
-    return _group_sums(values * weights[:, None], group, len(total)) / total[:, None]
+def _centered(
+    values: Floats, weights: Floats, group: Integers, groups: Sequence[slice], total: Floats
+) -> Floats:
+    """Subtract the weighted mean of each group."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = np.stack([weights[rows] @ values[rows] for rows in groups]) / total[:, None]
+    return values - means[group]
+
+
+def _products(a: Floats, b: Floats, parts: Sequence[slice]) -> Floats:
+    """Sum products of the columns of a and b over the rows of each part."""
+    return np.stack([a[rows].T @ b[rows] for rows in parts])
+
+
+def _apply(a: Floats, matrices: Floats, parts: Sequence[slice]) -> Floats:
+    """Multiply the rows of each part by its matrix."""
+    return np.concatenate([a[rows] @ matrix for rows, matrix in zip(parts, matrices, strict=True)])
+
+
+def _inverse_normals(
+    z: Floats, weights: Floats, size: Floats, parts: Sequence[slice]
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Return the inverse of each part's normal matrix, and which covariates
+    vary there.
+    """
+    normal = _products(weights[:, None] * z, z, parts)
+    variance = np.diagonal(normal, axis1=1, axis2=2)
+    weight = np.array([weights[rows].sum() for rows in parts])
+    varies = variance > (1e-9 * size) ** 2 * weight[:, None]
+    scale = np.where(varies, np.sqrt(np.where(varies, variance, 1.0)), 1.0)
+    scales = scale[:, :, None] * scale[:, None, :]
+    used = varies[:, :, None] & varies[:, None, :]
+    inverse = np.linalg.pinv(np.where(used, normal, 0) / scales, rcond=1e-9, hermitian=True)
+    return inverse / scales, varies
 
 
 def trend_statistics(
