@@ -142,6 +142,48 @@ def test_memory_does_not_grow_with_visits(visits: list[Tables]) -> None:
     assert grown < 250_000
 
 
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        (0, "psfStarDeltaE2Median"),
+        (0, "nPsfStar"),
+        (1, "mean_r"),
+        (1, "error"),
+        (1, "requirement"),
+        (2, "focal_x"),
+        (2, "deltaE1"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["missing", "text"])
+def test_nothing_of_a_damaged_visit_is_added(visits: list[Tables], table: int, name: str, kind: str) -> None:
+    """Name the column, and have nothing of the other tables."""
+    damaged = copy.deepcopy(visits[1])
+    if kind == "missing":
+        damaged[table].remove_column(name)
+    else:
+        damaged[table][name] = ["text"] * len(damaged[table])
+    accumulator = SurveyAccumulator()
+    with pytest.raises(ValueError, match=name):
+        accumulator.add_visit(*damaged)
+    assert accumulator.n_visits == len(accumulator.metrics_table()) == len(accumulator.rho_table()) == 0
+    assert len(accumulator.map_table()) == len(accumulator.worst_table()) == 0
+
+
+def test_metrics_that_only_later_visits_have(visits: list[Tables]) -> None:
+    """Count visits without a metric as those where it is unknown."""
+    accumulator = SurveyAccumulator()
+    for i in range(3):
+        metrics = visits[i][0].copy()
+        if i > 0:
+            metrics["stampReducedChi2"] = 1.0 + i
+        accumulator.add_visit(metrics, *visits[i][1:])
+    table = accumulator.metrics_table()
+    rows = table[(table["metric"] == "stampReducedChi2") & (table["level"] == "detector")]
+    assert rows["n"].tolist() == [4] * 3
+    assert rows["n_unknown"].tolist() == [2] * 3
+    assert (rows["min"][0], rows["max"][0], rows["mean"][0]) == (2, 3, 2.5)
+
+
 def test_visits_that_cannot_be_used_are_left_out(
     visits: list[Tables], caplog: pytest.LogCaptureFixture
 ) -> None:

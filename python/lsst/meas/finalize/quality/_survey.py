@@ -44,6 +44,26 @@ WORST_METRICS = (
 )
 """Metrics by which the worst visits and detectors are listed."""
 
+_METRIC_TEXTS = ("sample", "verdict")
+_METRIC_NUMBERS = (
+    "visit", "detector", "nPsfStar", "psfStarDeltaE1Median", "psfStarDeltaE2Median", *WORST_METRICS[1:],
+)  # fmt: skip
+_RHO_TEXTS = ("sample", "statistic")
+_RHO_NUMBERS = ("r_min", "r_max", "requirement", "mean_r", "n_pairs", "value", "error")
+_MAP_TEXTS = ("sample",)
+_MAP_NUMBERS = ("detector", "i_x", "i_y", "n", "focal_x", "focal_y", *MAP_VALUES)
+
+
+def _check_columns(
+    table: astropy.table.Table, what: str, texts: tuple[str, ...], numbers: tuple[str, ...]
+) -> None:
+    """Refuse a table without columns, or with others' kinds of values."""
+    if missing := {*texts, *numbers} - set(table.colnames):
+        raise ValueError(f"The {what} lacks the columns {', '.join(sorted(missing))}.")
+    wrong = [name for name in numbers if table[name].dtype.kind not in "fiu" or table[name].ndim != 1]
+    if wrong and len(table):
+        raise ValueError(f"The {what} has something else than numbers in {', '.join(wrong)}.")
+
 
 def _bin_of(values: Floats) -> npt.NDArray[np.int64]:
     """Return bins that are logarithmic on both sides of zero."""
@@ -69,6 +89,16 @@ class _Distributions:
         self.sums, self.squares = np.zeros((2, len(names)))
         self.low, self.high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
         self.unknown = np.zeros(len(names), dtype=np.int64)
+
+    def extend(self, names: list[str], n_before: int) -> None:
+        """Add metrics that ``n_before`` earlier values don't have."""
+        n = len(names)
+        self.names = self.names + names
+        self.histogram = np.pad(self.histogram, ((0, n), (0, 0)))
+        self.sums, self.squares = np.pad(self.sums, (0, n)), np.pad(self.squares, (0, n))
+        self.low = np.pad(self.low, (0, n), constant_values=np.inf)
+        self.high = np.pad(self.high, (0, n), constant_values=-np.inf)
+        self.unknown = np.pad(self.unknown, (0, n), constant_values=n_before)
 
     def add(self, values: Floats) -> None:
         """Add values, shape (metrics, N)."""
@@ -96,6 +126,11 @@ class _Distributions:
             values = np.clip(_value_of(bins), result["min"], result["max"])
             result[name] = np.where(n > 0, values, np.nan)
         return result
+
+    @property
+    def number(self) -> int:
+        """How many values of each metric there were, known or not."""
+        return int(self.histogram[0].sum() + self.unknown[0])
 
 
 class _Worst:
@@ -148,13 +183,9 @@ class SurveyAccumulator:
         ValueError
             Raised if the tables aren't such ones; nothing is added then.
         """
-        needed = {"visit", "detector", "sample", "verdict", *WORST_METRICS[1:], "psfStarDeltaE1Median"}
-        if missing := needed - set(metrics.colnames):
-            raise ValueError(f"The table of metrics lacks the columns {', '.join(sorted(missing))}.")
-        if missing := {"sample", "statistic", "value", "n_pairs"} - set(rho.colnames):
-            raise ValueError(f"The table of correlations lacks the columns {', '.join(sorted(missing))}.")
-        if missing := {"sample", "detector", "i_x", "i_y", "n", *MAP_VALUES} - set(maps.colnames):
-            raise ValueError(f"The residual maps lack the columns {', '.join(sorted(missing))}.")
+        _check_columns(metrics, "table of metrics", _METRIC_TEXTS, _METRIC_NUMBERS)
+        _check_columns(rho, "table of correlations", _RHO_TEXTS, _RHO_NUMBERS)
+        _check_columns(maps, "table of residual maps", _MAP_TEXTS, _MAP_NUMBERS)
         self._check_rho(rho)
         self._add_metrics(metrics)
         self._add_rho(rho)
@@ -174,6 +205,9 @@ class SurveyAccumulator:
             for name in SAMPLES:
                 chosen = np.flatnonzero(rows & (sample == name))
                 store = self._distributions.setdefault((level, name), _Distributions(list(values)))
+                # Those of images, which not every visit looked at.
+                if new := [n for n in values if n not in store.names]:
+                    store.extend(new, store.number)
                 nothing = np.full(len(chosen), np.nan)
                 store.add(np.stack([values[n][chosen] if n in values else nothing for n in store.names]))
                 for text, count in zip(*np.unique(verdict[chosen], return_counts=True), strict=True):
