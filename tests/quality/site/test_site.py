@@ -10,9 +10,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import re
 import shutil
+import tracemalloc
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -152,11 +154,29 @@ def test_reports_are_replaced_and_others_left_alone(
 def test_older_tables_make_pages(pages: tuple[list[VisitPage], list[SurveyPage]], tmp_path: Path) -> None:
     """Show visits without maps, correlations, plots or some metrics."""
     metrics = copy.deepcopy(pages[0][0].metrics)
-    metrics.remove_columns(["apCorrResidualScatter", "psfApFluxDelta"])
+    metrics.remove_columns(["apCorrResidualScatter", "psfApFluxDelta", "psfStarDeltaE2Median", "reasons"])
     page = VisitPage("Cam", 1, "", metrics, None, None, {})
     empty = VisitPage("Cam", 2, "", metrics[:0], None, None, {})
     index = write_report(tmp_path / "a", [page, empty])
     assert "There are no plots" in (index.parent / "visit-Cam-1.html").read_text()
+
+
+def test_memory_does_not_grow_much_with_visits(
+    pages: tuple[list[VisitPage], list[SurveyPage]], tmp_path: Path
+) -> None:
+    """Keep only what the tables of all visits and detectors show."""
+    used = []
+
+    def visits() -> Iterator[VisitPage]:
+        for i in range(4):
+            used.append(tracemalloc.get_traced_memory()[0])
+            yield dataclasses.replace(pages[0][0], visit=i, plots={})
+
+    tracemalloc.start()
+    write_report(tmp_path / "a", visits())
+    tracemalloc.stop()
+    # Of four detectors; with all of their metrics it would be 140 kB.
+    assert (used[3] - used[1]) / 2 < 80_000
 
 
 def test_detectors_are_placed_as_on_the_focal_plane(

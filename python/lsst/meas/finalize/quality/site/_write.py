@@ -66,14 +66,23 @@ def _format(value: Any, decimals: int = 4) -> str:
 _NOTHING = {"text": "–", "value": ""}
 
 
+def _number(row: Any, name: str) -> float:
+    """Return a metric; NaN if an older table doesn't have it."""
+    return float(row[name]) if name in row.colnames else np.nan
+
+
+def _text(row: Any, name: str, default: str = "") -> str:
+    return str(row[name]) if row is not None and name in row.colnames else default
+
+
 def _cell(row: Any, column: tuple[str, str, float, int]) -> dict[str, str]:
     name, _, factor, decimals = column
     if row is None:
         return _NOTHING
     if name == "ellipticityResidual":
-        value = float(np.hypot(row["psfStarDeltaE1Median"], row["psfStarDeltaE2Median"]))
+        value = float(np.hypot(*(_number(row, f"psfStarDelta{c}Median") for c in ("E1", "E2"))))
     else:
-        value = float(row[name]) if name in row.colnames else np.nan
+        value = _number(row, name)
     sortable = repr(value) if np.isfinite(value) else ""
     return {"text": _format(value * factor, decimals), "value": sortable}
 
@@ -116,17 +125,13 @@ def _table_row(rows: dict[str, Any]) -> dict[str, Any]:
     used, reserved = rows.get("used"), rows.get("reserved")
     cells = []
     for column in _COLUMNS:
-        cells += [
-            _cell(row, column) if row is not None else {"text": "–", "value": ""} for row in (used, reserved)
-        ]
-    cells += [
-        _cell(used, column) if used is not None else {"text": "–", "value": ""} for column in _MODEL_COLUMNS
-    ]
+        cells += [_cell(row, column) for row in (used, reserved)]
+    cells += [_cell(used, column) for column in _MODEL_COLUMNS]
     return {
         "cells": cells,
-        "verdict": str(used["verdict"]) if used is not None else "unknown",
-        "verdict_text": str(used["verdictText"]) if used is not None else "",
-        "reasons": str(used["reasons"]) if used is not None else "",
+        "verdict": _text(used, "verdict", "unknown"),
+        "verdict_text": _text(used, "verdictText"),
+        "reasons": _text(used, "reasons"),
     }
 
 
@@ -265,7 +270,8 @@ def _write_visit(site: _Site, page: VisitPage) -> tuple[dict[str, Any], list[dic
         headings=_headings(),
         plots=site.add_plots(page.plots, page.instrument, page.visit),
     )
-    return row, detectors
+    # All metrics of all visits' detectors would take gigabytes.
+    return row, [{**detector, "details": ()} for detector in detectors]
 
 
 def _details(rows: dict[str, Any]) -> list[dict[str, Any]]:
