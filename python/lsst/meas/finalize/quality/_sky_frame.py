@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("SkyFrame", "project_stars")
+__all__ = ("SkyFrame", "moments_on_focal_plane", "project_stars")
 
 from dataclasses import dataclass, field
 
@@ -78,6 +78,36 @@ def project_stars(columns: StarColumns) -> SkyFrame:
     pole or at right ascension 0.
     """
     x, y, center = _project(columns.ra, columns.dec)
+    star, psf, poor = _rotate(columns, x, y, 60.0)
+    reasons = []
+    if poor:
+        some = ", ".join(map(str, poor[:10])) + (", …" if len(poor) > 10 else "")
+        reasons.append(f"orientation of detectors {some} isn't known from less than three stars on the sky")
+    return SkyFrame(x, y, star, psf, center, reasons)
+
+
+def moments_on_focal_plane(columns: StarColumns) -> tuple[Floats, Floats]:
+    """Rotate moments to the axes of the focal plane.
+
+    Parameters
+    ----------
+    columns
+        Stars.
+
+    Returns
+    -------
+    star, psf : `numpy.ndarray`
+        Second moments xx, yy, xy of stars and model in mm², (N, 3); NaN
+        where the orientation of the detector isn't known.
+    """
+    star, psf, _ = _rotate(columns, columns.focal_x, columns.focal_y, 1.0)
+    return star, psf
+
+
+def _rotate(columns: StarColumns, x: Floats, y: Floats, factor: float) -> tuple[Floats, Floats, list[int]]:
+    """Transform moments as positions are, from pixels to (x, y) times a
+    factor; tell the detectors for which that isn't known.
+    """
     star, psf = np.full((2, len(columns), 3), np.nan)
     poor = []
     for detector in np.unique(columns.detector):  # each has its own orientation
@@ -86,13 +116,9 @@ def project_stars(columns: StarColumns) -> SkyFrame:
         if jacobian is None:
             poor.append(int(detector))
             continue
-        star[rows] = _transform(columns.star[rows], jacobian * 60)
-        psf[rows] = _transform(columns.psf[rows], jacobian * 60)
-    reasons = []
-    if poor:
-        some = ", ".join(map(str, poor[:10])) + (", …" if len(poor) > 10 else "")
-        reasons.append(f"orientation of detectors {some} isn't known from less than three stars on the sky")
-    return SkyFrame(x, y, star, psf, center, reasons)
+        star[rows] = _transform(columns.star[rows], jacobian * factor)
+        psf[rows] = _transform(columns.psf[rows], jacobian * factor)
+    return star, psf, poor
 
 
 def _project(ra: Floats, dec: Floats) -> tuple[Floats, Floats, tuple[float, float]]:
@@ -133,7 +159,8 @@ def _jacobians(x: Floats, y: Floats, xi: Floats, eta: Floats) -> Floats | None:
     if np.linalg.matrix_rank(design[:, :3], tol=1e-6) < 3:  # stars on a line
         return None
     solution = np.linalg.lstsq(design, sky, rcond=None)[0]
-    derivatives = np.stack([np.stack(by_u, axis=1) @ solution, np.stack(by_v, axis=1) @ solution], axis=2)
+    with np.errstate(invalid="ignore"):  # infinite positions are unknown ones
+        derivatives = np.stack([np.stack(by_u, axis=1) @ solution, np.stack(by_v, axis=1) @ solution], axis=2)
     return derivatives / scale
 
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from .._columns import StarColumns
 from .._moments import distortion
-from .._sky_frame import SkyFrame
+from .._sky_frame import SkyFrame, moments_on_focal_plane
 from .._star_statistics import select_stars, size_residuals
 from ._style import label_detectors, new_figure, no_data, panels, robust_limit
 
@@ -48,17 +48,18 @@ def plot_whiskers_focal_plane(columns: StarColumns, label: str) -> Figure:
     Returns
     -------
     `matplotlib.figure.Figure`
-        Whiskers along the pixel axes, at the stars' places on the focal
-        plane; means of cells if there are many stars.
+        Whiskers along the axes of the focal plane, whatever the detectors'
+        orientation is; means of cells if there are many stars.
     """
+    star, psf = moments_on_focal_plane(columns)
     return _plot_whiskers(
         columns,
         columns.focal_x,
         columns.focal_y,
-        distortion(columns.star),
-        distortion(columns.psf),
+        distortion(star),
+        distortion(psf),
         ("focal plane x (mm)", "focal plane y (mm)"),
-        f"{label}: ellipticity on the focal plane, pixel axes",
+        f"{label}: ellipticity on the focal plane",
         east_left=False,
     )
 
