@@ -13,7 +13,14 @@ import astropy.table
 import numpy as np
 import pytest
 
-from lsst.meas.finalize.quality import COVARIATES, StarColumns, local_density, measure_slopes, measure_visit
+from lsst.meas.finalize.quality import (
+    COVARIATES,
+    StarColumns,
+    local_density,
+    measure_slopes,
+    measure_visit,
+    star_table_columns,
+)
 
 from .conftest import make_catalog, make_stars
 
@@ -85,6 +92,18 @@ def test_no_slope_where_none_is(nothing: list[astropy.table.Table], name: str) -
         assert 0.5 < found.std() < 1.7
 
 
+def test_slopes_with_position_are_per_1000_pixels() -> None:
+    """Find residuals that grow with x and fall with y."""
+    stars = make_stars(np.random.default_rng(2), n_detectors=3)
+    bigger = 1 + 8e-6 * stars["slot_Centroid_x"] - 5e-6 * stars["slot_Centroid_y"]
+    for name in ("xx", "yy", "xy"):
+        stars[f"slot_Shape_{name}"] *= np.asarray(bigger) ** 2
+    row = measure_visit(stars, make_catalog(3), visit=1, band="r")[0]
+    for name, slope in (("X", 0.008), ("Y", -0.005)):
+        assert abs(pulls([row], f"slopeDeltaTOverT{name}", slope)[0]) < 4
+        assert abs(pulls([row], f"slopeDeltaTOverT{name}", 0)[0]) > 5
+
+
 def test_errors_are_those_of_the_jackknife() -> None:
     """Compare with fits that leave out one row after the other."""
     rng = np.random.default_rng(1)
@@ -132,6 +151,16 @@ def test_density() -> None:
     """Count neighbors within two arcmin."""
     density = local_density(np.array([0.0, 1.0, 2.9, np.nan]), np.zeros(4))
     np.testing.assert_allclose(density * 4 * np.pi, [1, 2, 1, np.nan])
+
+
+def test_magnitudes_of_other_bands() -> None:
+    """Take those of the visit's band, whatever its name is."""
+    stars = make_stars(np.random.default_rng(1))
+    stars.rename_column("fgcm_mag_r", "fgcm_mag_N921")
+    stars = stars[star_table_columns(stars.colnames)]
+    columns = StarColumns.from_table(stars, "N921")
+    assert columns.magnitude_name == "fgcm_mag_N921"
+    np.testing.assert_array_equal(columns.magnitude, stars["fgcm_mag_N921"])
 
 
 def test_magnitudes_of_older_tables() -> None:

@@ -75,8 +75,7 @@ def star_table_columns(available: Iterable[str]) -> list[str]:
     """
     wanted = {*_REQUIRED, "calib_psf_candidate", *_SINGLE.values(), *_FLAGS.values()}
     wanted.update(name for names in _GROUPED.values() for name in names)
-    wanted.update(f"fgcm_mag_{band}" for band in _BANDS)
-    return [name for name in available if name in wanted]
+    return [name for name in available if name in wanted or name.startswith("fgcm_mag_")]
 
 
 @dataclass(frozen=True)
