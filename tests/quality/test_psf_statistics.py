@@ -8,7 +8,9 @@
 # license that can be found in the LICENSE file.
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +18,18 @@ from scipy.spatial import KDTree
 
 from lsst.images import Box
 from lsst.images.fields import ChebyshevField
-from lsst.meas.finalize.quality import field_range, largest_gap, largest_gaps
+from lsst.meas.finalize.psf import as_batch_psf
+from lsst.meas.finalize.quality import (
+    StarColumns,
+    field_range,
+    largest_gap,
+    largest_gaps,
+    psf_statistics,
+    select_stars,
+)
 from lsst.meas.finalize.quality._psf_statistics import grid_nodes, grid_ranges
+
+from .conftest import read_golden, tiny_exposure
 
 
 def spec_mask() -> np.ndarray:
@@ -44,6 +56,23 @@ def test_field_range_of_the_spec() -> None:
             return 1 + 1e-4 * x - 5e-5 * y + 1e-7 * x * y
 
     assert field_range(Plane(), box, mask=spec_mask()) / 1.7 == pytest.approx(3.388235294e-2, rel=1e-9)
+
+
+def test_masked_points_do_not_count(tiny: Path) -> None:
+    """Give what upstream's code gives with the mask of the image."""
+    exposure = tiny_exposure(tiny)
+    planes = ("BAD", "COSMIC_RAY", "DETECTION_EDGE", "INTERPOLATED", "NO_DATA", "SATURATED", "SUSPECT")
+    mask = np.any([exposure.mask.get(name) for name in planes], axis=0)
+    stars, catalog = read_golden(tiny)
+    columns, record = StarColumns.from_table(stars), catalog[0]
+    rows = select_stars(columns) & columns.samples["used"] & (columns.detector == record.id)
+    found = psf_statistics(as_batch_psf(record.psf), exposure.bbox, mask=mask)
+    found["maxDistToNearestPsf"] = largest_gap(columns.x[rows], columns.y[rows], exposure.bbox, mask=mask)
+    correction = field_range(record.ap_corr_map["base_PsfFlux_instFlux"], exposure.bbox, mask=mask)
+    found["psfApCorrSigmaScaledDelta"] = correction / found["psfSigma"]
+    expected = json.loads((tiny / "psf_summary.json").read_text())["tiny/0/used/real_mask"]
+    for name, value in found.items():
+        assert value == pytest.approx(expected[name], rel=1e-6), name
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -257,6 +257,8 @@ def _reasons(
             texts.append(
                 "no star for apCorrResidual: unflagged, a finite ratio of fluxes, signal-to-noise above 200"
             )
+        if np.isfinite(result["psfSigma"][i]) and not np.isfinite(result["psfReducedChi2"][i]):
+            texts.append("no psfReducedChi2: the PSF model keeps none of its stars")
         if selected and not missing and not np.isfinite(result["starKurtosisMedian"][i]):
             texts.append("no finite higher moments")
         if selected:
