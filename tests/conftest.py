@@ -13,12 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from lsst.daf.butler import Butler
 from lsst.meas.finalize.simulate import VisitSimulation, put_simulated_visit
 
 _DATA = Path(__file__).parent / "data"
 _GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
+
+# How fast a busy machine makes examples tells nothing about the code.
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
 
 
 @pytest.fixture(scope="session")
