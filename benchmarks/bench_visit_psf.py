@@ -27,13 +27,12 @@ from typing import Any
 import numpy as np
 from visit_psf_judge import METRICS, Visit, fit_per_detector, judge, make_visit, summarize
 
+from lsst.meas.finalize.focal_plane import DetectorFrame, nearest_orientation
 from lsst.meas.finalize.psf._weights import sky_variance
 from lsst.meas.finalize.psf.hierarchical import (
-    DetectorFrame,
     HierarchicalOptions,
     VisitStars,
     fit_visit,
-    nearest_orientation,
 )
 
 __all__ = ("main", "visit_stars")

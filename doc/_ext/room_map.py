@@ -25,7 +25,7 @@ _WIDTH, _ROW, _GAP, _ARCS = 620, 46, 14, 260
 
 def list_rooms(page: Path) -> list[str]:
     """Return the rooms in the order of the table in the documentation."""
-    table = page.read_text().partition("Room         Subject")[2].split("\n\n")[0]
+    table = page.read_text().partition("Room          Subject")[2].split("\n\n")[0]
     return [line.split()[0].strip("`") for line in table.splitlines() if line.startswith("`")]
 
 

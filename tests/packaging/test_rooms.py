@@ -29,7 +29,7 @@ def _module_name(path: Path) -> str:
 def _documented_rooms() -> list[str]:
     """Return the rooms of the list in the documentation, from the top."""
     page = (ROOT / "doc/lsst.meas.finalize/developing.rst").read_text()
-    table = page[page.index("Room         Subject") :].split("\n\n")[0]
+    table = page[page.index("Room          Subject") :].split("\n\n")[0]
     return [line.split()[0].strip("`") for line in table.splitlines() if line.startswith("`")]
 
 

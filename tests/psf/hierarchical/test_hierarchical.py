@@ -20,12 +20,12 @@ import piff
 import pytest
 
 from lsst.images import Box
+from lsst.meas.finalize.focal_plane import DetectorFrame, nearest_orientation
 from lsst.meas.finalize.psf import PiffPsf
 from lsst.meas.finalize.psf._piff_setup import Coordinates, make_piff_stars
 from lsst.meas.finalize.psf._shapes import kernel_shapes
 from lsst.meas.finalize.psf._weights import sky_variance
 from lsst.meas.finalize.psf.hierarchical import (
-    DetectorFrame,
     HierarchicalOptions,
     TooFewStarsError,
     VisitPsfModel,
@@ -34,7 +34,6 @@ from lsst.meas.finalize.psf.hierarchical import (
     export_piff,
     fit_visit,
     from_focal,
-    nearest_orientation,
     to_focal,
 )
 from lsst.meas.finalize.psf.hierarchical._basis import make_basis, smooth

@@ -27,9 +27,9 @@ else:
         {
             "_export": ("export_order", "export_piff"),
             "_fit": ("HierarchicalOptions", "TooFewStarsError", "fit_visit"),
-            "_frames": ("from_focal", "nearest_orientation", "to_focal"),
+            "_frames": ("from_focal", "to_focal"),
             "_model": ("VisitPsfModel",),
-            "_stars": ("DetectorFrame", "VisitStars"),
+            "_stars": ("VisitStars",),
             "_tables": ("stars_from_table", "stars_to_table"),
         },
     )

@@ -28,13 +28,13 @@ import numpy.typing as npt
 import lsst.pex.config as pexConfig
 from lsst.pipe.base import TaskMetadata
 
+from ...focal_plane import DetectorFrame, frame_of
 from .._config import PiffPsfDeterminerConfig
 from .._determiner import PiffPsfDeterminerTask, PsfFit, _remove_star_data
 from .._piff_setup import make_coordinates, make_piff_config, make_piff_stars, minimum_stars
 from .._registry import psfDeterminerRegistry
 from .._weights import good_pixels, sky_variance, star_weights
-from ._frames import nearest_orientation
-from ._stars import DetectorFrame, VisitStars
+from ._stars import VisitStars
 
 if TYPE_CHECKING:
     from lsst.images import Box, VisitImage
@@ -237,7 +237,7 @@ class HierarchicalPsfDeterminerTask(PiffPsfDeterminerTask):
         stamps.image = np.where(np.isfinite(stamps.image), stamps.image, np.float32(0.0))
         chosen = chosen.take(kept)
         return DetectorStars(
-            frame=_frame(exposure),
+            frame=frame_of(exposure),
             bbox=exposure.bbox,
             band=(exposure.band if band is None else band) or "",
             total=len(candidates),
@@ -327,28 +327,6 @@ class HierarchicalPsfDeterminerTask(PiffPsfDeterminerTask):
         used[detector.kept[model.used[rows]]] = True
         few = int(np.count_nonzero(model.used[rows])) < minimum
         return VisitPsfFit(PiffPsf(psf, detector.bbox, size), used, detector.id[model.used[rows]], few)
-
-
-def _frame(exposure: VisitImage) -> DetectorFrame:
-    """Find a detector's place in the focal plane."""
-    detector = exposure.detector
-    if detector is None:
-        raise ValueError("The exposure has no detector, whose place the fit of a visit needs.")
-    box = exposure.bbox
-    x0, y0 = 0.5 * (box.x.min + box.x.max), 0.5 * (box.y.min + box.y.max)
-    step = 0.5 * max(box.x.size, box.y.size)
-    x, y = x0 + step * np.array([0.0, 1.0, -1.0, 0.0, 0.0]), y0 + step * np.array([0.0, 0.0, 0.0, 1.0, -1.0])
-    focal = detector.to_focal_plane.apply_forward(x=x, y=y)
-    points = np.stack([np.asarray(focal.x, dtype=np.float64), np.asarray(focal.y, dtype=np.float64)], axis=1)
-    jacobian = np.stack([points[1] - points[2], points[3] - points[4]], axis=1) / (2.0 * step)
-    orientation = nearest_orientation(jacobian)
-    offset = points[0] - jacobian @ [x0, y0]
-    return DetectorFrame(
-        (float(box.x.min), float(box.x.max), float(box.y.min), float(box.y.max)),
-        (float(offset[0]), float(offset[1])),
-        ((float(jacobian[0, 0]), float(jacobian[0, 1])), (float(jacobian[1, 0]), float(jacobian[1, 1]))),
-        ((int(orientation[0, 0]), int(orientation[0, 1])), (int(orientation[1, 0]), int(orientation[1, 1]))),
-    )
 
 
 def _variance_slope(stamps: StampSet, good: npt.NDArray[np.bool_]) -> float:

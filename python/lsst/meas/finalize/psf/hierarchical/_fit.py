@@ -19,13 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ...focal_plane import FieldBasis, FieldModel, Scores, fit_fields
 from .._interpolant import taps_of
 from ..structured import GridWeights
 from ._basis import Basis, make_basis, smooth
-from ._fields import FieldBasis, FieldModel, fit_fields
 from ._model import VisitPsfModel
 from ._scores import (
-    Scores,
     Shifter,
     StarStates,
     mean_image,

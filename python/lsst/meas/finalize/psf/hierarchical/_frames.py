@@ -11,36 +11,10 @@
 
 from __future__ import annotations
 
-__all__ = ("from_focal", "nearest_orientation", "to_focal")
+__all__ = ("from_focal", "to_focal")
 
 import numpy as np
 import numpy.typing as npt
-
-
-def nearest_orientation(jacobian: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Round a Jacobian to quarter turns and mirror images.
-
-    Parameters
-    ----------
-    jacobian
-        d(X, Y)/d(x, y) from pixels to the focal plane [2, 2].
-
-    Returns
-    -------
-    orientation
-        Signed permutation matrix [2, 2].
-
-    Raises
-    ------
-    ValueError
-        Raised if the Jacobian isn't finite or vanishes.
-    """
-    matrix = np.asarray(jacobian, dtype=np.float64)
-    if matrix.shape != (2, 2) or not np.isfinite(matrix).all() or np.linalg.det(matrix) == 0.0:
-        raise ValueError(f"{matrix.tolist()} is no Jacobian of focal-plane coordinates.")
-    straight = abs(matrix[0, 0]) + abs(matrix[1, 1]) >= abs(matrix[0, 1]) + abs(matrix[1, 0])
-    pattern = np.eye(2) if straight else np.eye(2)[::-1]
-    return (np.where(matrix < 0.0, -1, 1) * pattern).astype(np.int64)
 
 
 def to_focal(images: npt.NDArray[np.float64], orientation: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ...focal_plane import FieldModel
 from ._basis import Basis
-from ._fields import FieldModel
 from ._frames import from_focal
 from ._scores import StarStates
 

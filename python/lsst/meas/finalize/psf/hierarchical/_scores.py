@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("Scores", "Shifter", "StarStates", "mean_image", "measure_scores", "refit_stars")
+__all__ = ("Shifter", "StarStates", "mean_image", "measure_scores", "refit_stars")
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ...focal_plane import Scores
 from ..structured import GridWeights
 from ._basis import Basis
 from ._frames import from_focal, to_focal
@@ -32,21 +33,6 @@ _STEP = 1e-3
 
 _LONGEST_STEP = 0.5
 """Largest change of a centre at a time in pixels."""
-
-
-@dataclass
-class Scores:
-    """Normal equations of the coefficients of each star.
-
-    Flux and centre have been eliminated; the least-squares estimate of a
-    star's coefficients would be ``solve(matrix, vector)``.
-    """
-
-    matrix: npt.NDArray[np.float64]
-    """Normal matrices [N, K, K], the inverse covariances."""
-
-    vector: npt.NDArray[np.float64]
-    """Right-hand sides [N, K]."""
 
 
 @dataclass

@@ -22,8 +22,8 @@ import numpy.typing as npt
 from lsst.images import Box
 
 from ...catalogs import StampSet
+from ...focal_plane import DetectorFrame
 from ._determiner import DetectorStars
-from ._stars import DetectorFrame
 
 FORMAT_VERSION = 1
 """Of the table; tables of another one are refused."""

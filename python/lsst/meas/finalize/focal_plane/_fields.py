@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("FieldBasis", "FieldModel", "fit_fields")
+__all__ = ("FieldBasis", "FieldModel", "Scores", "fit_fields")
 
 import dataclasses
 from dataclasses import dataclass
@@ -19,8 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ._scores import Scores
-from ._stars import DetectorFrame, VisitStars
+from ._frames import DetectorFrame, StarPlaces
 
 _FLOOR = 1e-4
 """Least prior variance, in units of a typical star's noise variance."""
@@ -30,6 +29,21 @@ _CEILING = 1e4
 
 _SWEEPS, _LAST_SWEEPS = 3, 8
 """Iterations over the coefficients, per update of the prior and at the end."""
+
+
+@dataclass
+class Scores:
+    """Normal equations of the coefficients of each star.
+
+    Flux and centre have been eliminated; the least-squares estimate of a
+    star's coefficients would be ``solve(matrix, vector)``.
+    """
+
+    matrix: npt.NDArray[np.float64]
+    """Normal matrices [N, K, K], the inverse covariances."""
+
+    vector: npt.NDArray[np.float64]
+    """Right-hand sides [N, K]."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +165,7 @@ class FieldModel:
 
 
 def fit_fields(
-    scores: Scores, stars: VisitStars, use: npt.NDArray[np.bool_], basis: FieldBasis, iterations: int
+    scores: Scores, stars: StarPlaces, use: npt.NDArray[np.bool_], basis: FieldBasis, iterations: int
 ) -> FieldModel:
     """Fit the fields, and the strength of their priors (empirical Bayes).
 
@@ -174,10 +188,12 @@ def fit_fields(
         The posterior.
     """
     fit = _Fit(scores, stars, use, basis)
+    # A single coefficient has no others to be solved with in turn.
+    sweeps, last_sweeps = (1, 1) if scores.vector.shape[1] == 1 else (_SWEEPS, _LAST_SWEEPS)
     # Each update needs the posterior before it.
     for i in range(iterations):
         fit.prepare()
-        fit.solve(_SWEEPS if i < iterations - 1 else _LAST_SWEEPS)
+        fit.solve(sweeps if i < iterations - 1 else last_sweeps)
         if i < iterations - 1:
             fit.update_prior()
     return fit.model()
@@ -192,7 +208,7 @@ class _Fit:
     """
 
     def __init__(
-        self, scores: Scores, stars: VisitStars, use: npt.NDArray[np.bool_], basis: FieldBasis
+        self, scores: Scores, stars: StarPlaces, use: npt.NDArray[np.bool_], basis: FieldBasis
     ) -> None:
         diagonal = np.einsum("nkk->nk", scores.matrix)
         chosen = np.flatnonzero(use & (diagonal > 0.0).all(axis=1))
