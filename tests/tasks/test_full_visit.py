@@ -21,6 +21,8 @@ from lsst.daf.butler import Butler
 from lsst.meas.finalize.psf import as_batch_psf, stars_from_table
 from lsst.meas.finalize.simulate import VisitSimulation
 from lsst.meas.finalize.tasks import (
+    ConsolidateFinalizeCharacterizationDetectorConfig,
+    ConsolidateFinalizeCharacterizationDetectorTask,
     FinalizeCharacterizationDetectorConfig,
     FitVisitPsfConfig,
     FitVisitPsfTask,
@@ -42,6 +44,10 @@ config.measurement.plugins.names = [
     "ext_shapeHSM_HsmPsfMoments", "ext_shapeHSM_HsmSourceMoments",
 ]
 config.measurement.slots.modelFlux = None
+"""
+APCORR = """
+config.measure_ap_corr.fitVisit = True
+config.measure_ap_corr.sourceSelector["science"].signalToNoise.minimum = 60.0
 """
 
 
@@ -70,7 +76,8 @@ def parallel(simulated_repo: Path) -> Butler:
     options = {
         "gatherPsfStars": DETERMINER,
         "fitVisitPsf": DETERMINER,
-        "finalizeCharacterizationDetector": DETERMINER + MEASUREMENT,
+        "finalizeCharacterizationDetector": DETERMINER + MEASUREMENT + APCORR,
+        "consolidateFinalizeCharacterization": APCORR,
     }
     return _run(simulated_repo, "FinalizeCharacterizationFullVisit.yaml", "test/full/detectors", options)
 
@@ -79,7 +86,7 @@ def test_visit_task_gives_the_same(
     parallel: Butler, simulated_repo: Path, simulation: VisitSimulation
 ) -> None:
     """Tables, PSFs and aperture corrections are those of the visit task."""
-    options = {"finalizeCharacterization": DETERMINER + MEASUREMENT}
+    options = {"finalizeCharacterization": DETERMINER + MEASUREMENT + APCORR}
     visit = _run(simulated_repo, "FinalizeCharacterizationVisit.yaml#finalize", "test/full/visit", options)
     data_id = {"instrument": "SynthCam", "visit": simulation.visit}
     ours, theirs = (b.get("finalized_src_table", data_id) for b in (parallel, visit))
@@ -96,6 +103,38 @@ def test_visit_task_gives_the_same(
         np.testing.assert_array_equal(*images)
         fields = [{n: f(x=1.0, y=2.0) for n, f in record.ap_corr_map.items()} for record in (a, b)]
         assert fields[0] == fields[1]
+
+
+def test_aperture_corrections_of_the_visit(parallel: Butler, simulation: VisitSimulation) -> None:
+    """What is stored is what was applied, in columns of aliases, too."""
+    data_id = {"instrument": "SynthCam", "visit": simulation.visit}
+    table = parallel.get("finalized_src_table", data_id)
+    catalog = parallel.get("finalized_psf_ap_corr_catalog", data_id)
+    assert "pending_ap_corr" not in catalog.schema
+    for record in catalog:
+        stars = table[np.asarray(table["detector"]) == record.id]
+        single = parallel.get("finalized_src_detector_table", data_id, detector=record.id)
+        correction = record.ap_corr_map["base_PsfFlux_instFlux"]
+        assert correction.coefficients.shape == (7, 7)
+        factor = correction(x=np.asarray(stars["slot_Centroid_x"]), y=np.asarray(stars["slot_Centroid_y"]))
+        assert np.isnan(single["base_PsfFlux_apCorr"]).all()
+        assert single["base_PsfFlux_flag_apCorr"].all()
+        assert not stars["base_PsfFlux_flag_apCorr"].any()
+        assert stars["apcorr_base_PsfFlux_used"].sum() > 5
+        for name in ("base_PsfFlux", "slot_PsfFlux"):
+            np.testing.assert_array_equal(stars[f"{name}_apCorr"], factor)
+            np.testing.assert_array_equal(stars[f"{name}_instFlux"], single[f"{name}_instFlux"] * factor)
+
+
+def test_pending_corrections_are_never_forgotten(parallel: Butler, simulation: VisitSimulation) -> None:
+    """Consolidation refuses detectors whose task had the other option."""
+    data_id = {"instrument": "SynthCam", "visit": simulation.visit, "detector": 1}
+    names = ("finalized_psf_ap_corr_detector_catalog", "finalized_src_detector_table")
+    catalog, table = (parallel.get(name, data_id) for name in names)
+    config = ConsolidateFinalizeCharacterizationDetectorConfig()
+    task = ConsolidateFinalizeCharacterizationDetectorTask(config=config)
+    with pytest.raises(ValueError, match="1 of 1 detectors are pending"):
+        task.run(psf_ap_corr_detector_dict={1: catalog}, src_detector_table_dict={1: table})
 
 
 def test_stars_survive_the_table(parallel: Butler, simulation: VisitSimulation) -> None:

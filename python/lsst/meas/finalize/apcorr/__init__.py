@@ -20,5 +20,6 @@ from ._object_size import *
 from ._registry import *
 from ._selectors import *
 from ._tables import *
+from ._visit import *
 
 _publish(__name__, globals())

@@ -14,7 +14,7 @@ from __future__ import annotations
 __all__ = ("ApplyApCorrConfig", "ApplyApCorrTask")
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -91,6 +91,8 @@ class ApplyApCorrTask(Task):
         Schema of the catalogues to come; per corrected flux
         ``<name>_apCorr``, ``<name>_apCorrErr`` and ``<name>_flag_apCorr``
         are added.
+    names : iterable of `str`, optional
+        Fluxes to correct instead of all registered ones.
     **kwargs
         Passed to `lsst.pipe.base.Task`.
 
@@ -104,9 +106,16 @@ class ApplyApCorrTask(Task):
     _DefaultName: ClassVar[str] = "applyApCorr"
     config: ApplyApCorrConfig
 
-    def __init__(self, config: ApplyApCorrConfig | None = None, *, schema: Schema, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        config: ApplyApCorrConfig | None = None,
+        *,
+        schema: Schema,
+        names: Iterable[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(config=config, **kwargs)
-        registered = get_ap_corr_names()
+        registered = get_ap_corr_names() if names is None else {*names, *self.config.ignoreList}
         unknown = sorted(set(self.config.ignoreList) - registered)
         if unknown:
             self.log.warning("Fluxes in ignoreList that aren't aperture-corrected anyway: %s", unknown)

@@ -15,7 +15,7 @@ __all__ = ("MeasureApCorrConfig", "MeasureApCorrError", "MeasureApCorrTask")
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -24,9 +24,11 @@ import numpy.typing as npt
 from lsst.pex.config import Config, ConfigField, Field, ListField, RangeField
 from lsst.pipe.base import AlgorithmError, Struct, Task
 
+from ..focal_plane import FieldBasis, StarPlaces
 from ._chebyshev import ChebyshevBoundedFieldConfig, constant_field, fit_chebyshev, n_coefficients
 from ._registry import correctable_names
 from ._selectors import BaseSourceSelectorTask, sourceSelectorRegistry
+from ._visit import DetectorFluxes, chebyshev_projections, fit_visit_ratio
 
 if TYPE_CHECKING:
     from lsst.images import Box, VisitImage
@@ -109,6 +111,19 @@ class MeasureApCorrConfig(Config):
     )
     allowFailure: ListField[str] = ListField(
         "Allow these measurement algorithms to fail without an exception.", dtype=str, default=[]
+    )
+    fitVisit: Field[bool] = Field(
+        "Fit the corrections of all detectors of a visit together: fields over the focal plane and "
+        "deviations of each detector, as strong as they are in the visit?  fitConfig, minDegreesOfFreedom "
+        "and doFinalMedianShift then hold only for visits with stars on a single detector.",
+        dtype=bool,
+        default=False,
+    )
+    focalPlaneOrder: Field[int] = RangeField(
+        "With fitVisit, degree of the polynomials over the focal plane.", dtype=int, default=6, min=0, max=12
+    )
+    detectorOrder: Field[int] = RangeField(
+        "With fitVisit, degree of the polynomials over each detector.", dtype=int, default=4, min=0, max=8
     )
 
     def setDefaults(self) -> None:
@@ -205,18 +220,19 @@ class MeasureApCorrTask(Task):
                     f"refFluxName={reference!r}: the catalogue has no field {reference + suffix!r}."
                 )
         doc = "Set if source was used in measuring aperture correction."
-        schema.add_flag(f"apcorr_{reference}_used", doc)
         self.names = correctable_names(schema, namesToCorrect)
-        for name in self.names:
-            schema.add_flag(f"apcorr_{name}_used", doc)
+        for name in (reference, *self.names):
+            # Stars of a visit's table have them already.
+            if f"apcorr_{name}_used" not in schema:
+                schema.add_flag(f"apcorr_{name}_used", doc)
         self.makeSubtask("sourceSelector")
 
-    def run(self, exposure: VisitImage, catalog: SourceCatalog) -> Struct:
+    def run(self, exposure: VisitImage | DetectorFluxes, catalog: SourceCatalog) -> Struct:
         """Measure the aperture corrections.
 
         Parameters
         ----------
-        exposure : `lsst.images.VisitImage`
+        exposure : `lsst.images.VisitImage` or `DetectorFluxes`
             Image the catalogue was measured on; only its box is used.
         catalog : `~lsst.meas.finalize.catalogs.SourceCatalog`
             Measured stars with uncorrected fluxes; the
@@ -242,27 +258,131 @@ class MeasureApCorrTask(Task):
         y = np.asarray(catalog["slot_Centroid_y"], dtype=np.float64)
         ap_corr_map: dict[str, BaseField] = {}
         for name in self.names:
-            flux = np.asarray(catalog[name + "_instFlux"], dtype=np.float64)
-            with np.errstate(invalid="ignore"):
-                good = selected & ~np.asarray(catalog[name + "_flag"]) & np.isfinite(flux) & (flux > 0)
-                # Without a variance there is no error of 0; NaN is allowed
-                # as upstream allows it.
-                good &= ~(np.asarray(catalog[name + "_instFluxErr"]) <= 0)
-            rows = np.flatnonzero(good)
+            rows, flux = self._usable(catalog, selected, name)
             try:
-                fit = self._fit(name, bbox, x, y, reference[rows] / flux[rows], rows)
+                fit = self._fit(name, bbox, x, y, reference[rows] / flux, rows)
             except MeasureApCorrError as error:
                 if name not in self.config.allowFailure:
                     raise
                 self.log.warning("%s Failure is allowed for this flux, continuing without it.", error)
                 continue
-            self._report(name, fit)
+            self._report(name, fit.residuals)
             used = np.zeros(len(catalog), dtype=bool)
             used[fit.rows] = True
             catalog[f"apcorr_{name}_used"] = used
             ap_corr_map[name + "_instFlux"] = fit.field
             ap_corr_map[name + "_instFluxErr"] = constant_field(bbox, fit.sigma)
         return Struct(apCorrMap=ap_corr_map)
+
+    def run_visit(self, detectors: Mapping[int, DetectorFluxes]) -> dict[int, dict[str, BaseField] | None]:
+        """Measure the aperture corrections of all detectors of a visit.
+
+        Parameters
+        ----------
+        detectors
+            Detectors with their stars, maybe none, by number; the
+            ``apcorr_<name>_used`` flags are set in place.
+
+        Returns
+        -------
+        ap_corr_maps
+            Per detector what `run` returns.  `None` where that fails, for a
+            reason that is logged, which is for all detectors or none unless
+            only one has stars.
+        """
+        numbers = sorted(detectors)
+        chosen = [detectors[n] for n in numbers]
+        selected = [self._select(d.catalog) for d in chosen]
+        counts = np.array([np.count_nonzero(s) for s in selected])
+        if np.count_nonzero(counts) < 2:
+            self.log.info(
+                "Stars for aperture corrections on %d detectors only: each is fitted on its own.",
+                np.count_nonzero(counts),
+            )
+            return {n: self._run_alone(n, detectors[n]) for n in numbers}
+        few = [
+            n for n, count in zip(numbers, counts, strict=True) if count <= self.config.minDegreesOfFreedom
+        ]
+        if few:
+            self.log.info("Detectors with too few stars for aperture corrections of their own: %s.", few)
+        try:
+            maps = self._fit_visit(chosen, selected)
+        except MeasureApCorrError as error:
+            self.log.warning("Aperture corrections could not be measured for this visit: %s", error)
+            return dict.fromkeys(numbers)
+        return dict(zip(numbers, maps, strict=True))
+
+    def _run_alone(self, number: int, detector: DetectorFluxes) -> dict[str, BaseField] | None:
+        try:
+            return dict(self.run(detector, detector.catalog).apCorrMap)
+        except MeasureApCorrError as error:
+            self.log.warning("Aperture corrections could not be measured for detector %d: %s", number, error)
+            return None
+
+    def _fit_visit(
+        self, detectors: list[DetectorFluxes], selected: list[npt.NDArray[np.bool_]]
+    ) -> list[dict[str, BaseField]]:
+        """Fit all fluxes; return the corrections of each detector."""
+        from lsst.images.fields import ChebyshevField
+
+        config = self.config
+        basis = FieldBasis(tuple(d.frame for d in detectors), config.focalPlaneOrder, config.detectorOrder)
+        projections = chebyshev_projections(basis, [d.bbox for d in detectors])
+        maps: list[dict[str, BaseField]] = [{} for _ in detectors]
+        for name in self.names:
+            places, ratio, error, rows = self._ratios(detectors, selected, name)
+            needed = config.minDegreesOfFreedom + 1
+            if len(ratio) < needed:
+                failure = MeasureApCorrError(name=name, nSources=len(ratio), ndof=needed)
+                if name not in config.allowFailure:
+                    raise failure
+                self.log.warning("%s Failure is allowed for this flux, continuing without it.", failure)
+                continue
+            fit = fit_visit_ratio(
+                places, ratio, error, basis, n_iter=config.numIter, n_sigma=config.numSigmaClip
+            )
+            self._report(name, fit.residuals[fit.used])
+            for d, detector in enumerate(detectors):
+                used = np.zeros(len(detector.catalog), dtype=bool)
+                used[rows[d][fit.used[places.detector == d]]] = True
+                detector.catalog[f"apcorr_{name}_used"] = used
+                coefficients = fit.coefficients(d, projections[d])
+                maps[d][name + "_instFlux"] = ChebyshevField(detector.bbox, coefficients)
+                maps[d][name + "_instFluxErr"] = constant_field(detector.bbox, fit.sigma)
+        return maps
+
+    def _ratios(
+        self, detectors: list[DetectorFluxes], selected: list[npt.NDArray[np.bool_]], name: str
+    ) -> tuple[StarPlaces, npt.NDArray[np.float64], npt.NDArray[np.float64], list[npt.NDArray[np.intp]]]:
+        """Return the stars of all detectors, their ratios of fluxes with the
+        errors that the reference flux causes, and their rows by detector.
+        """
+        reference_name = self.config.refFluxName
+        names = [f"{reference_name}_instFlux", f"{reference_name}_instFluxErr"]
+        names += ["slot_Centroid_x", "slot_Centroid_y"]
+        parts, rows = [], []
+        for detector, select in zip(detectors, selected, strict=True):
+            mine, flux = self._usable(detector.catalog, select, name)
+            columns = (np.asarray(detector.catalog[n], dtype=np.float64)[mine] for n in names)
+            parts.append((flux, *columns))
+            rows.append(mine)
+        flux, reference, error, x, y = (np.concatenate(p) for p in zip(*parts, strict=True))
+        index = np.repeat(np.arange(len(detectors)), [len(r) for r in rows])
+        places = StarPlaces([d.frame for d in detectors], index, x, y)
+        return places, reference / flux, error / flux, rows
+
+    def _usable(
+        self, catalog: SourceCatalog, selected: npt.NDArray[np.bool_], name: str
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+        """Return the rows in which a flux can be used, and their fluxes."""
+        flux = np.asarray(catalog[name + "_instFlux"], dtype=np.float64)
+        with np.errstate(invalid="ignore"):
+            good = selected & ~np.asarray(catalog[name + "_flag"]) & np.isfinite(flux) & (flux > 0)
+            # Without a variance there is no error of 0; NaN is allowed as
+            # upstream allows it.
+            good &= ~(np.asarray(catalog[name + "_instFluxErr"]) <= 0)
+        rows = np.flatnonzero(good)
+        return rows, flux[rows]
 
     def _select(self, catalog: SourceCatalog) -> npt.NDArray[np.bool_]:
         """Return the rows with a good reference flux and position."""
@@ -323,14 +443,14 @@ class MeasureApCorrTask(Task):
             model = model - shift
         return _Fit(field, sigma, rows, model - z)
 
-    def _report(self, name: str, fit: _Fit) -> None:
+    def _report(self, name: str, residuals: npt.NDArray[np.float64]) -> None:
         """Log the quality of a fit."""
-        median = float(np.median(fit.residuals))
+        median = float(np.median(residuals))
         self.log.info(
             "Aperture correction for %s from %d stars: median %f, MAD %f, RMS %f",
             name,
-            len(fit.rows),
+            len(residuals),
             median,
-            float(np.median(np.abs(fit.residuals - median))) / _SIGMA_TO_MAD,
-            math.sqrt(float(np.mean(fit.residuals**2))),
+            float(np.median(np.abs(residuals - median))) / _SIGMA_TO_MAD,
+            math.sqrt(float(np.mean(residuals**2))),
         )

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import astropy.table
 import numpy as np
@@ -50,6 +50,7 @@ from ..stars import (
 from ..version import __version__
 from ._config import FinalizeCharacterizationConfigBase
 from ._output import OutputSchema
+from ._pending import PENDING_FIELD, carried_over, defers_ap_corr, place_of
 from ._stack_types import Unconverted, as_ours, fetch, results_as_afw, results_as_ours
 from ._threads import metadata_or
 from ._whole_visit import FEW_STARS_FLAG, add_few_stars_field, fits_visits
@@ -251,6 +252,8 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         Notes
         -----
         For an exposure of ``lsst.afw`` the results are of ``lsst.afw``, too.
+        With ``measure_ap_corr.fitVisit`` the fluxes are uncorrected, and the
+        map has those corrections only that the image brings along.
         """
         exposure = fetch(exposure)
         if not is_afw(exposure):
@@ -329,6 +332,8 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
             return None
         if self.config.do_add_sky_moments:
             add_sky_moments(measured, exposure)
+        if defers_ap_corr(self.config):
+            return self._defer_ap_corr(bound, exposure, measured, where)
 
         try:
             ap_corr_map = dict(bound.measure_ap_corr.run(exposure=exposure, catalog=measured).apCorrMap)
@@ -336,12 +341,23 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
             self.log.warning("Aperture corrections could not be measured for %s.", where, exc_info=True)
             bound.apply_ap_corr.fail(measured)
             return None
-        # This carries over the normalisation of the calibration flux.
-        for name, correction in exposure.aperture_corrections.items():
-            if not isinstance(cast(Any, correction), afw.UnreadableField):
-                ap_corr_map.setdefault(name, correction)
+        for name, correction in carried_over(exposure).items():
+            ap_corr_map.setdefault(name, correction)
         bound.apply_ap_corr.run(catalog=measured, apCorrMap=ap_corr_map)
         return ap_corr_map
+
+    def _defer_ap_corr(
+        self, bound: _BoundTasks, exposure: VisitImage, measured: SourceCatalog, where: str
+    ) -> ApCorrMap | None:
+        """Leave the corrections to who has the other detectors, too."""
+        bound.apply_ap_corr.fail(measured)
+        try:
+            place = place_of(exposure, measured.schema)
+        except ValueError as error:
+            self.log.warning("There are no aperture corrections for %s: %s", where, error)
+            return None
+        measured.metadata[PENDING_FIELD] = place.to_text()
+        return carried_over(exposure)
 
     def _check_measurable(
         self,
@@ -461,12 +477,13 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         psf: PointSpreadFunction | None,
         ap_corr_map: ApCorrMap | None,
         measured: SourceCatalog,
+        **values: Any,
     ) -> SourceCatalog:
         """Add a detector's row to the catalogue; return what `to_output_table`
         takes.
         """
         psf, ap_corr_map, measured = results_as_ours(psf, ap_corr_map, measured)
-        catalog.append(ExposureRecord({"id": detector, "visit": visit}, psf, ap_corr_map))
+        catalog.append(ExposureRecord({"id": detector, "visit": visit, **values}, psf, ap_corr_map))
         measured["visit"] = visit
         measured["detector"] = detector
         return measured

@@ -81,6 +81,55 @@ def _subtasks(config: pexConfig.Config) -> dict[str, tuple[type, Any]]:
     return {name: (field.target, field) for name, field in fields.items()}
 
 
+def _set_measurement_defaults(measurement: Any) -> None:
+    """Choose plugins and slots."""
+    available = [name for name in _MEASUREMENT_PLUGINS if name in plugin_registry]
+    measurement.plugins.names = available
+    slots = measurement.slots
+    slots.modelFlux = "modelfit_CModel" if "modelfit_CModel" in available else None
+    slots.shape = "ext_shapeHSM_HsmSourceMoments"
+    slots.psfShape = "ext_shapeHSM_HsmPsfMoments"
+    slots.centroid = None
+    slots.apFlux = None
+    slots.calibFlux = None
+    measurement.plugins["ext_shapeHSM_HsmShapeRegauss"].deblendNChild = ""
+    if "ext_convolved_ConvolvedFlux" in available:
+        measurement.plugins["ext_convolved_ConvolvedFlux"].seeing.append(8.0)
+    if "ext_gaap_GaapFlux" in available:
+        gaap = measurement.plugins["ext_gaap_GaapFlux"]
+        gaap.sigmas = [0.5, 0.7, 1.0, 1.5, 2.5, 3.0]
+        gaap.doPsfPhotometry = True
+    # Upstream sets these although base_PixelFlags is not in its list.
+    measurement.plugins["base_PixelFlags"].masksFpAnywhere = ["STREAK"]
+    measurement.plugins["base_PixelFlags"].masksFpCenter = ["STREAK"]
+
+
+def _set_ap_corr_defaults(config: Any) -> None:
+    """Choose the stars of aperture corrections, and what may fail."""
+    config.measure_ap_corr.sourceSelector = "science"
+    config.measure_ap_corr.sourceSelector["science"].doFlags = False
+    config.measure_ap_corr.sourceSelector["science"].doUnresolved = False
+    measurement = getattr(config, "measurement", None)
+    if measurement is None:
+        measurement = SingleFrameMeasurementTask.ConfigClass()
+        _set_measurement_defaults(measurement)
+    config.measure_ap_corr.allowFailure = _names_that_may_fail(measurement.plugins)
+
+
+def _names_that_may_fail(plugins: Any) -> list[str]:
+    """Return the fluxes without which aperture correction goes on.
+
+    They are those of the default seeings and apertures, also if these are
+    overridden later (as upstream).
+    """
+    names: list[str] = []
+    if "ext_convolved_ConvolvedFlux" in plugin_registry:
+        names += plugins["ext_convolved_ConvolvedFlux"].getAllResultNames()
+    if "ext_gaap_GaapFlux" in plugin_registry:
+        names += plugins["ext_gaap_GaapFlux"].getAllGaapResultNames()
+    return names
+
+
 class FinalizeCharacterizationConfigBase(
     pipeBase.PipelineTaskConfig,
     pipelineConnections=pipeBase.PipelineTaskConnections,
@@ -163,11 +212,8 @@ class FinalizeCharacterizationConfigBase(
     def setDefaults(self) -> None:
         super().setDefaults()
         self._set_selector_defaults()
-        self._set_measurement_defaults()
-        self.measure_ap_corr.sourceSelector = "science"
-        self.measure_ap_corr.sourceSelector["science"].doFlags = False
-        self.measure_ap_corr.sourceSelector["science"].doUnresolved = False
-        self.measure_ap_corr.allowFailure = self._names_that_may_fail()
+        _set_measurement_defaults(self.measurement)
+        _set_ap_corr_defaults(self)
 
     def _set_selector_defaults(self) -> None:
         selector = self.source_selector["science"]
@@ -185,41 +231,6 @@ class FinalizeCharacterizationConfigBase(
             "slot_Centroid_flag",
             "base_GaussianFlux_flag",
         ]
-
-    def _set_measurement_defaults(self) -> None:
-        available = [name for name in _MEASUREMENT_PLUGINS if name in plugin_registry]
-        self.measurement.plugins.names = available
-        slots = self.measurement.slots
-        slots.modelFlux = "modelfit_CModel" if "modelfit_CModel" in available else None
-        slots.shape = "ext_shapeHSM_HsmSourceMoments"
-        slots.psfShape = "ext_shapeHSM_HsmPsfMoments"
-        slots.centroid = None
-        slots.apFlux = None
-        slots.calibFlux = None
-        self.measurement.plugins["ext_shapeHSM_HsmShapeRegauss"].deblendNChild = ""
-        if "ext_convolved_ConvolvedFlux" in available:
-            self.measurement.plugins["ext_convolved_ConvolvedFlux"].seeing.append(8.0)
-        if "ext_gaap_GaapFlux" in available:
-            gaap = self.measurement.plugins["ext_gaap_GaapFlux"]
-            gaap.sigmas = [0.5, 0.7, 1.0, 1.5, 2.5, 3.0]
-            gaap.doPsfPhotometry = True
-        # Upstream sets these although base_PixelFlags is not in its list.
-        self.measurement.plugins["base_PixelFlags"].masksFpAnywhere = ["STREAK"]
-        self.measurement.plugins["base_PixelFlags"].masksFpCenter = ["STREAK"]
-
-    def _names_that_may_fail(self) -> list[str]:
-        """Return the fluxes without which aperture correction goes on.
-
-        They are those of the default seeings and apertures, also if these
-        are overridden later (as upstream).
-        """
-        plugins = self.measurement.plugins
-        names: list[str] = []
-        if "ext_convolved_ConvolvedFlux" in plugin_registry:
-            names += plugins["ext_convolved_ConvolvedFlux"].getAllResultNames()
-        if "ext_gaap_GaapFlux" in plugin_registry:
-            names += plugins["ext_gaap_GaapFlux"].getAllGaapResultNames()
-        return names
 
 
 class FinalizeCharacterizationConfig(
@@ -337,3 +348,17 @@ class ConsolidateFinalizeCharacterizationDetectorConfig(
     pipelineConnections=ConsolidateFinalizeCharacterizationDetectorConnections,
 ):
     """Options of `ConsolidateFinalizeCharacterizationDetectorTask`."""
+
+    measure_ap_corr: Any = pexConfig.ConfigurableField(
+        target=MeasureApCorrTask,
+        doc="Subtask to measure aperture corrections, used only with its option fitVisit; to be configured "
+        "as that of the detector task.",
+    )
+    apply_ap_corr: Any = pexConfig.ConfigurableField(
+        target=ApplyApCorrTask,
+        doc="Subtask to apply aperture corrections, likewise.",
+    )
+
+    def setDefaults(self) -> None:
+        super().setDefaults()
+        _set_ap_corr_defaults(self)

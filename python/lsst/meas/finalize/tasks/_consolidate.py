@@ -25,12 +25,13 @@ from lsst.utils.timer import timeMethod
 from .. import afw
 from .._progress import progress_bar
 from ..afw import is_afw
-from ..catalogs import ExposureCatalog
+from ..catalogs import ExposureCatalog, ExposureRecord, Schema
 from ._characterize import log_origin
 from ._config import ConsolidateFinalizeCharacterizationDetectorConfig
 from ._handles import sorted_by
 from ._output import WideTable
-from ._stack_types import as_stored, fetch
+from ._pending import PENDING_FIELD, Place, correct_table, defers_ap_corr
+from ._stack_types import as_ours, as_stored, fetch
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,6 +43,8 @@ class ConsolidateFinalizeCharacterizationDetectorTask(pipeBase.PipelineTask):
     """Merge the finalized detectors of a visit."""
 
     ConfigClass: ClassVar = ConsolidateFinalizeCharacterizationDetectorConfig
+    config: ConsolidateFinalizeCharacterizationDetectorConfig
+    _subtasks: tuple[Any, Any]
     _DefaultName: ClassVar[str] = "consolidate_finalize_characterization_detector"
 
     def __init__(self, **kwargs: Any) -> None:
@@ -90,8 +93,9 @@ class ConsolidateFinalizeCharacterizationDetectorTask(pipeBase.PipelineTask):
         lsst.pipe.base.NoWorkFound
             Raised if there is no detector.
         ValueError
-            Raised if the two inputs are of different detectors, or if a
-            catalogue has no row for its detector.
+            Raised if the two inputs are of different detectors, if a
+            catalogue has no row for its detector, or if the detector task
+            had another ``measure_ap_corr.fitVisit``.
         TypeError
             Raised if the tables differ in columns or their types.
         """
@@ -104,10 +108,63 @@ class ConsolidateFinalizeCharacterizationDetectorTask(pipeBase.PipelineTask):
             )
         detectors = sorted(psf_ap_corr_detector_dict)
         with progress_bar("Merging detectors", 2 * len(detectors)) as bar:
-            catalogs = {d: _step(bar, fetch, psf_ap_corr_detector_dict[d]) for d in detectors}
+            fetched = {d: _step(bar, fetch, psf_ap_corr_detector_dict[d]) for d in detectors}
+            from_stack = is_afw(fetched[detectors[0]])
+            catalogs, places = self._take_places(fetched)
             catalog = _merge_catalogs(catalogs)
             table = _merge_tables([src_detector_table_dict[detector] for detector in detectors], bar)
+        if places:
+            maps = {record.id: record.ap_corr_map for record in catalog}
+            correct_table(table, places, maps, self._make_subtasks, self.log)
+            catalog.ap_corr_maps = [maps[record.id] for record in catalog]
+            catalog = afw.to_afw(catalog) if from_stack else catalog
         return pipeBase.Struct(psf_ap_corr_cat=catalog, output_table=table)
+
+    def _make_subtasks(self, schema: Schema, measured: list[str], applied: list[str]) -> tuple[Any, Any]:
+        """Make the subtasks for a table, and keep them for their metadata."""
+        config = self.config
+        names = [name for name in measured if name != config.measure_ap_corr.refFluxName]
+        self._subtasks = (
+            config.measure_ap_corr.apply(
+                schema=schema, namesToCorrect=names, parentTask=self, name="measure_ap_corr"
+            ),
+            config.apply_ap_corr.apply(schema=schema, names=applied, parentTask=self, name="apply_ap_corr"),
+        )
+        return self._subtasks
+
+    def _take_places(self, catalogs: Mapping[int, Any]) -> tuple[Mapping[int, Any], dict[int, Place]]:
+        """Read what detectors tell whose aperture corrections are pending.
+
+        Returns the catalogues, ours and without that, and the places; the
+        catalogues themselves and nothing if none are pending.
+        """
+        deferred = defers_ap_corr(self.config)
+        pending = [d for d, catalog in catalogs.items() if PENDING_FIELD in _names(catalog)]
+        if len(pending) != (len(catalogs) if deferred else 0):
+            raise ValueError(
+                f"measure_ap_corr.fitVisit={deferred}, but the aperture corrections of "
+                f"{len(pending)} of {len(catalogs)} detectors are pending: set this option of the detector "
+                "task alike."
+            )
+        if not deferred:
+            return catalogs, {}
+        result, places = {}, {}
+        for d, catalog in catalogs.items():
+            ours = as_ours(catalog, ExposureCatalog, f"PSF catalogue of detector {d}")
+            record = ours.find(d)
+            if record is None:
+                raise ValueError(f"The PSF catalogue of detector {d} has no row with that id.")
+            places[d] = Place.from_text(record[PENDING_FIELD], f"detector {d}")
+            fields = tuple(f for f in ours.schema if f.name != PENDING_FIELD)
+            values = {name: value for name, value in record.values.items() if name != PENDING_FIELD}
+            result[d] = ExposureCatalog(Schema(fields), metadata=dict(ours.metadata))
+            result[d].append(ExposureRecord(values, *record.raw()))
+        return result, places
+
+
+def _names(catalog: Any) -> set[str]:
+    """Return the names of fields of a catalogue, ours or the stack's."""
+    return set(catalog.schema.getNames() if is_afw(catalog) else catalog.schema.names)
 
 
 def _step[Source, Result](bar: Any, read: Callable[[Source], Result], source: Source) -> Result:

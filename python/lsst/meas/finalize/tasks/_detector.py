@@ -36,6 +36,7 @@ from ._config import FinalizeCharacterizationDetectorConfig
 from ._fit_visit import read_visit_fit
 from ._handles import input_names, sorted_by_tract
 from ._output import to_output_table
+from ._pending import defers_ap_corr, take_pending
 from ._stack_types import Unconverted, as_ours, as_stored, fetch
 
 if TYPE_CHECKING:
@@ -160,7 +161,10 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
             psf, measured = self._visit_fits[detector].psf, self._no_stars(src, visit, detector)
         if measured is None:
             raise pipeBase.NoWorkFound(f"No good sources found for visit {visit} / detector {detector}")
-        table = to_output_table(self._append_detector(catalog, visit, detector, psf, ap_corr_map, measured))
+        pending = take_pending(catalog, measured) if defers_ap_corr(self.config) else {}
+        table = to_output_table(
+            self._append_detector(catalog, visit, detector, psf, ap_corr_map, measured, **pending)
+        )
         return pipeBase.Struct(
             psf_ap_corr_cat=afw.to_afw(catalog) if from_stack else catalog, output_table=table
         )

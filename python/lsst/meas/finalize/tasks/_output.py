@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("OutputSchema", "to_output_table")
+__all__ = ("OutputSchema", "alias_names", "to_output_table")
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -48,7 +48,7 @@ _SKY_MOMENTS = {
 _TASK = "FinalizeCharacterizationTask"
 
 
-def _alias_names(name: str, aliases: Mapping[str, str]) -> list[str]:
+def alias_names(name: str, aliases: Mapping[str, str]) -> list[str]:
     """Names a field has through aliases whose target is a prefix of its own
     (spec 01 §1.8), in order of the aliases.
     """
@@ -128,7 +128,7 @@ class OutputSchema:
         aliases = self._input.aliases
         for pattern in _CARRIED_PATTERNS:
             for field in self._input:
-                if any(fnmatchcase(n, pattern) for n in (field.name, *_alias_names(field.name, aliases))):
+                if any(fnmatchcase(n, pattern) for n in (field.name, *alias_names(field.name, aliases))):
                     self._carry(field.name)
         if selection_fields is not None:
             outputs = ("calib_psf_selection_flux", "calib_psf_selection_flux_err")
@@ -227,7 +227,7 @@ def to_output_table(*catalogs: SourceCatalog) -> astropy.table.Table:
     aliases = first.schema.aliases
     for field in first.schema:
         unit = astropy.units.Unit(field.unit, parse_strict="silent") if field.unit else None
-        for name in (field.name, *_alias_names(field.name, aliases)):
+        for name in (field.name, *alias_names(field.name, aliases)):
             values[name] = np.concatenate([catalog[field.name] for catalog in catalogs])
             described[name] = unit, field.doc
     # A table makes its columns anew, so they are described in it only.

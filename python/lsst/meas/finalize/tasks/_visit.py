@@ -39,6 +39,7 @@ from ._config import FinalizeCharacterizationConfig
 from ._gather import gather_stars
 from ._handles import sorted_by, sorted_by_tract
 from ._output import to_output_table
+from ._pending import PENDING_FIELD, Place, apply_together, defers_ap_corr
 from ._stack_types import Unconverted, as_stored, fetch
 from ._threads import map_in_order, own_metadata
 from ._whole_visit import fits_visits
@@ -165,6 +166,8 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
                     measured.append(stars)
         if not measured:
             raise pipeBase.NoWorkFound(f"No good sources found for any detectors in visit {visit}")
+        if defers_ap_corr(self.config):
+            self._correct_together(catalog, measured)
         return pipeBase.Struct(
             psf_ap_corr_cat=afw.to_afw(catalog) if from_stack else catalog,
             output_table=to_output_table(*measured),
@@ -235,6 +238,23 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
         if number in self._visit_fits:
             catalog.append(ExposureRecord({"id": number, "visit": visit}, self._visit_fits[number].psf))
         return None
+
+    def _correct_together(self, catalog: ExposureCatalog, measured: list[SourceCatalog]) -> None:
+        """Fit the aperture corrections of all detectors, and apply them."""
+        bound = self._bound
+        if bound is None:
+            return
+        rows = {int(number): row for row, number in enumerate(catalog["id"])}
+        stars, maps = {}, {}
+        for sources in measured:
+            text = sources.metadata.pop(PENDING_FIELD, None)
+            if text is not None:
+                detector = int(sources["detector"][0])
+                stars[detector] = Place.from_text(text, f"detector {detector}"), sources
+                maps[detector] = catalog.ap_corr_maps[rows[detector]]
+        apply_together(bound.measure_ap_corr, bound.apply_ap_corr, stars, maps, self.log)
+        for detector, ap_corr_map in maps.items():
+            catalog.ap_corr_maps[rows[detector]] = ap_corr_map
 
     def _fit_visit(
         self,
