@@ -164,7 +164,8 @@ class ConsolidateFinalizeCharacterizationDetectorTask(pipeBase.PipelineTask):
 
 def _names(catalog: Any) -> set[str]:
     """Return the names of fields of a catalogue, ours or the stack's."""
-    return set(catalog.schema.getNames() if is_afw(catalog) else catalog.schema.names)
+    schema = catalog.schema
+    return set(schema.getNames() if hasattr(schema, "getNames") else schema.names)
 
 
 def _step[Source, Result](bar: Any, read: Callable[[Source], Result], source: Source) -> Result:
