@@ -58,7 +58,7 @@ def test_jackknife_equals_that_of_treecorr(spherical: bool) -> None:
         expected[name] = shapes.xip, shapes.varxip
     for name, (value, variance) in expected.items():
         error = np.sqrt(variance)[known]
-        # TreeCorr keeps values at single precision; sums in a plane are others.
+        # TreeCorr keeps values at single precision.
         difference = (rho.values[name] - value)[known] / error
         np.testing.assert_allclose(difference, 0, atol=1e-9 if spherical else 1e-6, err_msg=name)
         np.testing.assert_allclose(rho.errors[name][known], error, rtol=1e-9 if spherical else 1e-6)
