@@ -216,6 +216,24 @@ def test_moments_are_rotated_to_the_focal_plane() -> None:
     assert np.isnan(psf[~known]).all()
 
 
+def test_moments_follow_distortion() -> None:
+    """Transform by derivatives that vary over the detector."""
+    stars = make_stars(np.random.default_rng(3), n_detectors=1)
+    x, y = np.array(stars["slot_Centroid_x"]), np.array(stars["slot_Centroid_y"])
+    stars["base_FPPosition_x"] = x + 1e-5 * x**2 - 2e-5 * y**2 + 3e-5 * x * y
+    stars["base_FPPosition_y"] = y + 2e-5 * x**2 + 3e-5 * y**2 - 1e-5 * x * y
+    jacobian = np.array(
+        [
+            [1 + 2e-5 * x + 3e-5 * y, -4e-5 * y + 3e-5 * x],
+            [4e-5 * x - 1e-5 * y, 1 + 6e-5 * y - 1e-5 * x],
+        ]
+    )
+    xx, yy, xy = (np.array(stars[f"slot_Shape_{name}"]) for name in ("xx", "yy", "xy"))
+    rotated = np.einsum("ijn,jkn,lkn->iln", jacobian, np.array([[xx, xy], [xy, yy]]), jacobian)
+    star = moments_on_focal_plane(StarColumns.from_table(stars))[0]
+    np.testing.assert_allclose(star.T, [rotated[0, 0], rotated[1, 1], rotated[0, 1]], rtol=1e-8)
+
+
 def test_rho_is_the_same_all_over_the_sky() -> None:
     """Correlate alike across right ascension 0 and over the pole."""
     reference = None

@@ -71,6 +71,10 @@ def test_distributions(visits: list[Tables]) -> None:
             ordered = np.sort(values)
             expected = ordered[int(np.ceil(0.5 * len(values))) - 1]
             assert found["median"][0] == pytest.approx(expected, rel=0.04, abs=1e-9)
+            assert found["std"][0] == pytest.approx(values.std())
+            for column, quantile in (("p05", 0.05), ("p16", 0.16), ("p84", 0.84), ("p95", 0.95)):
+                expected = ordered[max(int(np.ceil(quantile * len(values))), 1) - 1]
+                assert found[column][0] == pytest.approx(expected, rel=0.04, abs=1e-9), column
 
 
 def test_worst_and_verdicts(visits: list[Tables]) -> None:
@@ -108,6 +112,22 @@ def test_correlations_are_stacked(visits: list[Tables]) -> None:
     errors = np.sqrt(5 / 6 * ((left_out - np.asarray(table["value"])[everywhere]) ** 2).sum(axis=0))
     np.testing.assert_allclose(table["error"][everywhere], errors, rtol=1e-9)
     assert set(table["error_method"][everywhere]) == {"jackknife"}
+    mean_r = np.stack([np.nan_to_num(tables[1]["mean_r"]) for tables in visits])
+    expected = (pairs * mean_r).sum(axis=0)[known] / pairs.sum(axis=0)[known]
+    np.testing.assert_allclose(table["mean_r"][known], expected, rtol=1e-12)
+
+
+def test_correlations_of_few_visits_have_the_visits_errors(visits: list[Tables]) -> None:
+    """Combine the errors of two visits by their numbers of pairs."""
+    accumulator = SurveyAccumulator()
+    for tables in visits[:2]:
+        accumulator.add_visit(*tables)
+    table = accumulator.rho_table()
+    pairs, errors = (np.stack([tables[1][n] for tables in visits[:2]]) for n in ("n_pairs", "error"))
+    known = (pairs > 0).all(axis=0) & np.isfinite(errors).all(axis=0)
+    expected = np.hypot(*(pairs * errors)[:, known]) / pairs.sum(axis=0)[known]
+    np.testing.assert_allclose(table["error"][known], expected, rtol=1e-12)
+    assert set(table["error_method"][known]) == {"visits"}
 
 
 def test_maps_are_stacked(visits: list[Tables]) -> None:
@@ -125,6 +145,11 @@ def test_maps_are_stacked(visits: list[Tables]) -> None:
     assert found["n"][0] == rows["n"].sum()
     assert found["deltaE1"][0] == pytest.approx(np.average(rows["deltaE1"], weights=rows["n"]))
     assert table["n"].sum() == stacked["n"].sum()
+    mean = np.average(rows["deltaE1"], weights=rows["n"])
+    square = np.average((rows["deltaE1"] - mean) ** 2, weights=rows["n"])
+    assert found["deltaE1Std"][0] == pytest.approx(np.sqrt(square))
+    for name in ("focal_x", "focal_y"):
+        assert found[name][0] == pytest.approx(np.average(rows[name], weights=rows["n"]))
 
 
 def test_memory_does_not_grow_with_visits(visits: list[Tables]) -> None:

@@ -86,7 +86,8 @@ class _Distributions:
     def __init__(self, names: list[str]) -> None:
         self.names = names
         self.histogram = np.zeros((len(names), 2 * _HALF + 1), dtype=np.int64)
-        self.sums, self.squares = np.zeros((2, len(names)))
+        self.n = np.zeros(len(names), dtype=np.int64)
+        self.mean, self.squares = np.zeros((2, len(names)))  # squares of what is left of the mean
         self.low, self.high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
         self.unknown = np.zeros(len(names), dtype=np.int64)
 
@@ -95,7 +96,7 @@ class _Distributions:
         n = len(names)
         self.names = self.names + names
         self.histogram = np.pad(self.histogram, ((0, n), (0, 0)))
-        self.sums, self.squares = np.pad(self.sums, (0, n)), np.pad(self.squares, (0, n))
+        self.n, self.mean, self.squares = (np.pad(v, (0, n)) for v in (self.n, self.mean, self.squares))
         self.low = np.pad(self.low, (0, n), constant_values=np.inf)
         self.high = np.pad(self.high, (0, n), constant_values=-np.inf)
         self.unknown = np.pad(self.unknown, (0, n), constant_values=n_before)
@@ -105,8 +106,13 @@ class _Distributions:
         finite = np.isfinite(values)
         known = np.where(finite, values, 0.0)
         self.unknown += (~finite).sum(axis=1)
-        self.sums += known.sum(axis=1)
-        self.squares += (known**2).sum(axis=1)
+        count = finite.sum(axis=1)
+        mean = known.sum(axis=1) / np.maximum(count, 1)
+        change, total = mean - self.mean, np.maximum(self.n + count, 1)
+        self.squares += (np.where(finite, known - mean[:, None], 0.0) ** 2).sum(axis=1)
+        self.squares += change**2 * self.n * count / total
+        self.mean += change * count / total
+        self.n += count
         self.low = np.fmin(self.low, np.where(finite, values, np.inf).min(axis=1, initial=np.inf))
         self.high = np.fmax(self.high, np.where(finite, values, -np.inf).max(axis=1, initial=-np.inf))
         rows, columns = np.nonzero(finite)
@@ -114,10 +120,9 @@ class _Distributions:
 
     def to_columns(self) -> dict[str, Any]:
         """Return statistics of each metric; quantiles are good to 4 %."""
-        n = self.histogram.sum(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = self.sums / n
-            std = np.sqrt(np.maximum(self.squares / n - mean**2, 0))
+        n = self.n.copy()
+        mean = np.where(n > 0, self.mean, np.nan)
+        std = np.where(n > 0, np.sqrt(self.squares / np.maximum(n, 1)), np.nan)
         result: dict[str, Any] = {"metric": self.names, "n": n, "n_unknown": self.unknown, "mean": mean}
         result |= {"std": std, "min": np.where(n, self.low, np.nan), "max": np.where(n, self.high, np.nan)}
         cumulative = self.histogram.cumsum(axis=1)
@@ -130,7 +135,7 @@ class _Distributions:
     @property
     def number(self) -> int:
         """How many values of each metric there were, known or not."""
-        return int(self.histogram[0].sum() + self.unknown[0])
+        return int(self.n[0] + self.unknown[0])
 
 
 class _Worst:
