@@ -79,6 +79,12 @@ def test_any_table(data: Any, rows: int, meta: dict[str, Any]) -> None:
     _assert_same(table)
 
 
+@pytest.mark.parametrize("texts", [[], [""], ["", "g-i", ""], ["\u00e9\u4e2d\U0001f600", "a\0b", " "]])
+def test_texts(texts: list[str]) -> None:
+    """Convert texts of any length and script, or none at all."""
+    _assert_same(astropy.table.Table({"t": np.array(texts, dtype="U4"), "i": np.arange(len(texts))}))
+
+
 def test_stored_table_names_the_butlers_formatter(tmp_path: Path) -> None:
     """Record a formatter that every client has."""
     Butler.makeRepo(str(tmp_path))

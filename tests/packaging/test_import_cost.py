@@ -138,7 +138,7 @@ def test_piff_comes_without_gaussian_processes() -> None:
     assert not result.returncode, result.stderr
     modules = set(result.stdout.split())
     assert {"piff", "treegp"} <= modules
-    assert not {"sklearn", "pandas", "treecorr", "treegp.kernels"} & modules
+    assert not {"sklearn", "pandas", "scipy.stats", "treecorr", "treegp.kernels"} & modules
 
 
 def test_treegp_of_the_user_is_left_alone() -> None:
@@ -150,4 +150,67 @@ def test_treegp_of_the_user_is_left_alone() -> None:
         "assert type(treegp) is types.ModuleType"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert not result.returncode, result.stderr
+
+
+SPLINE = """
+import sys
+import lsst.meas.finalize.afw.exposure
+from lsst.images.fields import _spline
+assert "scipy.interpolate" not in sys.modules
+stand_in = _spline.Akima1DInterpolator
+result = stand_in([0, 1, 2, 4], [0, 1, 4, 2])
+from scipy.interpolate import Akima1DInterpolator
+assert _spline.Akima1DInterpolator is Akima1DInterpolator is type(result)
+assert isinstance(result, stand_in) and not isinstance(3, stand_in)
+class Derived(stand_in): pass
+assert Derived.__mro__[1] is Akima1DInterpolator
+"""
+OUTLIERS = """
+import sys
+from lsst.meas.finalize._piff import piff
+assert "scipy.stats" not in sys.modules
+stand_in = piff.outliers.chi2
+assert not hasattr(stand_in, "nonsense")
+threshold = piff.ChisqOutliers(prob=0.01)._get_thresh(3)
+import scipy.stats
+assert piff.outliers.chi2 is scipy.stats.chi2 is not stand_in
+assert threshold == scipy.stats.chi2.isf(0.01, 3) == stand_in.isf(0.01, 3)
+"""
+STATISTICS_OF_THE_USER = """
+import scipy.stats, types
+chi2 = scipy.stats.chi2
+from lsst.meas.finalize._piff import piff
+assert piff.outliers.chi2 is chi2 and type(scipy.stats) is types.ModuleType
+"""
+PIFF_OF_THE_USER = """
+import piff, scipy.stats
+import lsst.meas.finalize._piff
+assert piff.outliers.chi2 is scipy.stats.chi2
+"""
+
+
+@pytest.mark.parametrize("code", [SPLINE, OUTLIERS, STATISTICS_OF_THE_USER, PIFF_OF_THE_USER])
+def test_names_that_few_need_are_imported_when_used(code: str) -> None:
+    """Import SciPy's statistics and interpolation when they are used, and
+    leave alone what has been imported.
+    """
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert not result.returncode, result.stderr
+
+
+def test_other_modules_get_no_stand_ins(tmp_path: Path) -> None:
+    """Take the real names in all modules but the one that was named."""
+    (tmp_path / "one.py").write_text("from colorsys import rgb_to_hsv")
+    (tmp_path / "two.py").write_text("from colorsys import rgb_to_hsv")
+    code = (
+        "import sys; from lsst.meas.finalize._deferred_names import names_when_used as defer;"
+        "defer('one', 'colorsys'); import one; assert 'colorsys' not in sys.modules;"
+        "import two, colorsys; assert two.rgb_to_hsv is colorsys.rgb_to_hsv is not one.rgb_to_hsv;"
+        "assert one.rgb_to_hsv(0, 0, 1) == two.rgb_to_hsv(0, 0, 1);"
+        "assert one.rgb_to_hsv is two.rgb_to_hsv"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
     assert not result.returncode, result.stderr

@@ -179,6 +179,7 @@ def test_foundations_import_no_room() -> None:
 
 # What is imported by a name made at run time, which these tests don't see.
 BY_NAME = {
+    "lsst.meas.finalize._deferred_names": "what is imported when a name of it is used",
     "lsst.meas.finalize._lazy": "what type checkers are told of a room is in it",
     "lsst.meas.finalize._stored_names": "the rooms that stored files name",
     "lsst.meas.finalize.afw.archive._registry": "the folders whose classes register themselves",

@@ -11,12 +11,13 @@
 
 from __future__ import annotations
 
-__all__ = ("lazy_room", "when_imported")
+__all__ = ("around_import", "lazy_room", "when_imported")
 
 import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -73,16 +74,31 @@ def when_imported(module: str, action: Callable[[], None]) -> None:
     """
     if module in sys.modules:
         action()
-    else:
-        sys.meta_path.insert(0, _Watch(module, action))
+        return
+    after = ExitStack()
+    after.callback(action)
+    around_import(module, after)
+
+
+def around_import(module: str, context: AbstractContextManager[Any]) -> None:
+    """Let a module run in a context when it is imported.
+
+    Parameters
+    ----------
+    module
+        Full name of a module that hasn't been imported.
+    context
+        Entered before the module runs, and left afterwards.
+    """
+    sys.meta_path.insert(0, _Watch(module, context))
 
 
 class _Watch(MetaPathFinder):
-    """Finder that acts when one module has run, and is gone then."""
+    """Finder that acts when one module runs, and is gone then."""
 
-    def __init__(self, module: str, action: Callable[[], None]) -> None:
+    def __init__(self, module: str, context: AbstractContextManager[Any]) -> None:
         self._module = module
-        self._action = action
+        self._context = context
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -92,16 +108,16 @@ class _Watch(MetaPathFinder):
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Acting(spec.loader, self._action)
+            spec.loader = _Acting(spec.loader, self._context)
         return spec
 
 
 class _Acting(Loader):
-    """Loader of a module that does something after running it."""
+    """Loader of a module that runs it in a context."""
 
-    def __init__(self, loader: Loader, action: Callable[[], None]) -> None:
+    def __init__(self, loader: Loader, context: AbstractContextManager[Any]) -> None:
         self._loader = loader
-        self._action = action
+        self._context = context
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
@@ -110,5 +126,5 @@ class _Acting(Loader):
         # What asks the module for its loader gets the real one.
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self._loader
-        self._loader.exec_module(module)
-        self._action()
+        with self._context:
+            self._loader.exec_module(module)

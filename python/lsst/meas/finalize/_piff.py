@@ -7,12 +7,14 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""Piff, imported without the Gaussian processes that few models need.
+"""Piff, imported without the Gaussian processes and statistics that few models
+need.
 
 Piff imports treegp for its ``GaussianProcess``, and treegp scikit-learn,
 pandas and TreeCorr, which takes longer than all the rest of Piff.  With the
 `importlib.util.LazyLoader` of the standard library treegp runs when something
 of it is first used: it is the same module then, for everybody who imports it.
+``scipy.stats`` waits until one of Piff's outlier handlers uses it.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
+
+from ._deferred_names import names_when_used
 
 
 class _LazyFinder(MetaPathFinder):
@@ -64,5 +68,6 @@ def _run_when_used(name: str) -> Iterator[None]:
         sys.meta_path.remove(finder)
 
 
+names_when_used("piff.outliers", "scipy.stats")
 with _run_when_used("treegp"):
     import piff

@@ -132,9 +132,21 @@ def _array(column: astropy.table.Column, type: pa.DataType) -> pa.Array:
     values = np.ascontiguousarray(column)
     if pa.types.is_boolean(type):
         values = np.packbits(values, bitorder="little")
+    elif pa.types.is_string(type):
+        return _text_array(values.tolist())
     elif not pa.types.is_primitive(type):
         return pa.array(values.tolist(), type=type)
     return pa.Array.from_buffers(type, len(column), [None, pa.py_buffer(values)], null_count=0)
+
+
+def _text_array(values: list[str]) -> pa.StringArray:
+    # As Arrow reads texts of numpy: they end at the first zero.
+    texts = [value.partition("\0")[0].encode() for value in values]
+    ends = np.cumsum([0, *map(len, texts)])
+    if ends[-1] > np.iinfo(np.int32).max:
+        return pa.array([text.decode() for text in texts], type=pa.string())
+    buffers = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(texts))]
+    return pa.Array.from_buffers(pa.string(), len(values), buffers, null_count=0)
 
 
 def _is_plain(column: Any) -> bool:

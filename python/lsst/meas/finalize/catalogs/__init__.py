@@ -13,6 +13,7 @@ stamps.
 
 from typing import TYPE_CHECKING
 
+from .._deferred_names import names_when_used as _names_when_used
 from .._lazy import lazy_room as _lazy_room
 from ._candidates import *
 from ._catalog import *
@@ -40,5 +41,7 @@ else:
     )
 
 # Every room that takes or hands out a VisitImage imports this one.
+# Only splines need it.
+_names_when_used("lsst.images.fields._spline", "scipy.interpolate")
 teach_bandpass()
 teach_colors()

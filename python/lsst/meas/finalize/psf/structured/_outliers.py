@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import chdtri
 
 from ._stars import NotCoveredError
 
@@ -27,7 +28,12 @@ __all__ = ("reject_by_chisq",)
 
 def _thresholds(outliers: piff.ChisqOutliers, dof: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Return the chi-square limits of stars, before scaling."""
-    return np.broadcast_to(np.asarray(outliers._get_thresh(dof), dtype=np.float64), dof.shape)
+    if outliers.thresh is None and outliers.ndof is None:
+        # What scipy.stats.chi2.isf returns, without importing all of that.
+        limits = np.where(dof > 0, chdtri(dof, outliers.prob), np.nan)
+    else:
+        limits = np.asarray(outliers._get_thresh(dof), dtype=np.float64)
+    return np.broadcast_to(limits, dof.shape)
 
 
 def reject_by_chisq(
