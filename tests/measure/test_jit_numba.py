@@ -213,3 +213,24 @@ def test_damaged_index(tree: Path, content: bytes) -> None:
     index.write_bytes(content)
     assert _finish(_start(tree, home, user=0))[1:3] == (0, 1)
     assert _finish(_start(tree, home, user=0))[1:3] == (1, 0)
+
+
+_CACHED = """
+import sys
+import numba
+from lsst.meas.finalize.measure.moments.gaussian_numba import invert
+values = invert(2.0, 0.5, 3.0)
+print(sum(invert.stats.cache_hits.values()), "numba.misc.cffiimpl" in sys.modules)
+# What has been loaded can be compiled into other functions later.
+assert numba.njit(lambda x: invert(x, 0.5, 3.0))(2.0) == values
+assert "numba.misc.cffiimpl" in sys.modules
+"""
+
+
+def test_loading_imports_no_compiler() -> None:
+    """Import what numba compiles with only if something is compiled."""
+    for _ in range(2):
+        result = subprocess.run([sys.executable, "-c", _CACHED], capture_output=True, text=True, check=False)
+        assert not result.returncode, result.stderr
+    # The first process may have had to compile.
+    assert result.stdout.split() == ["1", "False"]

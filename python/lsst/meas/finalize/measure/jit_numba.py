@@ -33,6 +33,7 @@ from typing import Any
 
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.runtime import rtsys
 
 try:
     import fcntl
@@ -197,6 +198,18 @@ class _FolderCache(FunctionCache):
     def __init__(self, py_func: Any, folder: Path) -> None:
         self._impl_class = functools.partial(_CacheImpl, folder=folder)  # type: ignore[assignment]
         super().__init__(py_func)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the compiled code for a signature, `None` if not there.
+
+        Numba's own method first imports all that is needed for compiling,
+        which takes longer than loading all kernels of a detector; compiled
+        code needs nothing but the runtime's functions.
+        """
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
+        return None
 
 
 class _LayeredCache:
