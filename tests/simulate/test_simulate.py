@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from click.testing import CliRunner
 from lsst.daf.butler import Butler
 from lsst.meas.finalize.arrays import detect
 from lsst.meas.finalize.cli import simulate_visit
-from lsst.meas.finalize.simulate import VisitPsf, VisitSimulation, make_scene
+from lsst.meas.finalize.simulate import CAMERAS, VisitPsf, VisitSimulation, make_scene
 from lsst.meas.finalize.simulate._associations import associate_stars
 from lsst.meas.finalize.simulate._render import render
 
@@ -28,6 +27,8 @@ from lsst.meas.finalize.simulate._render import render
     ("option", "value", "message"),
     [
         ("band", "x", "Band 'x'"),
+        ("band", "gr", "Band 'gr'"),
+        ("seed", -1, "seed=-1"),
         ("n_detectors", 190, "n_detectors=190"),
         ("dither", -1.0, "dither=-1"),
         ("size", 10, "size=10"),
@@ -142,13 +143,25 @@ def test_command_simulates_into_a_new_repository(tmp_path: object) -> None:
 SMALL = ("--detectors", "1", "--size", "200", "--stars", "5", "--galaxies", "0")
 
 
-def test_command_has_the_defaults_of_the_simulation() -> None:
-    """State the defaults that the simulation has."""
-    defaults = {parameter.name: parameter.default for parameter in simulate_visit.params}
-    for field in dataclasses.fields(VisitSimulation):
-        if field.name in defaults and field.name != "dither":
-            assert defaults.pop(field.name) == field.default
-    assert set(defaults) == {"repo", "output_run", "n_visits", "dither", "jobs"}
+@pytest.mark.parametrize("camera", list(CAMERAS))
+def test_command_has_the_defaults_of_the_simulation(camera: str) -> None:
+    """State the defaults that a camera's visits have, and refuse others."""
+    options = {parameter.name: parameter for parameter in simulate_visit.params}
+    assert list(options.pop("camera").type.choices) == list(CAMERAS)
+    for name in ("repo", "output_run", "n_visits", "dither", "jobs"):
+        del options[name]
+    visit = CAMERAS[camera].visit()
+    for name, option in options.items():
+        stated = option.help.partition("[default: ")[2].rstrip("]") or str(option.default)
+        if not hasattr(visit, name):
+            assert "focal plane" in stated
+            result = CliRunner().invoke(simulate_visit, ["repo", "--camera", camera, option.opts[0], "1"])
+            assert result.exit_code == 2
+            assert f"Camera {camera} has no option {option.opts[0]}." in result.output
+            continue
+        simple, _, other = stated.partition("; focal-plane: ")
+        stated = (other or simple) if camera == "focal-plane" else simple
+        assert stated.partition(";")[0] == str(getattr(visit, name)), name
 
 
 def test_command_puts_other_visits_beside_the_first(tmp_path: Path) -> None:

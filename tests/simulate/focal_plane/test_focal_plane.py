@@ -34,7 +34,10 @@ def test_geometry() -> None:
     with pytest.raises(ValueError, match="no detector 189"):
         simulation.centre(189)
     with pytest.raises(ValueError, match="n_detectors"):
-        FocalPlaneSimulation(n_detectors=20)
+        FocalPlaneSimulation(n_detectors=22)
+    # Fewer are the first of the 21.
+    few, many = FocalPlaneSimulation(n_detectors=2), FocalPlaneSimulation()
+    assert [few.centre(d) for d in range(2)] == [many.centre(d) for d in range(2)]
 
 
 def test_turned_detector_sees_turned_image(psf: FocalPlanePsf, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from .operations import RunSource
 
 # The command line must start fast, so nothing here imports the simulation
-# before the command runs; its defaults are those of VisitSimulation.
+# before the command runs; its defaults are those of the cameras' visits.
+
+
+def _camera_option(flag: str, name: str, type_: click.ParamType, text: str, default: str) -> Any:
+    """Make an option whose default depends on the camera."""
+    return click.option(flag, name, type=type_, help=f"{text}  [default: {default}]")
 
 
 @click.command(
@@ -38,6 +43,13 @@ if TYPE_CHECKING:
     context_settings={"show_default": True},
 )
 @repo_argument(required=True, help="URI of the repository; it is made if there is none.")
+@click.option(
+    "--camera",
+    type=click.Choice(["simple", "focal-plane"]),
+    default="simple",
+    help="Camera: one of small detectors, or the focal plane of LSSTCam with optics, heights of detectors, "
+    "and atmosphere.",
+)
 @click.option("--visit", type=int, default=20260304001, help="Number of the first visit, YYYYMMDDnnn.")
 @click.option("--visits", "n_visits", type=click.IntRange(1, 999), default=1, help="Number of visits.")
 @click.option(
@@ -47,41 +59,80 @@ if TYPE_CHECKING:
     default="r",
     help="Band, or several like gri, of which each visit takes the next.",
 )
-@click.option(
-    "--detectors", "n_detectors", type=click.IntRange(1, 189), default=4, help="Number of detectors."
+@_camera_option(
+    "--detectors",
+    "n_detectors",
+    click.IntRange(1, 189),
+    "Number of detectors; of the focal plane 21 (one of each raft) or fewer, or all 189.",
+    "4; focal-plane: 21",
 )
 @click.option(
     "--dither",
     type=click.FloatRange(0, 3600),
     help="Largest offset of a visit in arcsec.  [default: 30 for several visits, else 0]",
 )
-@click.option(
-    "--size", type=click.IntRange(200, 8192), default=1000, help="Width and height of a detector in pixels."
+@_camera_option(
+    "--size",
+    "size",
+    click.IntRange(200, 8192),
+    "Width and height of a detector in pixels.",
+    "1000; focal-plane: 4000",
 )
-@click.option("--stars", "n_stars", type=click.IntRange(0), default=160, help="Stars per detector.")
-@click.option("--galaxies", "n_galaxies", type=click.IntRange(0), default=60, help="Galaxies per detector.")
+@_camera_option("--stars", "n_stars", click.IntRange(0), "Stars per detector.", "160; focal-plane: 100")
+@_camera_option(
+    "--galaxies", "n_galaxies", click.IntRange(0), "Galaxies per detector.", "60; not of the focal plane"
+)
+@_camera_option(
+    "--galaxy-fraction",
+    "galaxy_fraction",
+    click.FloatRange(0, 1),
+    "Fraction of the stars that are galaxies taken as such.",
+    "0.015; focal plane only",
+)
+@_camera_option(
+    "--refraction",
+    "refraction",
+    click.FloatRange(0, 1),
+    "Chromatic refraction in arcsec per magnitude of g-i.",
+    "0.0; focal plane only",
+)
 @click.option("--fwhm", type=click.FloatRange(0.4, 3.0), default=0.75, help="Seeing in arcsec.")
 @click.option("--seed", type=click.IntRange(0), default=1, help="Seed of all random numbers.")
 @click.option("--output-run", default="simulated/inputs", help="Output run collection.")
 @click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="Number of processes.")
+@click.pass_context
 def simulate_visit(
-    repo: str, output_run: str, n_visits: int, dither: float | None, jobs: int, **options: Any
+    context: click.Context,
+    repo: str,
+    camera: str,
+    output_run: str,
+    n_visits: int,
+    dither: float | None,
+    jobs: int,
+    **options: Any,
 ) -> None:
     """Simulate visits with stars, galaxies, blends and detector defects.
 
     The repository gets the inputs of final characterization (``calexp``,
-    ``src``, isolated stars, FGCM standard stars) and the true objects
-    (``simulated_truth``). Several visits, and visits that are added later
-    with the same seed, numbers of objects and size, see the same field.
+    ``src``, isolated stars, FGCM standard stars), the true objects
+    (``simulated_truth``) and what draws the true PSF anywhere
+    (``simulated_psf_truth``). Several visits, and visits that are added later
+    with the same camera, seed, numbers of objects and size, see the same
+    field.
     """
-    from .simulate import put_simulated_visits, survey
+    from .simulate import CAMERAS, put_simulated_visits, survey
 
     if not output_run.strip():
         raise click.UsageError("The name of the output run is empty.")
     if dither is None:
         dither = 30.0 if n_visits > 1 else 0.0
+    kind = CAMERAS[camera].visit
+    given = {name: value for name, value in options.items() if value is not None}
+    for parameter in context.command.params:
+        if parameter.name in given and parameter.name not in kind.__dataclass_fields__:
+            raise click.UsageError(f"Camera {camera} has no option {parameter.opts[0]}.")
     try:
-        simulations = survey(n_visits, bands=options.pop("band"), dither=dither, **options)
+        simulations = survey(n_visits, bands=given.pop("band"), kind=kind, dither=dither, **given)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     with _one_line_errors(repo):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 __all__ = ("flat_detector",)
 
+import astropy.units as u
 import numpy as np
 
 from lsst.images import Box
@@ -28,10 +29,12 @@ def flat_detector(
     pixel_scale: float,
     pixel_size: float = 0.01,
     offset: tuple[float, float] = (0.0, 0.0),
+    quarter_turns: int = 0,
     name: str = "",
     camera: str = "Arrays",
+    physical_type: str = "simulated",
 ) -> Detector:
-    """Make a detector without amplifiers, aligned with the focal plane.
+    """Make a detector without amplifiers.
 
     Parameters
     ----------
@@ -47,10 +50,14 @@ def flat_detector(
         Size of a pixel in mm.
     offset
         Place of the detector's center on the focal plane, x and y, in mm.
+    quarter_turns
+        How often it is turned by 90 degrees, from x to y, in that plane.
     name
         Its name; made of the number if not given.
     camera
         Name of the instrument.
+    physical_type
+        Kind of sensor.
     """
     height, width = shape
     x, y = offset
@@ -67,9 +74,10 @@ def flat_detector(
             focal_plane_z=0.0,
             pixel_reference_x=middle[0],
             pixel_reference_y=middle[1],
+            yaw=90.0 * (quarter_turns % 4) * u.deg,
         ),
         pixel_size=pixel_size,
-        physical_type="simulated",
+        physical_type=physical_type,
     )
     # lsst.images takes the top as exclusive (spec 02 §10).
     pixels = _ast.Frame(
@@ -77,7 +85,11 @@ def flat_detector(
         f"Ident=DETECTOR_{number:03d},Unit(1)=pix,Unit(2)=pix,"
         f"Bottom(1)=0,Top(1)={width},Bottom(2)=0,Top(2)={height}",
     )
-    to_pixels = _ast.ShiftMap([-x, -y]).then(_ast.ZoomMap(2, 1 / pixel_size)).then(_ast.ShiftMap(middle))
+    to_pixels: _ast.Mapping = _ast.ShiftMap([-x, -y])
+    if quarter_turns % 4:
+        turn_back = np.linalg.matrix_power(np.array([[0.0, 1.0], [-1.0, 0.0]]), quarter_turns % 4)
+        to_pixels = to_pixels.then(_ast.MatrixMap(turn_back))
+    to_pixels = to_pixels.then(_ast.ZoomMap(2, 1 / pixel_size)).then(_ast.ShiftMap(middle))
     radians_per_mm = np.deg2rad(pixel_scale / 3600) / pixel_size
     frames = _ast.FrameSet(_ast.Frame(2, "Ident=FOCAL_PLANE,Unit(1)=mm,Unit(2)=mm"))
     frames.addFrame(

@@ -9,8 +9,12 @@
 
 """Synthetic visits and a butler repository to put them in; knows the truth."""
 
+from ._cameras import *
 from ._config import *
+from ._objects import Scene as Scene
 from ._psf import *
+from ._psf_truth import *
 from ._repo import *
 from ._scene import *
+from ._true_psf import *
 from ._visit import *

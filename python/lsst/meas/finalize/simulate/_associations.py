@@ -22,8 +22,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from ._config import VisitSimulation
-from ._field import BAND_SLOPES
+from ._config import SimulatedVisit
+from ._objects import BAND_SLOPES
 
 _MATCH_RADIUS = 0.3  # arcsec between what two visits saw of a star
 _STAR_IDS = 10**9  # per tract
@@ -51,7 +51,7 @@ class TruthsOfVisit:
 
 
 def associate_stars(
-    simulation: VisitSimulation, truths: Mapping[int, astropy.table.Table]
+    simulation: SimulatedVisit, truths: Mapping[int, astropy.table.Table]
 ) -> dict[int, tuple[astropy.table.Table, astropy.table.Table]]:
     """Make the tables of isolated stars and their sources for one visit.
 
@@ -72,7 +72,7 @@ def associate_stars(
 
 
 def associate_visits(
-    simulation: VisitSimulation, visits: Sequence[TruthsOfVisit]
+    simulation: SimulatedVisit, visits: Sequence[TruthsOfVisit]
 ) -> dict[int, tuple[astropy.table.Table, astropy.table.Table, astropy.table.Table]]:
     """Make the tables of the stars of all visits for each tract.
 

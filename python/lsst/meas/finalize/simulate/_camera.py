@@ -22,13 +22,13 @@ from lsst.images import DetectorFrame, SkyProjection
 from lsst.images.cameras import Detector
 
 from ..arrays import flat_detector
-from ._config import VisitSimulation
+from ._config import SimulatedVisit
 
 EXPOSURE_TIME = 30.0 * u.s
 _CADENCE = 40.0 * u.s
 
 
-def exposure_times(simulation: VisitSimulation) -> tuple[astropy.time.Time, astropy.time.Time]:
+def exposure_times(simulation: SimulatedVisit) -> tuple[astropy.time.Time, astropy.time.Time]:
     """Return when the shutter opened and closed.
 
     Parameters
@@ -42,7 +42,7 @@ def exposure_times(simulation: VisitSimulation) -> tuple[astropy.time.Time, astr
     return begin, begin + EXPOSURE_TIME
 
 
-def make_detector(simulation: VisitSimulation, detector: int) -> Detector:
+def make_detector(simulation: SimulatedVisit, detector: int) -> Detector:
     """Make a detector of the synthetic camera, without amplifiers.
 
     Parameters
@@ -59,15 +59,19 @@ def make_detector(simulation: VisitSimulation, detector: int) -> Detector:
         pixel_scale=simulation.pixel_scale,
         pixel_size=simulation.pixel_size,
         offset=simulation.detector_offset(detector),
+        quarter_turns=simulation.quarter_turns(detector),
+        physical_type=simulation.sensor_type(detector),
         name="S{}{}".format(*divmod(detector, 2)),
         camera="SynthCam",
     )
 
 
 def make_sky_projection(
-    simulation: VisitSimulation, detector: Detector, frame: DetectorFrame
+    simulation: SimulatedVisit, detector: Detector, frame: DetectorFrame
 ) -> SkyProjection[DetectorFrame]:
-    """Make a gnomonic projection about the boresight, north up.
+    """Make a gnomonic projection about the boresight.
+
+    North is along the y axis of the focal plane, and west along its x axis.
 
     Parameters
     ----------
@@ -78,13 +82,13 @@ def make_sky_projection(
     frame
         Frame of the pixels.
     """
-    x, y = simulation.detector_offset(detector.id)
-    half = (simulation.size - 1) / 2
+    zero = np.zeros(1)
+    x, y = simulation.plane_to_pixel(detector.id, zero, zero)
     scale = (simulation.pixel_scale * u.arcsec).to_value(u.deg)
     wcs = astropy.wcs.WCS(naxis=2)
     wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
     wcs.wcs.crval = list(simulation.boresight)
-    wcs.wcs.crpix = [1 + half - x / simulation.pixel_size, 1 + half - y / simulation.pixel_size]
-    wcs.wcs.cd = np.array([[-scale, 0.0], [0.0, scale]])
+    wcs.wcs.crpix = [1 + x[0], 1 + y[0]]
+    wcs.wcs.cd = np.diag([-scale, scale]) @ simulation.rotation(detector.id)
     wcs.wcs.radesys = "ICRS"
     return SkyProjection.from_fits_wcs(wcs, frame, pixel_bounds=frame.bbox)

@@ -7,17 +7,21 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""Options of a simulated visit."""
+"""Options of simulated visits, and where their detectors are."""
 
 from __future__ import annotations
 
-__all__ = ("VisitSimulation", "survey")
+__all__ = ("SimulatedVisit", "VisitSimulation", "survey")
 
 import datetime
 import math
 import random
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 _BANDS = "ugrizy"
 _MOST_DETECTORS = 189
@@ -26,8 +30,8 @@ _YEARS = range(1970, 2100)  # those that a butler can store
 
 
 @dataclass(frozen=True)
-class VisitSimulation:
-    """What a simulated visit looks like.
+class SimulatedVisit(ABC):
+    """What all simulated visits have, whatever their camera.
 
     Parameters
     ----------
@@ -38,14 +42,11 @@ class VisitSimulation:
     band
         Band, one of ``ugrizy``.
     n_detectors
-        Number of detectors, at most 189; up to ten form rows of two, more
-        fill a square.
+        Number of detectors.
     size
         Width and height of a detector in pixels.
-    n_stars, n_galaxies
-        Objects per detector, on average; a few of the stars are saturated.
-    n_blends
-        Pairs of close stars per detector, besides the above.
+    n_stars
+        Stars per detector, on average.
     n_cosmic_rays, n_bad_columns
         Defects per detector.
     fwhm
@@ -57,11 +58,6 @@ class VisitSimulation:
     dither
         Largest distance of the boresight from the centre of the field in
         arcsec; where in that circle it is depends on seed and visit.
-
-    Notes
-    -----
-    Visits of one seed and of equal ``size``, ``n_stars``, ``n_galaxies`` and
-    ``n_blends`` see the same objects in the sky, whatever their band.
 
     Raises
     ------
@@ -75,8 +71,6 @@ class VisitSimulation:
     n_detectors: int = 4
     size: int = 1000
     n_stars: int = 160
-    n_galaxies: int = 60
-    n_blends: int = 10
     n_cosmic_rays: int = 12
     n_bad_columns: int = 3
     fwhm: float = 0.75
@@ -94,13 +88,13 @@ class VisitSimulation:
     """Tracts of the sky map; stars belong to the western or the eastern."""
 
     def __post_init__(self) -> None:
-        if self.band not in _BANDS:
+        if self.band not in _BANDS or len(self.band) != 1:
             raise ValueError(f"Band {self.band!r} is not one of {_BANDS!r}.")
-        if not 1 <= self.n_detectors <= _MOST_DETECTORS:
-            raise ValueError(f"n_detectors={self.n_detectors} is not in the range 1 to {_MOST_DETECTORS}.")
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed} is negative.")
         if self.size < 200:
             raise ValueError(f"size={self.size} is smaller than 200 pixels.")
-        if min(self.n_stars, self.n_galaxies, self.n_blends, self.n_cosmic_rays, self.n_bad_columns) < 0:
+        if min(self.n_stars, self.n_cosmic_rays, self.n_bad_columns) < 0:
             raise ValueError("Numbers of objects and defects must not be negative.")
         if not all(math.isfinite(v) and v > 0 for v in (self.fwhm, self.sky, self.saturation)):
             raise ValueError("fwhm, sky and saturation must be positive numbers.")
@@ -142,6 +136,149 @@ class VisitSimulation:
         ra, dec = self.field_center
         return ra + self.size / 3 * self.pixel_scale / 3600 / math.cos(math.radians(dec))
 
+    @property
+    def n_objects(self) -> int:
+        """Objects per detector, on average."""
+        return self.n_stars
+
+    @property
+    def blank_corner(self) -> int:
+        """Side in pixels of the corner of a detector without data."""
+        return 0
+
+    @abstractmethod
+    def detector_offset(self, detector: int) -> tuple[float, float]:
+        """Return the focal-plane position of a detector's centre in mm.
+
+        Parameters
+        ----------
+        detector
+            Detector number.
+        """
+
+    def quarter_turns(self, detector: int) -> int:
+        """Return how often a detector is turned by 90 degrees.
+
+        Parameters
+        ----------
+        detector
+            Detector number.
+        """
+        return 0
+
+    def rotation(self, detector: int) -> npt.NDArray[np.float64]:
+        """Return the matrix [2, 2] from pixel axes to focal-plane axes.
+
+        Parameters
+        ----------
+        detector
+            Detector number.
+        """
+        return np.linalg.matrix_power(np.array([[0.0, -1.0], [1.0, 0.0]]), self.quarter_turns(detector))
+
+    def sensor_type(self, detector: int) -> str:
+        """Return what kind of sensor a detector is.
+
+        Parameters
+        ----------
+        detector
+            Detector number.
+        """
+        return "simulated"
+
+    def pixel_to_plane(
+        self, detector: int, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Transform pixels of a detector to the focal plane.
+
+        Parameters
+        ----------
+        detector
+            Detector number.
+        x, y
+            Pixel positions.
+
+        Returns
+        -------
+        `tuple` [`numpy.ndarray`, `numpy.ndarray`]
+            Pixels from the middle of the focal plane, to the west and north.
+        """
+        ((xx, xy), (yx, yy)), (x0, y0) = self.rotation(detector), self.detector_offset(detector)
+        half = (self.size - 1) / 2
+        u, v = x - half, y - half
+        return xx * u + xy * v + x0 / self.pixel_size, yx * u + yy * v + y0 / self.pixel_size
+
+    def plane_to_pixel(
+        self, detector: int, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Transform the focal plane to pixels of a detector.
+
+        Parameters
+        ----------
+        detector
+            Detector number.
+        x, y
+            What `pixel_to_plane` returns.
+
+        Returns
+        -------
+        `tuple` [`numpy.ndarray`, `numpy.ndarray`]
+            Pixel positions.
+        """
+        ((xx, xy), (yx, yy)), (x0, y0) = self.rotation(detector), self.detector_offset(detector)
+        half = (self.size - 1) / 2
+        u, v = x - x0 / self.pixel_size, y - y0 / self.pixel_size
+        return xx * u + yx * v + half, xy * u + yy * v + half
+
+
+@dataclass(frozen=True)
+class VisitSimulation(SimulatedVisit):
+    """What a visit of the simple camera looks like.
+
+    Parameters
+    ----------
+    seed, visit, band, size, n_cosmic_rays, n_bad_columns, fwhm, sky,
+    saturation, dither
+        As for `SimulatedVisit`.
+    n_detectors
+        Number of detectors, at most 189; up to ten form rows of two, more
+        fill a square.
+    n_stars, n_galaxies
+        Objects per detector, on average; a few of the stars are saturated.
+    n_blends
+        Pairs of close stars per detector, besides the above.
+
+    Notes
+    -----
+    Visits of one seed and of equal ``size``, ``n_stars``, ``n_galaxies`` and
+    ``n_blends`` see the same objects in the sky, whatever their band.
+
+    Raises
+    ------
+    ValueError
+        Raised if an option is out of its range.
+    """
+
+    n_galaxies: int = 60
+    n_blends: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.n_galaxies, self.n_blends) < 0:
+            raise ValueError("Numbers of objects and defects must not be negative.")
+        if not 1 <= self.n_detectors <= _MOST_DETECTORS:
+            raise ValueError(f"n_detectors={self.n_detectors} is not in the range 1 to {_MOST_DETECTORS}.")
+
+    @property
+    def n_objects(self) -> int:
+        """Objects per detector, on average."""
+        return self.n_stars + self.n_galaxies + 3 * self.n_blends
+
+    @property
+    def blank_corner(self) -> int:
+        """Side in pixels of the corner of a detector without data."""
+        return self.size // 16
+
     def detector_offset(self, detector: int) -> tuple[float, float]:
         """Return the focal-plane position of a detector's centre in mm.
 
@@ -157,7 +294,9 @@ class VisitSimulation:
         return (column - (n_columns - 1) / 2) * pitch, (row - (n_rows - 1) / 2) * pitch
 
 
-def survey(n_visits: int, *, visit: int, bands: str, **options: Any) -> list[VisitSimulation]:
+def survey(
+    n_visits: int, *, visit: int, bands: str, kind: type[SimulatedVisit] = VisitSimulation, **options: Any
+) -> list[SimulatedVisit]:
     """Return several visits of one field.
 
     Parameters
@@ -168,12 +307,14 @@ def survey(n_visits: int, *, visit: int, bands: str, **options: Any) -> list[Vis
         Number of the first; the others follow it.
     bands
         Bands that the visits take in turn, one letter each.
+    kind
+        Class of the visits, which stands for their camera.
     **options
-        Other options of `VisitSimulation`.
+        Other options of that class.
 
     Returns
     -------
-    `list` [`VisitSimulation`]
+    `list` [`SimulatedVisit`]
         The visits.
 
     Raises
@@ -183,4 +324,4 @@ def survey(n_visits: int, *, visit: int, bands: str, **options: Any) -> list[Vis
     """
     if not bands:
         raise ValueError(f"Bands are missing; they are among {_BANDS!r}.")
-    return [VisitSimulation(visit=visit + i, band=bands[i % len(bands)], **options) for i in range(n_visits)]
+    return [kind(visit=visit + i, band=bands[i % len(bands)], **options) for i in range(n_visits)]

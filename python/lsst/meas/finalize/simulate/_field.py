@@ -11,71 +11,22 @@
 
 from __future__ import annotations
 
-__all__ = (
-    "BAND_SLOPES",
-    "MIN_SEPARATION",
-    "Scene",
-    "detector_to_field",
-    "field_to_detector",
-    "make_field",
-)
-
-from dataclasses import dataclass
+__all__ = ("MIN_SEPARATION", "detector_to_field", "field_to_detector", "make_field")
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ._config import VisitSimulation
+from ._cameras import camera_of
+from ._config import SimulatedVisit
+from ._objects import Scene
 
 MIN_SEPARATION = 24.0  # pixels between an isolated star and anything else
 
-BAND_SLOPES = {"u": 1.6, "g": 0.6, "r": 0.0, "i": -0.4, "z": -0.55, "y": -0.6}
-"""Magnitude in a band minus that in r over the colour g-i, roughly that of
-the stellar locus.
-"""
-
-_KINDS = 3  # stars, galaxies, pairs
-_NORTH_EAST = 1 << 20  # added to cell numbers, since seeds are not negative
-
-
-@dataclass
-class Scene:
-    """True objects on one detector.
-
-    Parameters
-    ----------
-    x, y
-        Pixel position, shape (N,).
-    flux
-        Flux in electrons.
-    color
-        Colour g-i in magnitudes.
-    is_star
-        Whether the object is a star.
-    radius
-        Half-light radius of galaxies in arcsec, 0 for stars.
-    g1, g2
-        Reduced shear of galaxies.
-    is_isolated
-        Whether no other object disturbs it.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    flux: np.ndarray
-    color: np.ndarray
-    is_star: np.ndarray
-    radius: np.ndarray
-    g1: np.ndarray
-    g2: np.ndarray
-    is_isolated: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.x)
+_GALAXIES = 1  # kind of objects that aren't taken as stars
 
 
 def make_field(
-    simulation: VisitSimulation, x_range: tuple[float, float], y_range: tuple[float, float]
+    simulation: SimulatedVisit, x_range: tuple[float, float], y_range: tuple[float, float]
 ) -> Scene:
     """Make the objects in a rectangle of the sky.
 
@@ -85,7 +36,7 @@ def make_field(
     Parameters
     ----------
     simulation
-        A visit; seed, size and numbers of objects count.
+        A visit; its camera, seed, size and numbers of objects count.
     x_range, y_range
         Limits of the rectangle in pixels from the centre of the field.
 
@@ -103,17 +54,18 @@ def make_field(
         )
         for low, high in (x_range, y_range)
     )
-    cells = [_make_cell(simulation, i, j) for j in y_cells for i in x_cells]
+    make_cell = camera_of(simulation).make_cell
+    cells = [make_cell(simulation, i, j) for j in y_cells for i in x_cells]
     columns = {name: np.concatenate([cell[name] for cell in cells]) for name in cells[0]}
     positions = np.stack([columns["x"], columns["y"]], axis=1)
+    kind = columns.pop("kind")
     isolated = np.zeros(len(positions), dtype=bool)
     if len(positions) > 1:
         distance, _ = cKDTree(positions).query(positions, k=2)
-        isolated = columns["is_star"] & (distance[:, 1] > MIN_SEPARATION)
+        isolated = (kind != _GALAXIES) & (distance[:, 1] > MIN_SEPARATION)
     elif len(positions):
-        isolated = columns["is_star"]
+        isolated = kind != _GALAXIES
     columns["is_isolated"] = isolated
-    kind = columns.pop("kind")
     x, y = columns["x"], columns["y"]
     inside = (x >= x_range[0]) & (x <= x_range[1]) & (y >= y_range[0]) & (y <= y_range[1])
     rows = np.flatnonzero(inside)
@@ -121,39 +73,8 @@ def make_field(
     return Scene(**{name: column[rows] for name, column in columns.items()})
 
 
-def _make_cell(simulation: VisitSimulation, i: int, j: int) -> dict[str, np.ndarray]:
-    """Make the objects of one cell of the sky."""
-    rng = np.random.default_rng([simulation.seed, i + _NORTH_EAST, j + _NORTH_EAST, 4])
-    n_stars, n_galaxies, n_blends = simulation.n_stars, simulation.n_galaxies, simulation.n_blends
-    n = n_stars + n_galaxies + 2 * n_blends
-    x, y = rng.uniform(0, simulation.size, (2, n))
-    angle = rng.uniform(0, 2 * np.pi, n_blends)
-    separation = rng.uniform(6, 11, n_blends)
-    first, second = slice(n - 2 * n_blends, n - n_blends), slice(n - n_blends, n)
-    x[second] = x[first] + separation * np.cos(angle)
-    y[second] = y[first] + separation * np.sin(angle)
-    # Star counts that rise slowly to the faint end, a few of them saturated.
-    flux = 10 ** rng.triangular(3.9, 4.4, 6.6, n)
-    kind = np.repeat(np.arange(_KINDS), [n_stars, n_galaxies, 2 * n_blends])
-    is_star = kind != 1
-    flux[~is_star] = 10 ** rng.uniform(3.8, 5.0, n_galaxies)
-    radius = np.where(is_star, 0.0, rng.uniform(0.3, 0.9, n))
-    g1, g2 = np.where(is_star, 0.0, rng.normal(0, 0.15, (2, n)).clip(-0.4, 0.4))
-    return {
-        "x": x + i * simulation.size,
-        "y": y + j * simulation.size,
-        "flux": flux,
-        "color": rng.uniform(0.3, 2.8, n),
-        "is_star": is_star,
-        "radius": radius,
-        "g1": g1,
-        "g2": g2,
-        "kind": kind,
-    }
-
-
 def field_to_detector(
-    simulation: VisitSimulation, detector: int, x: np.ndarray, y: np.ndarray
+    simulation: SimulatedVisit, detector: int, x: np.ndarray, y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Transform field coordinates to pixels of a detector.
 
@@ -173,13 +94,11 @@ def field_to_detector(
         Pixel positions.
     """
     x, y = _change_centre(simulation, simulation.field_center, simulation.boresight, x, y)
-    offset_x, offset_y = simulation.detector_offset(detector)
-    half = (simulation.size - 1) / 2
-    return x - offset_x / simulation.pixel_size + half, y - offset_y / simulation.pixel_size + half
+    return simulation.plane_to_pixel(detector, x, y)
 
 
 def detector_to_field(
-    simulation: VisitSimulation, detector: int, x: np.ndarray, y: np.ndarray
+    simulation: SimulatedVisit, detector: int, x: np.ndarray, y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Transform pixels of a detector to field coordinates.
 
@@ -197,19 +116,12 @@ def detector_to_field(
     `tuple` [`numpy.ndarray`, `numpy.ndarray`]
         As `field_to_detector` takes them.
     """
-    offset_x, offset_y = simulation.detector_offset(detector)
-    half = (simulation.size - 1) / 2
-    return _change_centre(
-        simulation,
-        simulation.boresight,
-        simulation.field_center,
-        x - half + offset_x / simulation.pixel_size,
-        y - half + offset_y / simulation.pixel_size,
-    )
+    u, v = simulation.pixel_to_plane(detector, x, y)
+    return _change_centre(simulation, simulation.boresight, simulation.field_center, u, v)
 
 
 def _change_centre(
-    simulation: VisitSimulation,
+    simulation: SimulatedVisit,
     old: tuple[float, float],
     new: tuple[float, float],
     x: np.ndarray,

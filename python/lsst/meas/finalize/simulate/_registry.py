@@ -16,6 +16,7 @@ __all__ = (
     "INSTRUMENT",
     "SKYMAP",
     "TRACT_DATASETS",
+    "VISIT_DATASETS",
     "register_dataset_types",
     "register_visits",
 )
@@ -34,7 +35,7 @@ from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 
 from ..butler import SynthCam
 from ._camera import EXPOSURE_TIME, exposure_times, make_detector, make_sky_projection
-from ._config import VisitSimulation
+from ._config import SimulatedVisit
 
 INSTRUMENT = SynthCam.getName()
 SKYMAP = "synth_tracts"
@@ -45,6 +46,7 @@ DETECTOR_DATASETS = {
     "src": "SourceCatalog",
     "simulated_truth": "ArrowAstropy",
 }
+VISIT_DATASETS = {"simulated_psf_truth": "StructuredDataDict"}
 TRACT_DATASETS = {
     "isolated_star_presource_associations": "ArrowAstropy",
     "isolated_star_presources": "ArrowAstropy",
@@ -67,6 +69,7 @@ def register_dataset_types(butler: Butler) -> None:
     """
     for names, dimensions in (
         (DETECTOR_DATASETS, ("instrument", "visit", "detector")),
+        (VISIT_DATASETS, ("instrument", "visit")),
         (TRACT_DATASETS, ("instrument", "skymap", "tract")),
     ):
         for name, storage_class in names.items():
@@ -79,7 +82,7 @@ def register_dataset_types(butler: Butler) -> None:
                 ) from error
 
 
-def register_visits(butler: Butler, simulations: Sequence[VisitSimulation]) -> None:
+def register_visits(butler: Butler, simulations: Sequence[SimulatedVisit]) -> None:
     """Insert the dimension records of visits, all or none.
 
     Parameters
@@ -111,7 +114,7 @@ def register_visits(butler: Butler, simulations: Sequence[VisitSimulation]) -> N
                 ) from error
 
 
-def _register_sky_map(butler: Butler, simulation: VisitSimulation) -> None:
+def _register_sky_map(butler: Butler, simulation: SimulatedVisit) -> None:
     registry = butler.registry
     registry.syncDimensionData(
         "skymap",
@@ -130,7 +133,7 @@ def _register_sky_map(butler: Butler, simulation: VisitSimulation) -> None:
         registry.syncDimensionData("tract", {"skymap": SKYMAP, "id": tract, "region": region}, update=True)
 
 
-def _register_visit(butler: Butler, simulation: VisitSimulation) -> None:
+def _register_visit(butler: Butler, simulation: SimulatedVisit) -> None:
     registry = butler.registry
     day = str(simulation.day_obs)
     noon = astropy.time.Time(f"{day[:4]}-{day[4:6]}-{day[6:]}T12:00:00", scale="tai")
@@ -161,7 +164,7 @@ def _register_visit(butler: Butler, simulation: VisitSimulation) -> None:
         registry.syncDimensionData("visit_detector_region", {**data_id, "region": region})
 
 
-def _detector_region(simulation: VisitSimulation, detector: int) -> ConvexPolygon:
+def _detector_region(simulation: SimulatedVisit, detector: int) -> ConvexPolygon:
     camera_detector = make_detector(simulation, detector)
     projection = make_sky_projection(simulation, camera_detector, camera_detector.frame)
     low, high = -0.5, simulation.size - 0.5
@@ -169,7 +172,7 @@ def _detector_region(simulation: VisitSimulation, detector: int) -> ConvexPolygo
     return _polygon(list(zip(sky.ra.deg, sky.dec.deg, strict=True)))
 
 
-def _field_half_size(simulation: VisitSimulation) -> float:
+def _field_half_size(simulation: SimulatedVisit) -> float:
     """Half the size of a square that holds all detectors, in degrees."""
     half = max(
         abs(offset) + simulation.size * simulation.pixel_size

@@ -17,11 +17,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import scipy.ndimage
 
-from ._config import VisitSimulation
-from ._psf import VisitPsf
-from ._scene import Scene
+from ._config import SimulatedVisit
+from ._objects import Scene
+from ._true_psf import TruePsf
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Planes:
     masks: dict[str, np.ndarray]
 
 
-def render(simulation: VisitSimulation, detector: int, scene: Scene, psf: VisitPsf) -> Planes:
+def render(simulation: SimulatedVisit, detector: int, scene: Scene, psf: TruePsf) -> Planes:
     """Draw a detector with noise and defects, and repair the defects.
 
     Parameters
@@ -63,12 +64,16 @@ def render(simulation: VisitSimulation, detector: int, scene: Scene, psf: VisitP
     rng = np.random.default_rng([simulation.seed, simulation.visit, detector, 1])
     signal = _draw_objects(simulation, detector, scene, psf)
     variance = simulation.sky + signal
-    image = signal + rng.normal(size=signal.shape) * np.sqrt(variance)
+    # In place, since images of real detectors are large.
+    image = rng.normal(size=signal.shape)
+    image *= np.sqrt(variance)
+    image += signal
     names = ("BAD", "COSMIC_RAY", "INTERPOLATED", "NO_DATA", "SATURATED")
     masks = {name: np.zeros(signal.shape, dtype=bool) for name in names}
 
     masks["SATURATED"] = scipy.ndimage.binary_dilation(signal > simulation.saturation)
-    image = np.minimum(image, simulation.saturation)
+    del signal
+    np.minimum(image, simulation.saturation, out=image)
     for column in rng.integers(30, simulation.size - 30, simulation.n_bad_columns):
         masks["BAD"][:, column] = True
     for track in _cosmic_rays(rng, simulation):
@@ -77,37 +82,25 @@ def render(simulation: VisitSimulation, detector: int, scene: Scene, psf: VisitP
 
     masks["INTERPOLATED"] = masks["BAD"] | masks["COSMIC_RAY"] | masks["SATURATED"]
     image = _interpolate(image, masks["BAD"] | masks["COSMIC_RAY"])
-    corner = simulation.size // 16
-    masks["NO_DATA"][-corner:, -corner:] = True
+    inner = simulation.size - simulation.blank_corner
+    masks["NO_DATA"][inner:, inner:] = True
     image[masks["NO_DATA"]] = 0.0
     return Planes(image.astype(np.float32), variance.astype(np.float32), masks)
 
 
-def _draw_objects(simulation: VisitSimulation, detector: int, scene: Scene, psf: VisitPsf) -> np.ndarray:
-    import galsim
-
-    image = galsim.ImageD(simulation.size, simulation.size, scale=simulation.pixel_scale)
-    image.setOrigin(0, 0)
-    # GalSim draws one object at a time.
-    for i in range(len(scene)):
-        profile = psf.profile(detector, scene.x[i], scene.y[i])
-        if not scene.is_star[i]:
-            galaxy = galsim.Exponential(half_light_radius=scene.radius[i])
-            profile = galsim.Convolve(galaxy.shear(g1=scene.g1[i], g2=scene.g2[i]), profile)
-        stamp_size = 129 if scene.flux[i] > 1e5 else 65
-        stamp = profile.withFlux(scene.flux[i]).drawImage(
-            nx=stamp_size,
-            ny=stamp_size,
-            center=galsim.PositionD(scene.x[i], scene.y[i]),
-            scale=simulation.pixel_scale,
-            dtype=float,
-        )
-        bounds = stamp.bounds & image.bounds
-        image[bounds] += stamp[bounds]
-    return np.maximum(image.array, 0.0)
+def _draw_objects(
+    simulation: SimulatedVisit, detector: int, scene: Scene, psf: TruePsf
+) -> npt.NDArray[np.float64]:
+    image = np.zeros((simulation.size, simulation.size))
+    for x0, y0, stamp in psf.object_stamps(detector, scene):
+        left, bottom = max(-x0, 0), max(-y0, 0)
+        inside = stamp[bottom : max(simulation.size - y0, 0), left : max(simulation.size - x0, 0)]
+        x, y = x0 + left, y0 + bottom
+        image[y : y + inside.shape[0], x : x + inside.shape[1]] += inside
+    return np.maximum(image, 0.0, out=image)
 
 
-def _cosmic_rays(rng: np.random.Generator, simulation: VisitSimulation) -> Iterator[tuple]:
+def _cosmic_rays(rng: np.random.Generator, simulation: SimulatedVisit) -> Iterator[tuple]:
     for _ in range(simulation.n_cosmic_rays):
         x, y = rng.uniform(20, simulation.size - 20, 2)
         length = rng.integers(3, 15)

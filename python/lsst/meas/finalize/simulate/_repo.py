@@ -27,8 +27,15 @@ from lsst.daf.butler.registry import ConflictingDefinitionError
 from lsst.resources import ResourcePath
 
 from .._progress import progress_bar
-from ._config import VisitSimulation
-from ._registry import DETECTOR_DATASETS, INSTRUMENT, register_dataset_types, register_visits
+from ._config import SimulatedVisit
+from ._psf_truth import describe_psf_truth
+from ._registry import (
+    DETECTOR_DATASETS,
+    INSTRUMENT,
+    VISIT_DATASETS,
+    register_dataset_types,
+    register_visits,
+)
 from ._space import refuse_full_disk, refuse_read_only_registry, refuse_unwritable
 from ._star_tables import associated_visits, put_star_tables
 from ._visit import simulate_detector
@@ -36,7 +43,7 @@ from ._visit import simulate_detector
 _LOG = logging.getLogger(__name__)
 
 
-def put_simulated_visit(repo: str, simulation: VisitSimulation, *, run: str = "simulated/inputs") -> None:
+def put_simulated_visit(repo: str, simulation: SimulatedVisit, *, run: str = "simulated/inputs") -> None:
     """Simulate a visit into a butler repository.
 
     Parameters
@@ -61,7 +68,7 @@ def put_simulated_visit(repo: str, simulation: VisitSimulation, *, run: str = "s
 
 def put_simulated_visits(
     repo: str,
-    simulations: Sequence[VisitSimulation],
+    simulations: Sequence[SimulatedVisit],
     *,
     run: str = "simulated/inputs",
     jobs: int = 1,
@@ -130,16 +137,19 @@ def put_simulated_visits(
 
 
 # Puts detectors of a visit, one after the other or several at a time.
-_PutDetectors = Callable[[VisitSimulation], Iterator[int]]
+_PutDetectors = Callable[[SimulatedVisit], Iterator[int]]
 
 
 def _put_visit(
     butler: Butler,
-    simulation: VisitSimulation,
+    simulation: SimulatedVisit,
     run: str,
     put_detectors: _PutDetectors,
     bar: Any,
 ) -> None:
+    data_id = {"instrument": INSTRUMENT, "visit": simulation.visit}
+    (name,) = VISIT_DATASETS
+    butler.put(describe_psf_truth(simulation), name, data_id, run=run)
     for detector in put_detectors(simulation):
         _LOG.info("Simulated detector %d of visit %d", detector, simulation.visit)
         bar.update(1)
@@ -158,7 +168,7 @@ def _putter(repo: str, run: str, butler: Butler, jobs: int) -> Iterator[_PutDete
     # Spawned processes have no butler of their parent in an unknown state.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
 
-        def submit(simulation: VisitSimulation) -> Iterator[int]:
+        def submit(simulation: SimulatedVisit) -> Iterator[int]:
             n = simulation.n_detectors
             return pool.map(
                 _put_elsewhere, *zip(*((repo, run, simulation, d) for d in range(n)), strict=True)
@@ -177,11 +187,11 @@ def _open(repo: str) -> Butler:
     return Butler.from_config(repo, writeable=True)
 
 
-def _put_elsewhere(repo: str, run: str, simulation: VisitSimulation, detector: int) -> int:
+def _put_elsewhere(repo: str, run: str, simulation: SimulatedVisit, detector: int) -> int:
     return _put_detector(_open(repo), run, simulation, detector)
 
 
-def _put_detector(butler: Butler, run: str, simulation: VisitSimulation, detector: int) -> int:
+def _put_detector(butler: Butler, run: str, simulation: SimulatedVisit, detector: int) -> int:
     made = simulate_detector(simulation, detector)
     data_id = {"instrument": INSTRUMENT, "visit": simulation.visit, "detector": detector}
     with butler.transaction():
@@ -190,7 +200,7 @@ def _put_detector(butler: Butler, run: str, simulation: VisitSimulation, detecto
     return detector
 
 
-def _refuse_second_time(butler: Butler, simulations: Sequence[VisitSimulation], run: str) -> list[DatasetRef]:
+def _refuse_second_time(butler: Butler, simulations: Sequence[SimulatedVisit], run: str) -> list[DatasetRef]:
     """Refuse visits that the run has; return what interrupted ones left."""
     try:
         if butler.collections.get_info(run).type is not CollectionType.RUN:
@@ -209,12 +219,12 @@ def _refuse_second_time(butler: Butler, simulations: Sequence[VisitSimulation], 
     return left_over
 
 
-def _datasets(butler: Butler, simulation: VisitSimulation, run: str) -> list[DatasetRef]:
+def _datasets(butler: Butler, simulation: SimulatedVisit, run: str) -> list[DatasetRef]:
     data_id = {"instrument": INSTRUMENT, "visit": simulation.visit}
     # Reading the run itself, so that one that failed half-way counts, too.
     return [
         ref
-        for name in DETECTOR_DATASETS
+        for name in (*DETECTOR_DATASETS, *VISIT_DATASETS)
         if butler.registry.queryDatasetTypes(name)
         for ref in butler.query_datasets(
             name, run, data_id=data_id, explain=False, find_first=False, limit=None

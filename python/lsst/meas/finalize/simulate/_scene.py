@@ -11,15 +11,16 @@
 
 from __future__ import annotations
 
-__all__ = ("Scene", "make_grid_scene", "make_scene")
+__all__ = ("make_grid_scene", "make_scene")
 
 import numpy as np
 
-from ._config import VisitSimulation
-from ._field import BAND_SLOPES, MIN_SEPARATION, Scene, detector_to_field, field_to_detector, make_field
+from ._config import SimulatedVisit, VisitSimulation
+from ._field import MIN_SEPARATION, detector_to_field, field_to_detector, make_field
+from ._objects import BAND_SLOPES, Scene
 
 
-def make_scene(simulation: VisitSimulation, detector: int) -> Scene:
+def make_scene(simulation: SimulatedVisit, detector: int) -> Scene:
     """Make the objects of one detector.
 
     Parameters
@@ -45,11 +46,13 @@ def make_scene(simulation: VisitSimulation, detector: int) -> Scene:
     largest = simulation.size - 1
     inside = (x >= 0) & (x <= largest) & (y >= 0) & (y <= largest)
     dimming = 10 ** (-0.4 * BAND_SLOPES[simulation.band] * field.color)
-    seen = {"x": x, "y": y, "flux": field.flux * dimming}
+    # Shapes turn twice as fast as axes.
+    sign = -1.0 if simulation.quarter_turns(detector) % 2 else 1.0
+    seen = {"x": x, "y": y, "flux": field.flux * dimming, "g1": sign * field.g1, "g2": sign * field.g2}
     return Scene(**{name: (vars(field) | seen)[name][inside] for name in vars(field)})
 
 
-def _field_corners(simulation: VisitSimulation, detector: int) -> tuple[np.ndarray, np.ndarray]:
+def _field_corners(simulation: SimulatedVisit, detector: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the corners of a detector in field coordinates."""
     edges = np.array([-1.0, simulation.size])
     x, y = np.meshgrid(edges, edges)

@@ -23,7 +23,7 @@ from sqlalchemy.engine import make_url
 from lsst.daf.butler import ButlerConfig
 from lsst.resources import ResourcePath
 
-from ._config import VisitSimulation
+from ._config import SimulatedVisit
 
 # Image, variance and mask compress to 5.3 bytes per pixel; a source has 4 kB.
 _BYTES_PER_PIXEL = 6
@@ -31,7 +31,7 @@ _BYTES_PER_SOURCE = 6000
 _BYTES_PER_VISIT = 1 << 20  # registry and tables of stars
 
 
-def refuse_full_disk(roots: Iterable[ResourcePath], simulations: Sequence[VisitSimulation]) -> None:
+def refuse_full_disk(roots: Iterable[ResourcePath], simulations: Sequence[SimulatedVisit]) -> None:
     """Refuse to start what can't be stored.
 
     Parameters
@@ -47,9 +47,7 @@ def refuse_full_disk(roots: Iterable[ResourcePath], simulations: Sequence[VisitS
         Raised if there is less space than the visits take.
     """
     needed = sum(
-        s.n_detectors
-        * (_BYTES_PER_PIXEL * s.size**2 + _BYTES_PER_SOURCE * (s.n_stars + s.n_galaxies + 3 * s.n_blends))
-        + _BYTES_PER_VISIT
+        s.n_detectors * (_BYTES_PER_PIXEL * s.size**2 + _BYTES_PER_SOURCE * s.n_objects) + _BYTES_PER_VISIT
         for s in simulations
     )
     for folder in _local(roots):

@@ -23,7 +23,7 @@ from lsst.daf.butler import Butler, CollectionType, DatasetRef
 from lsst.daf.butler.registry import ConflictingDefinitionError
 
 from ._associations import TruthsOfVisit, associate_visits
-from ._config import VisitSimulation
+from ._config import SimulatedVisit
 from ._registry import INSTRUMENT, SKYMAP, TRACT_DATASETS
 
 _ATTEMPTS = 5
@@ -43,7 +43,7 @@ def associated_visits(butler: Butler, run: str) -> set[int]:
     return {int(visit) for ref in refs for visit in np.unique(butler.get(ref)["visit"])}
 
 
-def put_star_tables(butler: Butler, simulation: VisitSimulation, run: str) -> None:
+def put_star_tables(butler: Butler, simulation: SimulatedVisit, run: str) -> None:
     """Associate the stars of all visits and replace the tables of all runs.
 
     The tables of a run have the visits of all runs, so that any order of
@@ -76,7 +76,7 @@ def put_star_tables(butler: Butler, simulation: VisitSimulation, run: str) -> No
 
 
 def _replace_tables(
-    butler: Butler, simulation: VisitSimulation, run: str, cache: dict[DatasetRef, astropy.table.Table]
+    butler: Butler, simulation: SimulatedVisit, run: str, cache: dict[DatasetRef, astropy.table.Table]
 ) -> None:
     present = _truths_by_run(butler)
     finished = {

@@ -29,10 +29,12 @@ from lsst.images.psfs import GaussianPointSpreadFunction
 from ..arrays import Detections, detect, measure_sources
 from ..catalogs import SourceCatalog
 from ._camera import EXPOSURE_TIME, exposure_times, make_detector, make_sky_projection
-from ._config import VisitSimulation
-from ._psf import VisitPsf
+from ._cameras import true_psf
+from ._config import SimulatedVisit
+from ._objects import Scene
 from ._render import Planes, render
-from ._scene import Scene, make_scene
+from ._scene import make_scene
+from ._true_psf import TruePsf
 
 _SOURCE_BITS = 20  # with them, the largest visit's ids fit into 63 bits
 _MATCH_RADIUS = 1.0  # pixels between an object and the source it was found as
@@ -61,7 +63,7 @@ class SimulatedDetector:
 
 
 def simulate_detector(
-    simulation: VisitSimulation, detector: int, *, scene: Scene | None = None
+    simulation: SimulatedVisit, detector: int, *, scene: Scene | None = None
 ) -> SimulatedDetector:
     """Simulate one detector of a visit.
 
@@ -79,7 +81,7 @@ def simulate_detector(
     `SimulatedDetector`
         Image, sources and truth.
     """
-    psf = VisitPsf(simulation)
+    psf = true_psf(simulation)
     if scene is None:
         scene = make_scene(simulation, detector)
     planes = render(simulation, detector, scene, psf)
@@ -90,12 +92,12 @@ def simulate_detector(
     return SimulatedDetector(calexp, src, _make_truth(detector, scene, psf, calexp, src))
 
 
-def _detector_visit(simulation: VisitSimulation, detector: int) -> int:
+def _detector_visit(simulation: SimulatedVisit, detector: int) -> int:
     return simulation.visit * 256 + detector
 
 
 def _make_image(
-    simulation: VisitSimulation, detector: int, planes: Planes, found: Detections, sigma: float
+    simulation: SimulatedVisit, detector: int, planes: Planes, found: Detections, sigma: float
 ) -> VisitImage:
     camera_detector = make_detector(simulation, detector)
     box = Box.from_shape(planes.image.shape)
@@ -117,7 +119,7 @@ def _make_image(
     )
 
 
-def _make_obs_info(simulation: VisitSimulation, name: str, detector: int) -> ObservationInfo:
+def _make_obs_info(simulation: SimulatedVisit, name: str, detector: int) -> ObservationInfo:
     begin, end = exposure_times(simulation)
     ra, dec = simulation.boresight
     return ObservationInfo(
@@ -139,11 +141,11 @@ def _make_obs_info(simulation: VisitSimulation, name: str, detector: int) -> Obs
 
 
 def _make_truth(
-    detector: int, scene: Scene, psf: VisitPsf, calexp: VisitImage, src: SourceCatalog
+    detector: int, scene: Scene, psf: TruePsf, calexp: VisitImage, src: SourceCatalog
 ) -> astropy.table.Table:
     moments = np.full((len(scene), 3), np.nan)
     stars = scene.is_star & scene.is_isolated
-    moments[stars] = psf.shapes(detector, scene.x[stars], scene.y[stars])
+    moments[stars] = psf.shapes(detector, scene.x[stars], scene.y[stars], color=scene.color[stars])
     sky = calexp.sky_projection.pixel_to_sky(x=scene.x, y=scene.y)
     # Parents are no objects: their children are.
     single = np.flatnonzero(src["deblend_nChild"] == 0)

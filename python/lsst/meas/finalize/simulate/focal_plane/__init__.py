@@ -9,6 +9,9 @@
 
 """Visits of a whole focal plane: stars with noise and the PSF without."""
 
+from ._cells import make_focal_plane_cell as make_focal_plane_cell
 from ._config import *
-from ._psf import *
+from ._psf import FocalPlanePsf as FocalPlanePsf
 from ._stars import *
+from ._visit import *
+from ._visit_psf import *

@@ -66,7 +66,8 @@ class Atmosphere:
 
     def __init__(self, simulation: FocalPlaneSimulation) -> None:
         self._simulation = simulation
-        rng = np.random.default_rng([simulation.seed, 12])
+        exposure = [simulation.exposure] if simulation.exposure else []
+        rng = np.random.default_rng([simulation.seed, 12, *exposure])
         # What is near the ground is the same over the whole field.
         above = _LAYERS[1:]
         self._layers = [(height * 1e3, _layer_maps(rng)) for height, _ in above]

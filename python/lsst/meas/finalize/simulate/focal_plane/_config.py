@@ -21,6 +21,8 @@ import numpy.typing as npt
 _RAFTS = [(column, row) for row in range(5) for column in range(5) if (column % 4, row % 4) != (0, 0)]
 """Rafts on a square of 5 x 5 without its corners."""
 
+_ALL = 9 * len(_RAFTS)
+
 _CENTRE_OF_RAFT = 4
 """Number within a raft of the only detector of small focal planes."""
 
@@ -36,8 +38,11 @@ class FocalPlaneSimulation:
     ----------
     seed
         Seed of all random numbers.
+    exposure
+        Number of the exposure: those of one seed have the same detectors,
+        but aberrations and an atmosphere of their own.
     n_detectors
-        21 (the central one of each raft) or 189.
+        21 (the central one of each raft) or fewer, or all 189.
     n_stars, n_reserved
         Usable stars per detector, and more that are reserved.
     size
@@ -63,6 +68,7 @@ class FocalPlaneSimulation:
     """
 
     seed: int = 1
+    exposure: int = 0
     n_detectors: int = 21
     n_stars: int = 100
     n_reserved: int = 20
@@ -86,18 +92,22 @@ class FocalPlaneSimulation:
     """Radius of the field in mm."""
 
     def __post_init__(self) -> None:
-        if self.n_detectors not in (21, 189):
-            raise ValueError(f"n_detectors={self.n_detectors} is neither 21 nor 189.")
-        if min(self.n_stars, self.n_reserved) < 0 or self.seed < 0:
-            raise ValueError("seed and numbers of stars must not be negative.")
+        if not (1 <= self.n_detectors <= len(_RAFTS) or self.n_detectors == _ALL):
+            raise ValueError(f"n_detectors={self.n_detectors} is neither 1 to {len(_RAFTS)} nor {_ALL}.")
+        if min(self.n_stars, self.n_reserved) < 0 or min(self.seed, self.exposure) < 0:
+            raise ValueError("seed, exposure and numbers of stars must not be negative.")
         if not 200 <= self.size <= 4200:
             raise ValueError(f"size={self.size} is not in the range 200 to 4200.")
         if self.stamp_size < 9 or self.stamp_size % 2 == 0:
             raise ValueError(f"stamp_size={self.stamp_size} is not an odd number of at least 9.")
         if not 0.3 <= self.seeing <= 2.0:
-            raise ValueError(f"seeing={self.seeing} is not in the range 0.3 to 2.0.")
+            raise ValueError(f"The seeing of {self.seeing} arcsec is not in the range 0.3 to 2.0.")
+        if not 0.0 <= self.max_zenith_refraction <= 1.0:
+            raise ValueError(
+                f"The refraction of {self.max_zenith_refraction} arcsec per magnitude is not between 0 and 1."
+            )
         if not (0.0 <= self.galaxy_fraction <= 1.0 and 0.0 <= self.masked_fraction <= 1.0):
-            raise ValueError("Fractions must be between 0 and 1.")
+            raise ValueError("Fractions of galaxies and masked stars must be between 0 and 1.")
         if not self.sky > 0.0:
             raise ValueError(f"sky={self.sky} is not positive.")
 
@@ -105,7 +115,7 @@ class FocalPlaneSimulation:
         """Return number of the raft, and of the detector within it."""
         if not 0 <= detector < self.n_detectors:
             raise ValueError(f"There is no detector {detector}, only 0 to {self.n_detectors - 1}.")
-        return divmod(detector, 9) if self.n_detectors == 189 else (detector, _CENTRE_OF_RAFT)
+        return divmod(detector, 9) if self.n_detectors == _ALL else (detector, _CENTRE_OF_RAFT)
 
     def centre(self, detector: int) -> tuple[float, float]:
         """Return the position of a detector's centre in mm."""

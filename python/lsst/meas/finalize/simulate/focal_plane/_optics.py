@@ -69,10 +69,14 @@ class Optics:
         n_field = (_FIELD_ORDER + 1) * (_FIELD_ORDER + 2) // 2
         degree = np.array([0] + [galsim.zernike.noll_to_zern(j)[0] for j in range(1, n_field + 1)])
         coefficients = np.zeros((n_field + 1, 12))
-        for pupil, amplitude in _AMPLITUDES.items():
+        normal = rng.normal(size=(len(_AMPLITUDES), n_field))
+        if simulation.exposure:
+            own = np.random.default_rng([simulation.seed, 11, simulation.exposure])
+            normal = own.normal(size=normal.shape)
+        for (pupil, amplitude), numbers in zip(_AMPLITUDES.items(), normal, strict=True):
             scale = amplitude * 0.5 ** np.maximum(degree - 1, 0)
             # Zernikes of one degree share its variance.
-            coefficients[1:, pupil] = rng.normal(size=n_field) * scale[1:] / np.sqrt(degree[1:] + 1)
+            coefficients[1:, pupil] = numbers * scale[1:] / np.sqrt(degree[1:] + 1)
         self._zernike = galsim.zernike.DoubleZernike(
             coefficients,
             uv_outer=simulation.radius,

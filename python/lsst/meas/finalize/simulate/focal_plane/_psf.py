@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("FocalPlanePsf",)
+__all__ = ("LARGEST_STAMP", "FocalPlanePsf")
 
 import functools
 
@@ -24,6 +24,9 @@ from ._optics import Optics
 
 _PERIOD = 44
 """Period of the Fourier series of a PSF in pixels."""
+
+LARGEST_STAMP = _PERIOD - 1
+"""Largest width of stamps in pixels; larger ones would repeat the PSF."""
 
 _HIGHEST = 36
 """Highest frequency of the series; 1.6 times that which pixels resolve."""
@@ -59,6 +62,7 @@ class FocalPlanePsf:
         dy: npt.ArrayLike = 0.0,
         color: npt.ArrayLike = 1.0,
         blur: npt.ArrayLike | None = None,
+        side: int | None = None,
         derivatives: bool = False,
     ) -> npt.NDArray[np.float64]:
         """Draw the PSF.
@@ -77,19 +81,30 @@ class FocalPlanePsf:
         blur
             Moments xx, yy, xy in arcsec^2 of Gaussians to convolve with
             [N, 3]; for galaxies.
+        side
+            Width and height of the stamps in pixels, odd; that of the
+            simulation's stamps if not given.
         derivatives
             Whether to draw the derivatives by ``dx`` and ``dy``, too.
 
         Returns
         -------
         images
-            float64 [N, stamp, stamp] of total flux 1 (a little of it outside
-            of the stamps); [3, N, stamp, stamp] with derivatives.
+            float64 [N, side, side] of total flux 1 (a little of it outside
+            of the stamps); [3, N, side, side] with derivatives.
+
+        Raises
+        ------
+        ValueError
+            Raised if there is no such detector, or if ``side`` isn't an odd
+            number of at most 43.
         """
+        side = self.simulation.stamp_size if side is None else side
+        if not (0 < side <= LARGEST_STAMP and side % 2):
+            raise ValueError(f"side={side} is not an odd number of at most {LARGEST_STAMP}.")
         x, y = np.atleast_1d(np.asarray(x, dtype=np.float64)), np.atleast_1d(np.asarray(y, dtype=np.float64))
         shifts = np.stack(np.broadcast_arrays(dx, dy, np.zeros(len(x)))[:2], axis=1).astype(np.float64)
         colors = np.broadcast_to(np.asarray(color, dtype=np.float64), len(x))
-        side = self.simulation.stamp_size
         images = np.empty((3 if derivatives else 1, len(x), side, side))
         # One block of stars at a time.
         for start in range(0, len(x), _BLOCK):

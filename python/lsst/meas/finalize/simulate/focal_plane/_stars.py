@@ -19,13 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ._config import FocalPlaneSimulation
+from ._population import draw_population
 from ._psf import FocalPlanePsf
-
-_MAGNITUDE_SLOPE = 0.25
-"""Slope of the logarithm of star counts per magnitude at high latitudes."""
-
-_SIGNAL_TO_NOISE = (40.0, 1000.0)
-"""Limits of the signal-to-noise ratio of stars."""
 
 _MARGIN = 20.0
 """Least distance of stars from the edge in pixels."""
@@ -117,29 +112,24 @@ def _draw_stars(psf: FocalPlanePsf, detector: int, count: int, kind: int) -> Foc
     random = rng.uniform(size=(count, 12))
     normal = np.random.default_rng([simulation.seed, 14, detector, kind]).normal(size=(count, 4))
     x, y = (_MARGIN + random[:, :2] * (simulation.size - 1 - 2 * _MARGIN)).T
-    ratio = _signal_to_noise(random[:, 2])
-    # Noise-equivalent area of a Gaussian of the seeing's FWHM.
-    sigma = 1.1 * simulation.seeing / simulation.pixel_scale / 2.355
-    flux = ratio * np.sqrt(4.0 * np.pi * sigma**2 * simulation.sky)
-    is_galaxy = random[:, 3] < simulation.galaxy_fraction
-    blur = _galaxy_moments(random[:, 4:7]) * is_galaxy[:, np.newaxis]
-    # Disc and halo stars: two broad peaks along the stellar locus.
-    color = np.where(random[:, 7] < 0.5, 0.7 + 0.2 * normal[:, 0], 2.0 + 0.4 * normal[:, 0])
+    drawn = draw_population(simulation, random[:, 2:8], normal[:, 0])
     x0, y0 = (np.floor(c + 0.5).astype(np.int64) - simulation.stamp_size // 2 for c in (x, y))
     half = simulation.stamp_size // 2
-    images = psf.images(detector, x, y, dx=x - x0 - half, dy=y - y0 - half, color=color, blur=blur)
-    images *= flux[:, np.newaxis, np.newaxis]
+    images = psf.images(
+        detector, x, y, dx=x - x0 - half, dy=y - y0 - half, color=drawn.color, blur=drawn.blur
+    )
+    images *= drawn.flux[:, np.newaxis, np.newaxis]
     variance = simulation.sky + np.maximum(images, 0.0)
     noise = np.random.default_rng([simulation.seed, 15, detector, kind]).normal(size=images.shape)
-    error = _CENTROID_ERROR / ratio
+    error = _CENTROID_ERROR / drawn.signal_to_noise
     return FocalPlaneStars(
         x=x,
         y=y,
         x_measured=x + error * normal[:, 1],
         y_measured=y + error * normal[:, 2],
-        flux=flux,
-        color=color,
-        is_galaxy=is_galaxy,
+        flux=drawn.flux,
+        color=drawn.color,
+        is_galaxy=drawn.is_galaxy,
         is_reserved=np.zeros(count, dtype=bool),
         x0=x0,
         y0=y0,
@@ -147,22 +137,6 @@ def _draw_stars(psf: FocalPlanePsf, detector: int, count: int, kind: int) -> Foc
         variance=variance.astype(np.float32),
         bad=_masks(random[:, 8:12], simulation),
     )
-
-
-def _signal_to_noise(uniform: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Turn uniform numbers into ratios of stars of rising counts."""
-    # log N grows by 2.5 slopes per decade of flux.
-    power = -2.5 * _MAGNITUDE_SLOPE
-    low, high = (limit**power for limit in _SIGNAL_TO_NOISE)
-    return (low + uniform * (high - low)) ** (1.0 / power)
-
-
-def _galaxy_moments(uniform: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return second moments xx, yy, xy of small galaxies in arcsec^2."""
-    size = (0.1 + 0.25 * uniform[:, 0]) ** 2
-    e, angle = 0.5 * uniform[:, 1], 2.0 * np.pi * uniform[:, 2]
-    e1, e2 = e * np.cos(angle), e * np.sin(angle)
-    return np.stack([size * (1.0 + e1), size * (1.0 - e1), size * e2], axis=1)
 
 
 def _masks(uniform: npt.NDArray[np.float64], simulation: FocalPlaneSimulation) -> npt.NDArray[np.bool_]:
