@@ -15,10 +15,12 @@ import astropy.units as u
 import astropy.wcs
 import numpy as np
 import pytest
+import scipy.ndimage
 from astropy.coordinates import SkyCoord
 
 from lsst.images import VisitImage
-from lsst.meas.finalize.arrays import find_sources, make_image
+from lsst.meas.finalize.arrays import detect, find_sources, make_image
+from lsst.meas.finalize.arrays._detect import _grow, _peaks
 
 SIGMA, FLUX = 1.7, 1e5
 STARS = np.array([[40.3, 30.6], [90.0, 60.2], [60.4, 91.7]])  # x, y
@@ -97,3 +99,41 @@ def test_image_without_a_usable_pixel_is_refused(variance: float) -> None:
     """Say so, rather than to find nothing."""
     with pytest.raises(ValueError, match="No pixel of the image"):
         find_sources(make_image(np.zeros((30, 40)), variance, fwhm=4.0))
+
+
+@pytest.mark.parametrize("radius", [0.5, 2.0, 4.6])
+def test_detections_grow_by_a_disc(radius: float) -> None:
+    """Compare growing and peaks with SciPy's filters, edges included."""
+    rng = np.random.default_rng(4)
+    smooth = scipy.ndimage.gaussian_filter(rng.normal(size=(60, 45)), 1.5)
+    smooth[10, 10:13] = smooth.max()
+    above = smooth > np.quantile(smooth, 0.8)
+    reach = np.arange(-5, 6)
+    disc = np.hypot(reach, reach[:, np.newaxis]) <= radius
+    np.testing.assert_array_equal(_grow(above, radius), scipy.ndimage.binary_dilation(above, disc))
+    peaks = above & (smooth == scipy.ndimage.maximum_filter(smooth, size=7))
+    np.testing.assert_array_equal(_peaks(smooth, above), np.nonzero(peaks))
+    assert _grow(above & False, radius).sum() == len(_peaks(smooth, above & False)[0]) == 0
+
+
+def test_large_blends_are_split_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give pixels to the nearest peak, however few are looked at at once."""
+    rng = np.random.default_rng(6)
+    image = scipy.ndimage.gaussian_filter(1e3 * rng.exponential(size=(70, 60)), 2.0)
+    everywhere = np.ones(image.shape, dtype=bool)
+    variance = np.full(image.shape, 100.0)
+    found = {}
+    for block in (1 << 20, 40):
+        monkeypatch.setattr("lsst.meas.finalize.arrays._detect._BLOCK", block)
+        found[block] = detect(image, variance, 2.0, everywhere)
+    whole, blocks = found.values()
+    assert whole.n_children.max() > 20
+    for name in ("span_offsets", "span_y", "span_x0", "span_x1", "heavy_image"):
+        np.testing.assert_array_equal(getattr(blocks.footprints, name), getattr(whole.footprints, name))
+    # The first pixel of each child is nearest to its own peak.
+    x, y = whole.footprints.first_peaks()[:2]
+    children = np.flatnonzero(whole.parent >= 0)
+    first = whole.footprints.span_offsets[children]
+    px, py = whole.footprints.span_x0[first], whole.footprints.span_y[first]
+    distance = np.hypot(px[:, np.newaxis] - x[children], py[:, np.newaxis] - y[children])
+    np.testing.assert_allclose(np.diag(distance), distance.min(axis=1))

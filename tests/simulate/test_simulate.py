@@ -20,7 +20,7 @@ from lsst.meas.finalize.arrays import detect
 from lsst.meas.finalize.cli import simulate_visit
 from lsst.meas.finalize.simulate import CAMERAS, VisitPsf, VisitSimulation, make_scene
 from lsst.meas.finalize.simulate._associations import associate_stars
-from lsst.meas.finalize.simulate._render import render
+from lsst.meas.finalize.simulate._render import _interpolate, render
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,26 @@ def test_rendered_flux_is_that_of_the_scene(simulation: VisitSimulation) -> None
         assert abs(planes.image[window].sum() - 0.98 * scene.flux[i]) < 0.02 * scene.flux[i] + 5 * error
         checked += 1
     assert checked > 3
+
+
+def test_bad_pixels_are_interpolated_along_rows() -> None:
+    """Compare with NumPy's interpolation, row by row."""
+    rng = np.random.default_rng(8)
+    image = rng.normal(size=(40, 50))
+    bad = rng.random(image.shape) < 0.3
+    bad[:, 20] = bad[3] = True
+    bad[4], bad[5, :10], bad[6, 40:], bad[7, 1:] = False, True, True, True
+    expected = image.copy()
+    columns = np.arange(50)
+    for row in np.flatnonzero(~bad.all(axis=1)):
+        good = ~bad[row]
+        expected[row, ~good] = np.interp(columns[~good], columns[good], image[row, good])
+    repaired = image.copy()
+    _interpolate(repaired, bad)
+    np.testing.assert_allclose(repaired, expected, atol=1e-14)
+    assert np.any(repaired != image)
+    _interpolate(repaired, np.zeros_like(bad))
+    np.testing.assert_allclose(repaired, expected, atol=1e-14)
 
 
 def test_blend_is_split_into_heavy_children() -> None:

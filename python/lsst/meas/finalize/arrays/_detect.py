@@ -22,6 +22,8 @@ from ..catalogs import Footprints
 
 _THRESHOLD = 5.0  # in units of the noise of the smoothed image
 _GROW = 2.4  # in units of the PSF's sigma
+_BLOCK = 1 << 20  # distances between pixels and peaks computed at once
+_PEAK_REACH = 3  # pixels around a peak that are fainter
 _EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 
 
@@ -65,12 +67,8 @@ def detect(image: np.ndarray, variance: np.ndarray, sigma: float, usable: np.nda
     smooth = scipy.ndimage.gaussian_filter(image, sigma)
     noise = np.sqrt(np.median(variance[usable]) / (4 * np.pi * sigma**2))
     above = (smooth > _THRESHOLD * noise) & usable
-    radius = int(np.ceil(_GROW * sigma))
-    yy, xx = np.mgrid[-radius : radius + 1, -radius : radius + 1]
-    grown = scipy.ndimage.binary_dilation(above, xx**2 + yy**2 <= (_GROW * sigma) ** 2)
-    labels, n = scipy.ndimage.label(grown, _EIGHT_CONNECTED)
-    is_peak = above & (smooth == scipy.ndimage.maximum_filter(smooth, size=7))
-    peak_y, peak_x = np.nonzero(is_peak)
+    labels, n = scipy.ndimage.label(_grow(above, _GROW * sigma), _EIGHT_CONNECTED)
+    peak_y, peak_x = _peaks(smooth, above)
     peak_label = labels[peak_y, peak_x]
     # Brightest peak first within each source.
     order = np.lexsort((-smooth[peak_y, peak_x], peak_label))
@@ -91,6 +89,32 @@ def detect(image: np.ndarray, variance: np.ndarray, sigma: float, usable: np.nda
     return Detections(_concatenate(top, children, peaks), parent, n_children, labels > 0)
 
 
+def _grow(above: np.ndarray, radius: float) -> np.ndarray:
+    """Set all pixels within a radius of those that are set."""
+    reach = int(np.ceil(radius))
+    grown = np.pad(np.zeros_like(above), reach)
+    y, x = np.nonzero(above)
+    # Few pixels are set, so that shifts of them beat filters of all pixels.
+    for dy in range(-reach, reach + 1):
+        for dx in range(-reach, reach + 1):
+            if dx**2 + dy**2 <= radius**2:
+                grown[y + (dy + reach), x + (dx + reach)] = True
+    height, width = above.shape
+    return grown[reach : reach + height, reach : reach + width]
+
+
+def _peaks(smooth: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find pixels, of those that are set, that no neighbour exceeds."""
+    y, x = np.nonzero(above)
+    highest = np.ones(len(y), dtype=bool)
+    value = smooth[y, x]
+    for dy in range(-_PEAK_REACH, _PEAK_REACH + 1):
+        row = np.clip(y + dy, 0, smooth.shape[0] - 1)
+        for dx in range(-_PEAK_REACH, _PEAK_REACH + 1):
+            highest &= value >= smooth[row, np.clip(x + dx, 0, smooth.shape[1] - 1)]
+    return y[highest], x[highest]
+
+
 def _split(
     labels: np.ndarray, x: np.ndarray, y: np.ndarray, label: np.ndarray, is_child: np.ndarray
 ) -> np.ndarray:
@@ -100,8 +124,12 @@ def _split(
     for blend in np.unique(label[is_child]):
         pixel_y, pixel_x = np.nonzero(labels == blend)
         members = np.flatnonzero(label == blend)
-        distance = (pixel_x[:, None] - x[members]) ** 2 + (pixel_y[:, None] - y[members]) ** 2
-        result[pixel_y, pixel_x] = number[members[distance.argmin(axis=1)]]
+        # In blocks, since a crowded image can be one blend of thousands.
+        for start in range(0, len(pixel_x), max(1, _BLOCK // len(members))):
+            part = slice(start, start + max(1, _BLOCK // len(members)))
+            rows, columns = pixel_y[part], pixel_x[part]
+            distance = (columns[:, None] - x[members]) ** 2 + (rows[:, None] - y[members]) ** 2
+            result[rows, columns] = number[members[distance.argmin(axis=1)]]
     return result
 
 

@@ -70,9 +70,9 @@ def camera_of(simulation: SimulatedVisit) -> SimulatedCamera:
     return next(camera for camera in CAMERAS.values() if isinstance(simulation, camera.visit))
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def true_psf(simulation: SimulatedVisit) -> TruePsf:
-    """Return the true PSF of a visit; that of the last one is kept.
+    """Return the true PSF of a visit; those of the last two are kept.
 
     Parameters
     ----------

@@ -146,6 +146,11 @@ class SimulatedVisit(ABC):
         """Side in pixels of the corner of a detector without data."""
         return 0
 
+    @property
+    def whole_electrons(self) -> bool:
+        """Whether pixels are rounded to electrons, which makes small files."""
+        return False
+
     @abstractmethod
     def detector_offset(self, detector: int) -> tuple[float, float]:
         """Return the focal-plane position of a detector's centre in mm.

@@ -71,7 +71,9 @@ def render(simulation: SimulatedVisit, detector: int, scene: Scene, psf: TruePsf
     names = ("BAD", "COSMIC_RAY", "INTERPOLATED", "NO_DATA", "SATURATED")
     masks = {name: np.zeros(signal.shape, dtype=bool) for name in names}
 
-    masks["SATURATED"] = scipy.ndimage.binary_dilation(signal > simulation.saturation)
+    masks["SATURATED"] = signal > simulation.saturation
+    if masks["SATURATED"].any():
+        masks["SATURATED"] = scipy.ndimage.binary_dilation(masks["SATURATED"])
     del signal
     np.minimum(image, simulation.saturation, out=image)
     for column in rng.integers(30, simulation.size - 30, simulation.n_bad_columns):
@@ -81,10 +83,12 @@ def render(simulation: SimulatedVisit, detector: int, scene: Scene, psf: TruePsf
         image[track] += rng.uniform(2000, 20000)
 
     masks["INTERPOLATED"] = masks["BAD"] | masks["COSMIC_RAY"] | masks["SATURATED"]
-    image = _interpolate(image, masks["BAD"] | masks["COSMIC_RAY"])
+    _interpolate(image, masks["BAD"] | masks["COSMIC_RAY"])
     inner = simulation.size - simulation.blank_corner
     masks["NO_DATA"][inner:, inner:] = True
     image[masks["NO_DATA"]] = 0.0
+    if simulation.whole_electrons:
+        np.rint(image, out=image)
     return Planes(image.astype(np.float32), variance.astype(np.float32), masks)
 
 
@@ -112,11 +116,19 @@ def _cosmic_rays(rng: np.random.Generator, simulation: SimulatedVisit) -> Iterat
         )
 
 
-def _interpolate(image: np.ndarray, bad: np.ndarray) -> np.ndarray:
-    """Replace bad pixels by linear interpolation along their rows."""
-    result = image.copy()
-    columns = np.arange(image.shape[1])
-    for row in np.flatnonzero(bad.any(axis=1)):
-        good = ~bad[row]
-        result[row, ~good] = np.interp(columns[~good], columns[good], image[row, good])
-    return result
+def _interpolate(image: npt.NDArray[np.float64], bad: npt.NDArray[np.bool_]) -> None:
+    """Replace bad pixels by linear interpolation along their rows, in place.
+
+    At the edges the nearest good pixel is repeated; a row without any stays.
+    """
+    y, x = np.nonzero(bad & ~bad.all(axis=1, keepdims=True))
+    if not len(y):
+        return
+    # Each run of bad pixels in a row, and the good pixels before and after.
+    begins = np.append(True, (np.diff(x) != 1) | (np.diff(y) != 0))
+    ends = np.append(begins[1:], True)
+    run = np.cumsum(begins) - 1
+    left, right, width = x[begins][run] - 1, x[ends][run] + 1, bad.shape[1]
+    low = image[y, np.where(left < 0, right, left)]
+    high = image[y, np.where(right >= width, left, right)]
+    image[y, x] = low + (high - low) * (x - left) / (right - left)

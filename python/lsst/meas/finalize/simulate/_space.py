@@ -25,8 +25,9 @@ from lsst.resources import ResourcePath
 
 from ._config import SimulatedVisit
 
-# Image, variance and mask compress to 5.3 bytes per pixel; a source has 4 kB.
-_BYTES_PER_PIXEL = 6
+# Image, variance and mask compress to 5.3 bytes per pixel, and to 1.4 if
+# electrons are whole; a source has 4 kB.
+_BYTES_PER_PIXEL = {False: 6, True: 2}  # whether electrons are whole numbers
 _BYTES_PER_SOURCE = 6000
 _BYTES_PER_VISIT = 1 << 20  # registry and tables of stars
 
@@ -47,7 +48,8 @@ def refuse_full_disk(roots: Iterable[ResourcePath], simulations: Sequence[Simula
         Raised if there is less space than the visits take.
     """
     needed = sum(
-        s.n_detectors * (_BYTES_PER_PIXEL * s.size**2 + _BYTES_PER_SOURCE * s.n_objects) + _BYTES_PER_VISIT
+        s.n_detectors * (_BYTES_PER_PIXEL[s.whole_electrons] * s.size**2 + _BYTES_PER_SOURCE * s.n_objects)
+        + _BYTES_PER_VISIT
         for s in simulations
     )
     for folder in _local(roots):

@@ -87,6 +87,11 @@ class FocalPlaneVisit(SimulatedVisit):
             sky=self.sky,
         )
 
+    @property
+    def whole_electrons(self) -> bool:
+        """Whether pixels are rounded to electrons, which makes small files."""
+        return True
+
     def detector_offset(self, detector: int) -> tuple[float, float]:
         """Return the focal-plane position of a detector's centre in mm.
 
