@@ -29,8 +29,6 @@ from typing import TYPE_CHECKING, Any, cast
 import astropy.table
 import numpy as np
 
-from lsst.images import Box
-
 from .. import afw
 from ..apcorr import DetectorFluxes
 from ..catalogs import Schema, SourceCatalog
@@ -38,7 +36,7 @@ from ..focal_plane import DetectorFrame, frame_of, nearest_orientation
 from ._output import alias_names
 
 if TYPE_CHECKING:
-    from lsst.images import VisitImage
+    from lsst.images import Box, VisitImage
     from lsst.utils.logging import LsstLogAdapter
 
     from ..catalogs import ExposureCatalog
@@ -89,6 +87,8 @@ class Place:
         ValueError
             Raised if it is of another version.
         """
+        from lsst.images import Box
+
         content = json.loads(text)
         if content.get("version") != _VERSION:
             found = content.get("version")
