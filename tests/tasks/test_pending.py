@@ -36,6 +36,14 @@ def test_place_survives_as_text() -> None:
         Place.from_text(text, "there")
 
 
+@pytest.mark.parametrize("change", [{"bbox": [1, 2]}, {"jacobian": 3}, {"offset": None}, None])
+def test_damaged_text_names_the_detector(change: dict[str, Any] | None) -> None:
+    """Refuse text that isn't what is written, and other JSON."""
+    content = json.loads(Place({"slot_A": "b"}, BOX, FRAME).to_text())
+    with pytest.raises(ValueError, match="pending_ap_corr of there isn't understood"):
+        Place.from_text(json.dumps(None if change is None else content | change), "there")
+
+
 class _Subtasks:
     """Measures one correction, and keeps what is applied."""
 

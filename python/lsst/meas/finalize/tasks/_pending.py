@@ -85,14 +85,22 @@ class Place:
         Raises
         ------
         ValueError
-            Raised if it is of another version.
+            Raised if it is of another version, or isn't such text.
         """
+        try:
+            content = json.loads(text)
+            version = content["version"]
+            if version == _VERSION:
+                return cls._from_content(content)
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{PENDING_FIELD} of {where} isn't understood: {error!r}") from error
+        raise ValueError(f"{PENDING_FIELD} of {where} is of version {version}, not {_VERSION}.")
+
+    @classmethod
+    def _from_content(cls, content: dict[str, Any]) -> Place:
+        # Not imported with the tasks, most of which don't come here.
         from lsst.images import Box
 
-        content = json.loads(text)
-        if content.get("version") != _VERSION:
-            found = content.get("version")
-            raise ValueError(f"{PENDING_FIELD} of {where} is of version {found}, not {_VERSION}.")
         if "bbox" not in content:
             return cls(content["aliases"])
         y_min, y_max, x_min, x_max = content["bbox"]
