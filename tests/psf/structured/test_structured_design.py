@@ -16,7 +16,12 @@ import numpy as np
 import piff
 import pytest
 
-from lsst.meas.finalize.psf.structured._design import GeneralDesign, SeparableDesign, make_design
+from lsst.meas.finalize.psf.structured._design import (
+    Design,
+    GeneralDesign,
+    SeparableDesign,
+    make_design,
+)
 from lsst.meas.finalize.psf.structured._interpolant import grid_weights
 from lsst.meas.finalize.psf.structured._stars import extract_stars
 
@@ -91,29 +96,48 @@ def test_draw_like_galsim(frame: str, make_star_list: Callable[..., list[piff.St
     center = rng.normal(scale=0.05, size=(3, 2))
     grid = rng.uniform(0.5, 1.0, size=(3, _SIZE, _SIZE))
     grid /= grid.sum(axis=(1, 2), keepdims=True)
-    images = design.draw_shifted(grid, center, 0.01)
+    images = np.empty((3, 3, 10, 10))
+    design.draw_shifted(grid, design.shifts(center, 0.01), 0.01, images)
     model = piff.PixelGrid(_SCALE, _SIZE, interp=galsim.Lanczos(5))
-    for image, shift in zip(images, [(0.0, 0.0), (0.01, 0.0), (0.0, 0.01)], strict=True):
+    for image, shift in zip(images.swapaxes(0, 1), [(0.0, 0.0), (0.01, 0.0), (0.0, 0.01)], strict=True):
         for i, star in enumerate(stars):
             fit = piff.StarFit(grid[i].ravel(), center=tuple(center[i] + shift))
             expected = model.draw(piff.Star(star.data, fit)).image.array
             np.testing.assert_allclose(image[i], expected, atol=1e-13 * expected.max())
 
 
-@pytest.mark.parametrize("frame", _FRAMES)
-def test_mean_gram(frame: str, make_star_list: Callable[..., list[piff.Star]]) -> None:
+def _mean_gram(design: Design, support: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Average the normal matrices of stars, column by column."""
+    count = len(weight)
+    gram = np.zeros((_SIZE**2, _SIZE**2))
+    for k, node in enumerate(np.eye(_SIZE**2).reshape(-1, _SIZE, _SIZE)):
+        image = design.draw(np.repeat(node[np.newaxis], count, axis=0), _ALL)
+        image *= design.pack(support.astype(float))
+        gram[k] = np.tensordot(weight / weight.sum(), design.adjoint(image, _ALL), axes=1).ravel()
+    return gram
+
+
+def test_mean_gram(make_star_list: Callable[..., list[piff.Star]]) -> None:
     """Average the normal matrices of the stars."""
     rng = np.random.default_rng(8)
-    arrays = extract_stars(make_star_list(6, stamp=10, wcs=_FRAMES[frame]))
-    design = make_design(arrays, grid_weights(galsim.Lanczos(5)), _SIZE, _SCALE)
+    arrays = extract_stars(make_star_list(6, stamp=10, wcs=_FRAMES["sheared"]))
+    design = GeneralDesign(arrays, grid_weights(galsim.Lanczos(5)), _SIZE, _SCALE)
     center = rng.normal(scale=0.05, size=(6, 2))
     support = design.support(center)
     design.set_center(center, support)
     weight = rng.uniform(1.0, 2.0, size=6)
-    unit = np.eye(_SIZE**2).reshape(-1, _SIZE, _SIZE)
-    expected = np.zeros((_SIZE**2, _SIZE**2))
-    for k, node in enumerate(unit):
-        image = design.draw(np.repeat(node[np.newaxis], 6, axis=0), _ALL)
-        image *= design.pack(support.astype(float))
-        expected[k] = np.tensordot(weight / weight.sum(), design.adjoint(image, _ALL), axes=1).ravel()
+    expected = _mean_gram(design, support, weight)
     np.testing.assert_allclose(design.mean_gram(weight), expected, atol=1e-13 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("frame", ["straight", "exchanged"])
+def test_mean_factors(frame: str, make_star_list: Callable[..., list[piff.Star]]) -> None:
+    """Factorise the normal matrix of one star exactly."""
+    arrays = extract_stars(make_star_list(1, stamp=10, wcs=_FRAMES[frame]))
+    design = SeparableDesign(arrays, grid_weights(galsim.Lanczos(5)), _SIZE, _SCALE)
+    center = np.array([[0.03, -0.04]])
+    support = design.support(center)
+    design.set_center(center, support)
+    expected = _mean_gram(design, support, np.array([2.0]))
+    product = np.kron(*design.mean_factors(np.array([2.0])))
+    np.testing.assert_allclose(product, expected, atol=1e-13 * np.abs(expected).max())

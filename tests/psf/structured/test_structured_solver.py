@@ -16,8 +16,7 @@ import numpy as np
 import piff
 import pytest
 
-from lsst.meas.finalize.psf.structured import _preconditioner
-from lsst.meas.finalize.psf.structured._design import make_design
+from lsst.meas.finalize.psf.structured._design import GeneralDesign, make_design
 from lsst.meas.finalize.psf.structured._interpolant import grid_weights
 from lsst.meas.finalize.psf.structured._preconditioner import Preconditioner
 from lsst.meas.finalize.psf.structured._solver import (
@@ -177,10 +176,8 @@ def test_minimum_norm(count: int, make_star_list: Callable[..., list[piff.Star]]
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-def test_large_grids(
-    transposed: bool, make_star_list: Callable[..., list[piff.Star]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Precondition large grids by the factors of their normal matrix."""
+def test_factors(transposed: bool, make_star_list: Callable[..., list[piff.Star]]) -> None:
+    """Precondition by the factors of the normal matrix as by the matrix."""
     wcs = galsim.AffineTransform(0.0, 0.2, 0.2, 0.0) if transposed else galsim.PixelScale(0.2)
     arrays = extract_stars(make_star_list(3, stamp=7, wcs=wcs))
     design = make_design(arrays, grid_weights(galsim.Lanczos(5)), _SIZE, 0.2)
@@ -190,9 +187,11 @@ def test_large_grids(
     center *= [-1.0, -1.0]
     design.set_center(center, design.support(center))
     weight = np.array([1.0, 2.0, 0.5])
-    small = Preconditioner.from_design(design, weight)
-    monkeypatch.setattr(_preconditioner, "_MAX_DENSE_NODES", 0)
-    large = Preconditioner.from_design(design, weight)
-    assert large.inverse is None
+    factors = Preconditioner.from_design(design, weight)
+    assert factors.inverse is None
+    general = GeneralDesign(arrays, design.weights, _SIZE, 0.2)
+    general.set_center(center, general.support(center))
+    dense = Preconditioner.from_design(general, weight)
+    assert dense.factors is None
     r = np.random.default_rng(1).normal(size=(2, _SIZE**2))
-    np.testing.assert_allclose(large.apply(r), small.apply(r), rtol=1e-6)
+    np.testing.assert_allclose(factors.apply(r), dense.apply(r), rtol=1e-6)

@@ -94,21 +94,25 @@ class Design(abc.ABC):
         return [slice(i, i + length) for i in range(0, len(self.stars.x), length)]
 
     @abc.abstractmethod
-    def draw_shifted(
-        self, grid: npt.NDArray[np.float64], center: npt.NDArray[np.float64], step: float
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Draw at the centres, and with u, then v, of them moved by a step.
+    def shifts(self, center: npt.NDArray[np.float64], step: float) -> tuple[npt.NDArray[np.float64], ...]:
+        """Return what `draw_shifted` needs to know of centres [N, 2].
 
-        The images are [N, h, w].  The factors set by `set_center` aren't used
-        or changed.
+        Each array is one of N stars, so that blocks can be cut of it; all
+        stars at once take a fraction of the time of many blocks.
         """
 
     @abc.abstractmethod
-    def mean_gram(self, weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the mean normal matrix [n*n, n*n] of stars of weight [N].
+    def draw_shifted(
+        self,
+        grid: npt.NDArray[np.float64],
+        shifts: tuple[npt.NDArray[np.float64], ...],
+        step: float,
+        out: npt.NDArray[np.float64],
+    ) -> None:
+        """Draw at the centres, and with u, then v, of them moved by a step.
 
-        Only a preconditioner is made from it: masked pixels are ignored, and
-        it may be taken from a sample.
+        ``out`` [N, 3, h, w] receives the images.  The factors set by
+        `set_center` aren't used or changed.
         """
 
 
@@ -179,46 +183,40 @@ class SeparableDesign(Design):
     def adjoint(self, image: npt.NDArray[np.float64], block: slice) -> npt.NDArray[np.float64]:
         return self._orient(self._rows_t[block] @ image @ self._columns[block])
 
-    def draw_shifted(
-        self, grid: npt.NDArray[np.float64], center: npt.NDArray[np.float64], step: float
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        rows, columns = self._factors(center)
-        moved_rows, moved_columns = self._factors(center + step)
-        half = rows @ self._orient(grid)
-        image = half @ columns.swapaxes(1, 2)
-        along_x = half @ moved_columns.swapaxes(1, 2)
-        along_y = moved_rows @ self._orient(grid) @ columns.swapaxes(1, 2)
-        return (image, along_y, along_x) if self.stars.transposed else (image, along_x, along_y)
+    def shifts(self, center: npt.NDArray[np.float64], step: float) -> tuple[npt.NDArray[np.float64], ...]:
+        return (*self._factors(center), *self._factors(center + step))
 
-    def mean_gram(self, weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        n = self.size
-        gram_v, gram_u = self._grams(weight)
-        mean = gram_v.reshape(-1, n * n).T @ gram_u.reshape(-1, n * n)
-        return mean.reshape(n, n, n, n).transpose(0, 2, 1, 3).reshape(n * n, n * n)
+    def draw_shifted(
+        self,
+        grid: npt.NDArray[np.float64],
+        shifts: tuple[npt.NDArray[np.float64], ...],
+        step: float,
+        out: npt.NDArray[np.float64],
+    ) -> None:
+        rows, columns, moved_rows, moved_columns = shifts
+        along_x, along_y = (2, 1) if self.stars.transposed else (1, 2)
+        grid = self._orient(grid)
+        columns = columns.swapaxes(1, 2)
+        half = rows @ grid
+        np.matmul(half, columns, out=out[:, 0])
+        np.matmul(half, moved_columns.swapaxes(1, 2), out=out[:, along_x])
+        np.matmul(moved_rows @ grid, columns, out=out[:, along_y])
 
     def mean_factors(
         self, weight: npt.NDArray[np.float64]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return mean normal matrices [n, n] of the two axes of the grid.
 
-        Their product is about `mean_gram`.
+        The normal matrix of a star of weight [N] is the Kronecker product of
+        two, and the mean of many stars' products is about that of the means:
+        their phases along u say nothing of those along v.  Masked pixels are
+        ignored.
         """
-        gram_v, gram_u = self._grams(weight)
-        share = (weight / weight.sum())[:, np.newaxis, np.newaxis]
-        # The first one of the axes has the weights already.
-        first, second = (gram_u, gram_v) if self.stars.transposed else (gram_v, gram_u)
-        first, second = first.sum(axis=0), (second * share).sum(axis=0)
-        return (second, first) if self.stars.transposed else (first, second)
-
-    def _grams(
-        self, weight: npt.NDArray[np.float64]
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return the normal matrices [N, n, n] of v and u, one weighted."""
-        rows = self._rows * self._support.any(axis=2)[:, :, np.newaxis]
-        columns = self._columns * self._support.any(axis=1)[:, :, np.newaxis]
-        gram_y = (rows.swapaxes(1, 2) @ rows) * (weight / weight.sum())[:, np.newaxis, np.newaxis]
-        gram_x = columns.swapaxes(1, 2) @ columns
-        return (gram_x, gram_y) if self.stars.transposed else (gram_y, gram_x)
+        share = np.sqrt(weight / weight.sum())[:, np.newaxis, np.newaxis]
+        rows = self._rows * (share * self._support.any(axis=2)[:, :, np.newaxis])
+        columns = self._columns * (share * self._support.any(axis=1)[:, :, np.newaxis])
+        along_y, along_x = (flat.T @ flat for flat in (m.reshape(-1, self.size) for m in (rows, columns)))
+        return (along_x, along_y) if self.stars.transposed else (along_y, along_x)
 
 
 class GeneralDesign(Design):
@@ -280,25 +278,37 @@ class GeneralDesign(Design):
         weighted = self._v[block] * image[:, np.newaxis, :]
         return weighted @ self._u[block].swapaxes(1, 2)
 
+    def shifts(self, center: npt.NDArray[np.float64], step: float) -> tuple[npt.NDArray[np.float64], ...]:
+        # Weights of every pixel would be too many to keep.
+        return (center,)
+
     def draw_shifted(
-        self, grid: npt.NDArray[np.float64], center: npt.NDArray[np.float64], step: float
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        images = np.empty((3, *self.stars.image.shape))
-        flat = images.reshape(3, len(grid), -1)
+        self,
+        grid: npt.NDArray[np.float64],
+        shifts: tuple[npt.NDArray[np.float64], ...],
+        step: float,
+        out: npt.NDArray[np.float64],
+    ) -> None:
+        (center,) = shifts
+        flat = out.reshape(len(grid), 3, -1)
         transposed = grid.swapaxes(1, 2)
         # One block at a time.
         for part in self.blocks():
             u, v = self.take(part)._positions(center[part])
             at_v = self._weights(v)
             half = self._weights(u) @ transposed[part]
-            np.einsum("spv,spv->sp", half, at_v, out=flat[0, part])
-            np.einsum("spv,spv->sp", half, self._weights(v - step), out=flat[2, part])
+            np.einsum("spv,spv->sp", half, at_v, out=flat[part, 0])
+            np.einsum("spv,spv->sp", half, self._weights(v - step), out=flat[part, 2])
             half = self._weights(u - step) @ transposed[part]
-            np.einsum("spv,spv->sp", half, at_v, out=flat[1, part])
-        images *= (self.stars.pixel_area / self.scale**2)[:, np.newaxis, np.newaxis]
-        return images[0], images[1], images[2]
+            np.einsum("spv,spv->sp", half, at_v, out=flat[part, 1])
+        flat *= (self.stars.pixel_area / self.scale**2)[:, np.newaxis, np.newaxis]
 
     def mean_gram(self, weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the mean normal matrix [n*n, n*n] of stars of weight [N].
+
+        Only a preconditioner is made from it: masked pixels are ignored, and
+        so are most stars if there are many.
+        """
         n2 = self.size**2
         count = len(weight)
         sample = np.unique(np.linspace(0, count - 1, min(count, _GRAM_SAMPLE)).astype(np.intp))

@@ -22,7 +22,7 @@ from ._design import Design, make_design
 from ._interpolant import grid_weights
 from ._outliers import reject_by_chisq
 from ._preconditioner import MAX_DENSE_UNKNOWNS, Preconditioner
-from ._reflux import Reflux, initial_flux_center, reflux
+from ._reflux import Reflux, center_shifts, initial_flux_center, reflux
 from ._result import fill_psf
 from ._setup import basis_terms, check_covered, count_unknowns, initial_profile, make_psf
 from ._solver import NormalEquations, solve_minimum_norm, solve_normal_equations
@@ -257,8 +257,16 @@ def _improve_stars(
 ) -> int:
     """Update fluxes, centres and chi-squares; return how many stars failed."""
     profile = _normalised(state.params, design.size)
+    shifts = center_shifts(design, state.center)
     result = Reflux.join(
-        reflux(design.take(block), profile[block], state.flux[block], state.center[block], recenter[block])
+        reflux(
+            design.take(block),
+            profile[block],
+            state.flux[block],
+            state.center[block],
+            recenter[block],
+            tuple(array[block] for array in shifts),
+        )
         for block in design.blocks()
     )
     finite = np.isfinite(np.column_stack([result.flux, result.center, result.chisq])).all(axis=1)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
-from ._design import SeparableDesign
+from ._design import GeneralDesign, SeparableDesign
 from ._stars import NotCoveredError
 
 if TYPE_CHECKING:
@@ -39,17 +39,25 @@ _MIN_GRID_EIGENVALUE = 1e-9
 """Least ratio of the eigenvalues of the mean normal matrix of a star."""
 
 
-def _inverse(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Invert a positive matrix, which is overwritten."""
+def _inverse(matrix: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], float]:
+    """Invert a positive matrix, which is overwritten; also return its
+    reciprocal condition.
+    """
     norm = np.abs(matrix).sum(axis=0).max()
     factor, info = scipy.linalg.lapack.dpotrf(matrix, lower=1, overwrite_a=1)
-    rcond = scipy.linalg.lapack.dpocon(factor, norm, uplo="L")[0] if info == 0 else 0.0
-    if not rcond > _MIN_GRID_EIGENVALUE:
-        raise NotCoveredError(f"the grid isn't constrained everywhere (reciprocal condition {rcond:.1e})")
+    if info != 0:
+        return matrix, 0.0
+    rcond = float(scipy.linalg.lapack.dpocon(factor, norm, uplo="L")[0])
     inverse, info = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
     inverse = np.tril(inverse)
     inverse += np.tril(inverse, -1).T
-    return inverse
+    return inverse, rcond
+
+
+def _check_condition(rcond: float) -> None:
+    """Check that stars constrain all nodes of the grid."""
+    if not rcond > _MIN_GRID_EIGENVALUE:
+        raise NotCoveredError(f"the grid isn't constrained everywhere (reciprocal condition {rcond:.1e})")
 
 
 @dataclasses.dataclass
@@ -60,7 +68,7 @@ class Preconditioner:
     """Inverse of the mean normal matrix of a star of unit weight."""
 
     factors: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None
-    """Inverses of its two factors, for grids too large for the matrix."""
+    """Inverses of its two factors, where it is about a product of two."""
 
     @classmethod
     def from_design(cls, design: Design, star_weight: npt.NDArray[np.float64]) -> Preconditioner:
@@ -87,11 +95,16 @@ class Preconditioner:
         total = star_weight.sum()
         if not (total > 0.0 and np.isfinite(total)):
             raise NotCoveredError(f"the stars have a total weight of {total}")
-        if design.size**2 <= _MAX_DENSE_NODES:
-            return cls(inverse=_inverse(design.mean_gram(star_weight)))
+        small = design.size**2 <= _MAX_DENSE_NODES
         if isinstance(design, SeparableDesign):
-            along_v, along_u = design.mean_factors(star_weight)
-            return cls(factors=(_inverse(along_v), _inverse(along_u)))
+            (along_v, rcond_v), (along_u, rcond_u) = map(_inverse, design.mean_factors(star_weight))
+            # The condition of a Kronecker product is that of its factors.
+            _check_condition(rcond_v * rcond_u if small else min(rcond_v, rcond_u))
+            return cls(factors=(along_v, along_u))
+        if isinstance(design, GeneralDesign) and small:
+            inverse, rcond = _inverse(design.mean_gram(star_weight))
+            _check_condition(rcond)
+            return cls(inverse=inverse)
         return cls()
 
     def apply(self, r: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

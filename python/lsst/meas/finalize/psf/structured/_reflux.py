@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ._design import Design
 
-__all__ = ("Reflux", "initial_flux_center", "reflux")
+__all__ = ("Reflux", "center_shifts", "initial_flux_center", "reflux")
 
 _CENTER_STEP = 1e-5
 """Step of Piff's forward differences, in the units of (u, v)."""
@@ -129,12 +129,36 @@ def _scaled_determinant(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float
         return np.linalg.det(matrix * scale[:, :, np.newaxis] * scale[:, np.newaxis, :])
 
 
+def _flat(image: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return images [N, h, w] as rows [N, h*w]."""
+    return image.reshape(len(image), -1)
+
+
+def center_shifts(design: Design, center: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
+    """Return what `reflux` has to know of the centres, for all stars at once.
+
+    Parameters
+    ----------
+    design
+        The stars.
+    center
+        Current centres [N, 2].
+
+    Returns
+    -------
+    shifts
+        Arrays of N stars.
+    """
+    return design.shifts(center, _CENTER_STEP)
+
+
 def reflux(
     design: Design,
     profile: npt.NDArray[np.float64],
     flux: npt.NDArray[np.float64],
     center: npt.NDArray[np.float64],
     recenter: npt.NDArray[np.bool_],
+    shifts: tuple[npt.NDArray[np.float64], ...],
 ) -> Reflux:
     """Refit the flux of every star, and the centre of those to be centred.
 
@@ -154,6 +178,8 @@ def reflux(
         Current centres [N, 2].
     recenter
         Stars to be centred [N].
+    shifts
+        What `center_shifts` returns for the centres.
 
     Returns
     -------
@@ -163,20 +189,21 @@ def reflux(
     stars = design.stars
     data, pixel_weight = stars.image, stars.weight
     used_pixels = np.count_nonzero(pixel_weight, axis=(1, 2))
-    unit, unit_u, unit_v = design.draw_shifted(profile, center, _CENTER_STEP)
+    gradient = np.empty((len(flux), 3, *data.shape[1:]))
+    design.draw_shifted(profile, shifts, _CENTER_STEP, gradient)
+    unit = gradient[:, 0]
     model = unit * flux[:, np.newaxis, np.newaxis]
     weight = pixel_weight * model
-    model_power = (weight * model).sum(axis=(1, 2))
+    model_power = np.vecdot(_flat(weight), _flat(model))
     # Piff divides by 1 where the model has no power.
     model_power = np.where(model_power == 0.0, 1.0, model_power)
-    new_flux = flux * (weight * data).sum(axis=(1, 2)) / model_power
+    new_flux = flux * np.vecdot(_flat(weight), _flat(data)) / model_power
     resid = data - unit * new_flux[:, np.newaxis, np.newaxis]
 
-    gradient = np.stack([unit, unit_u, unit_v], axis=1)
     gradient[:, 1:] -= unit[:, np.newaxis]
     gradient[:, 1:] *= (new_flux / _CENTER_STEP)[:, np.newaxis, np.newaxis, np.newaxis]
     gradient = gradient.reshape(len(flux), 3, -1)
-    weighted = gradient * np.abs(weight).reshape(len(flux), 1, -1)
+    weighted = gradient * np.abs(_flat(weight))[:, np.newaxis]
     matrix = weighted @ gradient.swapaxes(1, 2)
     vector = (weighted @ resid.reshape(len(flux), -1, 1))[:, :, 0]
     matrix[~recenter] = np.eye(3)
@@ -192,7 +219,7 @@ def reflux(
     return Reflux(
         flux=new_flux + step[:, 0],
         center=np.where(recenter[:, np.newaxis], center + (step[:, 1:] + centroid), center),
-        chisq=(resid**2 * pixel_weight).sum(axis=(1, 2)),
+        chisq=np.vecdot(_flat(resid * pixel_weight), _flat(resid)),
         dof=used_pixels - np.where(recenter, 3, 1),
         singular=singular,
         unstable=unstable,
