@@ -19,7 +19,6 @@ from __future__ import annotations
 __all__ = ("ellipse_to_pixels", "model_column")
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,12 +45,19 @@ _ROOT2_32 = np.float32(math.sqrt(2.0))
 _HALF_ROOT_32 = np.float32(math.sqrt(0.5))
 _MINUS_HALF = np.float32(-0.5)
 
+# Columns of the array of convolved components: the transform of pixels to
+# offsets in units of the ellipse, with its determinant, and coefficients.
+_DET = 5
+_K = 6
+_COLUMNS = 12
+
 
 @njit(error_model="numpy")
-def _add_order_0(x: Array32, y: Array32, t: Array32, k: Array32, out: Array32) -> None:
+def _add_order_0(x: Array32, y: Array32, component: Array32, n: int, out: Array32) -> None:
     """Add a Gaussian."""
-    txx, txy, tyy, ox, oy, det = t[0], t[1], t[2], t[3], t[4], t[5]
-    k0 = k[0]
+    txx, txy, tyy = component[n, 0], component[n, 1], component[n, 2]
+    ox, oy, det = component[n, 3], component[n, 4], component[n, _DET]
+    k0 = component[n, _K]
     for i in range(len(out)):
         u = (x[i] * txx + y[i] * txy) + ox
         v = (x[i] * txy + y[i] * tyy) + oy
@@ -60,10 +66,11 @@ def _add_order_0(x: Array32, y: Array32, t: Array32, k: Array32, out: Array32) -
 
 
 @njit(error_model="numpy")
-def _add_order_1(x: Array32, y: Array32, t: Array32, k: Array32, out: Array32) -> None:
+def _add_order_1(x: Array32, y: Array32, component: Array32, n: int, out: Array32) -> None:
     """Add a shapelet function of order 1."""
-    txx, txy, tyy, ox, oy, det = t[0], t[1], t[2], t[3], t[4], t[5]
-    k0, k1, k2 = k[0], k[1], k[2]
+    txx, txy, tyy = component[n, 0], component[n, 1], component[n, 2]
+    ox, oy, det = component[n, 3], component[n, 4], component[n, _DET]
+    k0, k1, k2 = component[n, _K], component[n, _K + 1], component[n, _K + 2]
     for i in range(len(out)):
         u = (x[i] * txx + y[i] * txy) + ox
         v = (x[i] * txy + y[i] * tyy) + oy
@@ -75,10 +82,12 @@ def _add_order_1(x: Array32, y: Array32, t: Array32, k: Array32, out: Array32) -
 
 
 @njit(error_model="numpy")
-def _add_order_2(x: Array32, y: Array32, t: Array32, k: Array32, out: Array32) -> None:
+def _add_order_2(x: Array32, y: Array32, component: Array32, n: int, out: Array32) -> None:
     """Add a shapelet function of order 2."""
-    txx, txy, tyy, ox, oy, det = t[0], t[1], t[2], t[3], t[4], t[5]
-    k0, k1, k2, k3, k4, k5 = k[0], k[1], k[2], k[3], k[4], k[5]
+    txx, txy, tyy = component[n, 0], component[n, 1], component[n, 2]
+    ox, oy, det = component[n, 3], component[n, 4], component[n, _DET]
+    k0, k1, k2 = component[n, _K], component[n, _K + 1], component[n, _K + 2]
+    k3, k4, k5 = component[n, _K + 3], component[n, _K + 4], component[n, _K + 5]
     for i in range(len(out)):
         u = (x[i] * txx + y[i] * txy) + ox
         v = (x[i] * txy + y[i] * tyy) + oy
@@ -117,22 +126,88 @@ def ellipse_to_pixels(x: Array, jac: Array, q: Array) -> None:
 
 
 @njit(error_model="numpy")
-def _convolve(xx: float, xy: float, yx: float, yy: float, k: Array, amplitude: Any, out: Array32) -> None:
-    """Coefficients of a convolved component (spec 05 §2.3), in float32."""
-    k00, k01, k10, k02, k11, k20 = k[0], k[1], k[2], k[3], k[4], k[5]
+def _set_coefficients(
+    xx: float,
+    xy: float,
+    yx: float,
+    yy: float,
+    psf: Array,
+    p: int,
+    order: int,
+    amplitude: np.float32,
+    component: Array32,
+    n: int,
+) -> None:
+    """Set coefficients of a convolved component (spec 05 §2.3), in float32."""
+    k00, k01, k10 = psf[p, PSF_K], psf[p, PSF_K + 1], psf[p, PSF_K + 2]
+    component[n, _K + 1] = np.float32(_FLUX_FACTOR * (yy * k01 + xy * k10)) * amplitude
+    component[n, _K + 2] = np.float32(_FLUX_FACTOR * (yx * k01 + xx * k10)) * amplitude
+    if order < 2:
+        component[n, _K] = np.float32(_FLUX_FACTOR * k00) * amplitude
+        return
+    k02, k11, k20 = psf[p, PSF_K + 3], psf[p, PSF_K + 4], psf[p, PSF_K + 5]
     r00 = (
         k00
         - (xx * xx + xy * xy - 1.0) * k20 / _ROOT2
         - (xx * yx + xy * yy) * k11
         - (yx * yx + yy * yy - 1.0) * k02 / _ROOT2
     )
-    out[0] = np.float32(_FLUX_FACTOR * r00) * amplitude
-    out[1] = np.float32(_FLUX_FACTOR * (yy * k01 + xy * k10)) * amplitude
-    out[2] = np.float32(_FLUX_FACTOR * (yx * k01 + xx * k10)) * amplitude
-    out[3] = np.float32(_FLUX_FACTOR * (xy * xy * k20 + _ROOT2 * xy * yy * k11 + yy * yy * k02)) * amplitude
+    r02 = xy * xy * k20 + _ROOT2 * xy * yy * k11 + yy * yy * k02
     r11 = _ROOT2 * xx * xy * k20 + (xx * yy + xy * yx) * k11 + _ROOT2 * yx * yy * k02
-    out[4] = np.float32(_FLUX_FACTOR * r11) * amplitude
-    out[5] = np.float32(_FLUX_FACTOR * (xx * xx * k20 + _ROOT2 * xx * yx * k11 + yx * yx * k02)) * amplitude
+    r20 = xx * xx * k20 + _ROOT2 * xx * yx * k11 + yx * yx * k02
+    component[n, _K] = np.float32(_FLUX_FACTOR * r00) * amplitude
+    component[n, _K + 3] = np.float32(_FLUX_FACTOR * r02) * amplitude
+    component[n, _K + 4] = np.float32(_FLUX_FACTOR * r11) * amplitude
+    component[n, _K + 5] = np.float32(_FLUX_FACTOR * r20) * amplitude
+
+
+@njit(error_model="numpy")
+def _set_components(
+    q: Array,
+    centre: Array,
+    psf: Array,
+    orders: npt.NDArray[np.int64],
+    amplitudes: Array32,
+    variances: Array,
+    component: Array32,
+) -> None:
+    """Set transforms and coefficients of all convolved components.
+
+    Arrays are indexed, not sliced: that would take as long as the arithmetic.
+    """
+    for p in range(len(orders)):
+        # Square roots of a PSF's ellipse are those of all components.
+        pxx, pyy, pxy = psf[p, PSF_XX], psf[p, PSF_YY], psf[p, PSF_XY]
+        ps = math.sqrt(pxx * pyy - pxy * pxy)
+        pt = 1.0 / math.sqrt(pxx + pyy + 2.0 * ps)
+        rxx, rxy, ryy = (pxx + ps) * pt, pxy * pt, (pyy + ps) * pt
+        x0, y0 = centre[0] + psf[p, PSF_X], centre[1] + psf[p, PSF_Y]
+        for c in range(len(variances)):
+            cxx = variances[c] * q[0] + pxx
+            cyy = variances[c] * q[1] + pyy
+            cxy = variances[c] * q[2] + pxy
+            s = math.sqrt(cxx * cyy - cxy * cxy)
+            scale = 1.0 / (s * math.sqrt(cxx + cyy + 2.0 * s))
+            txx, txy, tyy = (cyy + s) * scale, -cxy * scale, (cxx + s) * scale
+            n = c * len(orders) + p
+            component[n, 0] = np.float32(txx)
+            component[n, 1] = np.float32(txy)
+            component[n, 2] = np.float32(tyy)
+            component[n, 3] = np.float32(-(txx * x0 + txy * y0))
+            component[n, 4] = np.float32(-(txy * x0 + tyy * y0))
+            component[n, _DET] = np.float32(1.0 / s)
+            _set_coefficients(
+                txx * rxx + txy * rxy,
+                txy * rxx + tyy * rxy,
+                txx * rxy + txy * ryy,
+                txy * rxy + tyy * ryy,
+                psf,
+                p,
+                orders[p],
+                amplitudes[c],
+                component,
+                n,
+            )
 
 
 @njit(error_model="numpy")
@@ -162,42 +237,15 @@ def model_column(
     out : `numpy.ndarray`
         Receives the values, float32.
     """
+    count = len(orders)
+    component = np.empty((len(variances) * count, _COLUMNS), dtype=np.float32)
+    _set_components(q, centre, psf, orders, amplitudes, variances, component)
     out[:] = np.float32(0.0)
-    t = np.empty(6, dtype=np.float32)
-    k = np.empty(6, dtype=np.float32)
-    roots = np.empty((len(orders), 3))
-    # Square roots of the PSF's ellipses are those of all components.
-    for p in range(len(orders)):
-        pxx, pyy, pxy = psf[p, PSF_XX], psf[p, PSF_YY], psf[p, PSF_XY]
-        ps = math.sqrt(pxx * pyy - pxy * pxy)
-        pt = 1.0 / math.sqrt(pxx + pyy + 2.0 * ps)
-        roots[p, 0], roots[p, 1], roots[p, 2] = (pxx + ps) * pt, pxy * pt, (pyy + ps) * pt
-    for c in range(len(variances)):
-        for p in range(len(orders)):
-            cxx = variances[c] * q[0] + psf[p, PSF_XX]
-            cyy = variances[c] * q[1] + psf[p, PSF_YY]
-            cxy = variances[c] * q[2] + psf[p, PSF_XY]
-            s = math.sqrt(cxx * cyy - cxy * cxy)
-            scale = 1.0 / (s * math.sqrt(cxx + cyy + 2.0 * s))
-            txx, txy, tyy = (cyy + s) * scale, -cxy * scale, (cxx + s) * scale
-            x0, y0 = centre[0] + psf[p, PSF_X], centre[1] + psf[p, PSF_Y]
-            t[0], t[1], t[2] = np.float32(txx), np.float32(txy), np.float32(tyy)
-            t[3] = np.float32(-(txx * x0 + txy * y0))
-            t[4] = np.float32(-(txy * x0 + tyy * y0))
-            t[5] = np.float32(1.0 / s)
-            rxx, rxy, ryy = roots[p, 0], roots[p, 1], roots[p, 2]
-            _convolve(
-                txx * rxx + txy * rxy,
-                txy * rxx + tyy * rxy,
-                txx * rxy + txy * ryy,
-                txy * rxy + tyy * ryy,
-                psf[p, PSF_K:],
-                amplitudes[c],
-                k,
-            )
-            if orders[p] == 0:
-                _add_order_0(x, y, t, k, out)
-            elif orders[p] == 1:
-                _add_order_1(x, y, t, k, out)
-            else:
-                _add_order_2(x, y, t, k, out)
+    for n in range(len(component)):
+        order = orders[n % count]
+        if order == 0:
+            _add_order_0(x, y, component, n, out)
+        elif order == 1:
+            _add_order_1(x, y, component, n, out)
+        else:
+            _add_order_2(x, y, component, n, out)

@@ -199,7 +199,8 @@ def fit_pixels(
     for part in box_batches(boxes, on_image):
         members = part.rows
         stamps = batch.cutout(part.x0, part.y0, part.width, part.height, rows[members])
-        regions = pixel_regions(x[members], y[members], *ellipse[members].T, part.y0, part.height)
+        xx, yy, xy = ellipse[members].T
+        regions = pixel_regions(x[members], y[members], xx, yy, xy, part.y0, part.height)
         pixels = _collect(stamps, regions, batch.image_box, config.badMaskPlanes, count, members)
         start[members] = total + np.cumsum(count[members]) - count[members]
         total += pixels.shape[1]
