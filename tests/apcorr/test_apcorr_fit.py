@@ -105,8 +105,9 @@ def test_chebyshev_fit_is_that_of_lsst_images(
     """Agree with an independent solver for any orders."""
     rng = np.random.default_rng(seed)
     x, y, z = rng.uniform(10, 310, 60), rng.uniform(-20, 180, 60), rng.normal(1, 0.1, 60)
-    mine = fit_chebyshev(BOX, x, y, z, order_x=order_x, order_y=order_y, triangular=triangular)
+    mine, model = fit_chebyshev(BOX, x, y, z, order_x=order_x, order_y=order_y, triangular=triangular)
     other = ChebyshevField.fit(BOX, z, x=x, y=y, x_order=order_x, y_order=order_y, triangular=triangular)
+    np.testing.assert_allclose(model, mine(x=x, y=y), rtol=1e-12)
     # Normal equations lose about the square of the condition number (< 1e3).
     np.testing.assert_allclose(mine.coefficients, other.coefficients, rtol=0, atol=1e-10)
 
@@ -115,7 +116,7 @@ def test_degenerate_fit_has_minimum_norm() -> None:
     """Survive points on a line, where the slope in x isn't determined."""
     y = np.linspace(-20, 180, 20)
     x = np.full(20, 159.5)
-    field = fit_chebyshev(BOX, x, y, 2 + 0.01 * y, order_x=1, order_y=1)
+    field, _ = fit_chebyshev(BOX, x, y, 2 + 0.01 * y, order_x=1, order_y=1)
     np.testing.assert_allclose(field(x=x, y=y), 2 + 0.01 * y, rtol=1e-12)
     # x' = 0 on this line: nothing tells c[0, 1], whose smallest value is 0.
     assert field.coefficients[0, 1] == pytest.approx(0, abs=1e-12)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 __all__ = ("ChebyshevBoundedFieldConfig", "constant_field", "fit_chebyshev", "n_coefficients")
 
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,8 +41,11 @@ class ChebyshevBoundedFieldConfig(Config):
     )
 
 
+@functools.lru_cache(maxsize=64)
 def _terms(order_x: int, order_y: int, triangular: bool) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return the (y, x) orders of the fitted terms, row-major."""
+    """Return the (y, x) orders of the fitted terms, row-major; not to be
+    changed.
+    """
     j, i = np.indices((order_y + 1, order_x + 1))
     keep = i + j <= max(order_x, order_y) if triangular else np.ones(i.shape, bool)
     return j[keep], i[keep]
@@ -75,7 +79,7 @@ def fit_chebyshev(
     order_x: int = 2,
     order_y: int = 2,
     triangular: bool = True,
-) -> ChebyshevField:
+) -> tuple[ChebyshevField, npt.NDArray[np.float64]]:
     """Fit a Chebyshev polynomial to scattered points, without weights.
 
     Parameters
@@ -96,6 +100,8 @@ def fit_chebyshev(
     -------
     field : `lsst.images.fields.ChebyshevField`
         Best fit.
+    model : `numpy.ndarray`
+        Its values at the points, (N,).
 
     Raises
     ------
@@ -114,21 +120,22 @@ def fit_chebyshev(
         raise ValueError(f"A Chebyshev fit needs equally many x, y, z, not {x.shape}, {y.shape}, {z.shape}.")
     if not (np.isfinite(x) & np.isfinite(y) & np.isfinite(z)).all():
         raise ValueError("A Chebyshev fit needs finite positions and values.")
-    xs = (x - (bbox.x.min + bbox.x.max) / 2) * (2 / bbox.x.size)
-    ys = (y - (bbox.y.min + bbox.y.max) / 2) * (2 / bbox.y.size)
+    scaled = np.stack(
+        [(v - (side.min + side.max) / 2) * (2 / side.size) for v, side in ((x, bbox.x), (y, bbox.y))]
+    )
     j, i = _terms(order_x, order_y, triangular)
-    tx = np.polynomial.chebyshev.chebvander(xs, order_x)
-    ty = np.polynomial.chebyshev.chebvander(ys, order_y)
-    design = ty[:, j] * tx[:, i]
+    polynomials = np.polynomial.chebyshev.chebvander(scaled, max(order_x, order_y))
+    design = polynomials[1][:, j] * polynomials[0][:, i]
     eigenvalues, vectors = np.linalg.eigh(design.T @ design)
     keep = eigenvalues >= _EIGENVALUE_CUT * eigenvalues[-1]
     keep[-1] = True
     vectors = vectors[:, keep]
+    fitted = vectors @ ((vectors.T @ (design.T @ z)) / eigenvalues[keep])
     coefficients = np.zeros((order_y + 1, order_x + 1))
-    coefficients[j, i] = vectors @ ((vectors.T @ (design.T @ z)) / eigenvalues[keep])
+    coefficients[j, i] = fitted
     from lsst.images.fields import ChebyshevField
 
-    return ChebyshevField(bbox, coefficients)
+    return ChebyshevField(bbox, coefficients), design @ fitted
 
 
 def constant_field(bbox: Box, value: float) -> ChebyshevField:

@@ -433,8 +433,9 @@ class MeasureApCorrTask(Task):
                     )
                 order_x -= 1
                 order_y -= 1
-            field = fit_chebyshev(bbox, x, y, z, order_x=order_x, order_y=order_y, triangular=triangular)
-            model = np.asarray(field(x=x, y=y))
+            field, model = fit_chebyshev(
+                bbox, x, y, z, order_x=order_x, order_y=order_y, triangular=triangular
+            )
         if config.doFinalMedianShift:
             shift = np.median(model - z)
             coefficients = np.array(field.coefficients)
