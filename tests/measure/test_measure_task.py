@@ -295,6 +295,32 @@ def test_centroid_extractor(make_exposure: Callable[..., Any]) -> None:
     assert catalog["p_flag"].tolist() == [False, True, True, True, True]
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_footprint_cutouts(
+    many: bool, make_exposure: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut out footprints' boxes once for the same stars, unless many."""
+    from lsst.meas.finalize.measure import _batch
+
+    spans = [[(4, 4, 6)], [(1, 0, 3), (2, 1, 2)], [(20, 10, 40)]]
+    catalog = SourceCatalog(Schema.source_minimal(), 3, footprints=Footprints.from_spans(spans))
+    image = np.arange(2500.0).reshape(50, 50)
+    batch = MeasureBatch(catalog, make_exposure(image))
+    if many:
+        monkeypatch.setattr(_batch, "_MAX_KEPT_PIXELS", 1)
+    made = [list(batch.footprint_cutouts(np.array(rows))) for rows in ([0, 1, 2], [0, 1, 2], [0, 2])]
+    for rows, parts in zip(([0, 1, 2], [0, 1, 2], [0, 2]), made, strict=True):
+        assert sorted(np.concatenate([part.rows for part, _ in parts])) == rows
+        for part, stamps in parts:
+            for k, (width, height) in enumerate(part.sizes):
+                x0, y0 = part.x0[k], part.y0[k]
+                expected = image[y0 : y0 + height, x0 : x0 + width]
+                np.testing.assert_array_equal(stamps.image[k, :height, :width], expected)
+    first, second, other = ([stamps for _, stamps in parts] for parts in made)
+    assert all((a is b) != many for a, b in zip(first, second, strict=True))
+    assert not {id(stamps) for stamps in other} & {id(stamps) for stamps in second}
+
+
 def test_aperture_correction_names() -> None:
     """Declare the two base fluxes that are aperture-corrected."""
     from lsst.meas.finalize.apcorr import get_ap_corr_names

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 __all__ = ("MeasureBatch", "mask_bits")
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -25,13 +25,16 @@ from ._errors import MeasurementFatalError
 from ._psf import BatchPsf
 from ._star_psfs import StarPsfs
 from .noise import NoiseReplacer
-from .pixels import LazyStamps, Planes
+from .pixels import BoxBatch, LazyStamps, Planes, box_batches
 
 if TYPE_CHECKING:
     from lsst.images import VisitImage
 
 type FloatArray = npt.NDArray[np.float64]
 type IntArray = npt.NDArray[np.int64]
+
+_MAX_KEPT_PIXELS = 2_000_000
+"""Pixels of cut-outs that are kept for the next plugin."""
 
 
 def mask_bits(exposure: VisitImage, names: Iterable[str], name: str) -> int:
@@ -101,6 +104,7 @@ class MeasureBatch(StarPsfs):
         self.planes = mask_planes(exposure.mask.schema)
         self._replacer = replacer
         self._restored = restored
+        self._kept: tuple[IntArray, list[tuple[BoxBatch, StampSet]]] | None = None
 
     @cached_property
     def _planes(self) -> Planes:
@@ -181,6 +185,34 @@ class MeasureBatch(StarPsfs):
             if detection_planes:
                 self._replacer.add_detection_planes(stamps, rows)
         return stamps
+
+    def footprint_cutouts(self, rows: IntArray) -> Iterator[tuple[BoxBatch, StampSet]]:
+        """Cut out the boxes of stars' footprints.
+
+        Unless there are many they are kept for the next plugin that asks for
+        the same stars: nobody may change them.
+
+        Parameters
+        ----------
+        rows : `numpy.ndarray`
+            Indices of the stars, whose boxes aren't empty.
+
+        Yields
+        ------
+        part : `BoxBatch`
+            Stars whose boxes are about equally large.
+        stamps : `StampSet`
+            Their cut-outs, see `cutout`.
+        """
+        if self._kept is None or not np.array_equal(self._kept[0], rows):
+            self._kept = None
+            parts = list(box_batches(self.bboxes, rows))
+            cutouts = ((p, self.cutout(p.x0, p.y0, p.width, p.height, p.rows)) for p in parts)
+            if sum(len(p.rows) * p.width * p.height for p in parts) > _MAX_KEPT_PIXELS:
+                yield from cutouts
+                return
+            self._kept = rows.copy(), list(cutouts)
+        yield from self._kept[1]
 
     def bits(self, names: Iterable[str], name: str) -> int:
         """Return the OR of the bits of some mask planes.

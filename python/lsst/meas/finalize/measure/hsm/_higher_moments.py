@@ -31,7 +31,7 @@ from ...catalogs import Schema
 from .._batch import MeasureBatch
 from .._errors import MeasurementFatalError
 from .._plugin import FLUX_ORDER, SingleFramePlugin, SingleFramePluginConfig, alias_centroid_flag, register
-from ..pixels import box_batches, inside_bounds
+from ..pixels import inside_bounds
 from ._adaptive import standardized_moments
 
 
@@ -136,9 +136,8 @@ class HigherOrderMomentsSourcePlugin(HigherOrderMomentsPlugin):
         boxes = batch.bboxes[rows].astype(np.int64)
         usable = (boxes[:, 2:] >= boxes[:, :2]).all(axis=1) & inside_bounds(boxes, batch.image_box)
         batch.fail(rows[~usable], self.name)
-        for part in box_batches(batch.bboxes, rows[usable]):
+        for part, stamps in batch.footprint_cutouts(rows[usable]):
             members = part.rows
-            stamps = batch.cutout(part.x0, part.y0, part.width, part.height, members)
             moments = standardized_moments(
                 stamps.image,
                 values[members, 0] - part.x0,

@@ -43,7 +43,7 @@ from .._plugin import (
     register,
 )
 from ..noise import seed_state, ziggurat_tables
-from ..pixels import box_batches, inside_bounds
+from ..pixels import inside_bounds
 from ._adaptive import HsmMoments, hsm_moments
 
 type FloatArray = npt.NDArray[np.float64]
@@ -239,9 +239,8 @@ class HsmSourceMomentsPlugin(HsmMomentsPlugin):
         batch.fail(rows[~usable], self.name)
         rows = batch.drop_undrawable(rows[usable], batch.psf_shapes(), batch.x, batch.y, self.name)
         sigma = 2.5 * trace_radii(batch)
-        for part in box_batches(batch.bboxes, rows):
+        for part, stamps in batch.footprint_cutouts(rows):
             members = part.rows
-            stamps = batch.cutout(part.x0, part.y0, part.width, part.height, members)
             guess_x = batch.x[members] - part.x0
             guess_y = batch.y[members] - part.y0
             result = hsm_moments(
