@@ -158,6 +158,25 @@ def test_shape_vectors(make_exposure: Any, run_plugins: Any, kind: str, which: s
     assert not catalog[f"{name}_flag"][0]
 
 
+@pytest.mark.parametrize(("x", "asked"), [(1016.2, []), (1000.0, [0])])
+def test_galsim_without_guess(
+    make_exposure: Any, run_plugins: Any, monkeypatch: pytest.MonkeyPatch, x: float, asked: list[int]
+) -> None:
+    """Leave stars to GalSim where it takes the guess of a centre for none."""
+    calls: list[int] = []
+    plugin = plugin_registry[REGAUSS]
+    original = plugin._ask_galsim
+
+    def ask(self: Any, *args: Any) -> Any:
+        calls.extend(args[-1].tolist())
+        return original(self, *args)
+
+    monkeypatch.setattr(plugin, "_ask_galsim", ask)
+    exposure = _vector_exposure(make_exposure, 9.0, 2e4)
+    run_plugins([REGAUSS], exposure, [x], [2015.7], BOX, psf=_VectorPsf())
+    assert calls == asked
+
+
 def test_moment_vectors(make_exposure: Any, run_plugins: Any) -> None:
     """Reproduce the spec's moments with the plugins, at their XY0."""
     exposure = _vector_exposure(make_exposure, 9.0, 2e4)

@@ -14,7 +14,9 @@ from __future__ import annotations
 __all__ = (
     "elliptical_moments",
     "higher_moments",
+    "iterate_elliptical",
     "round_moments",
+    "working_box",
 )
 
 import math
@@ -58,8 +60,21 @@ def _clip(value: float) -> float:
 
 
 @njit(error_model="numpy")
-def _working_box(image: npt.NDArray, good: npt.NDArray, nx: int, ny: int) -> tuple[int, int, int, int, int]:
-    """Intersect the boxes of non-zero pixels and of non-zero weights."""
+def working_box(image: npt.NDArray, good: npt.NDArray, nx: int, ny: int) -> tuple[int, int, int, int, int]:
+    """Intersect the boxes of non-zero pixels and of non-zero weights.
+
+    Parameters
+    ----------
+    image, good : `numpy.ndarray`
+        Pixels, and which of them are to be used, (h, w).
+    nx, ny : `int`
+        Width and height of the part that counts.
+
+    Returns
+    -------
+    status, i_min, i_max, j_min, j_max : `int`
+        Status, first and last columns and rows.
+    """
     i_min, i_max, j_min, j_max = nx, -1, ny, -1
     g_imin, g_imax, g_jmin, g_jmax = nx, -1, ny, -1
     for j in range(ny):
@@ -232,7 +247,7 @@ def _checked(state: npt.NDArray, guess_x: float, guess_y: float) -> int:
 
 
 @njit(error_model="numpy")
-def _iterate_elliptical(
+def iterate_elliptical(
     image: npt.NDArray,
     good: npt.NDArray,
     box: tuple[int, int, int, int],
@@ -240,7 +255,26 @@ def _iterate_elliptical(
     pixels: npt.NDArray,
     sums: npt.NDArray,
 ) -> tuple[int, int]:
-    """Iterate one star to convergence; state and sums are updated."""
+    """Iterate one star to convergence (spec 04 §7.2).
+
+    Parameters
+    ----------
+    image, good : `numpy.ndarray`
+        Pixels, and which of them are to be used, (h, w).
+    box : `tuple`
+        What `working_box` found.
+    state : `numpy.ndarray`
+        x, y, Mxx, Mxy, Myy to start from; receives the last ones, (5,).
+    pixels : `numpy.ndarray`
+        Work space, (5, h w).
+    sums : `numpy.ndarray`
+        Receives weighted sums of 1, dx, dy, dx², dx dy, dy² and rho⁴, (7,).
+
+    Returns
+    -------
+    status, count : `int`
+        Status and number of passes.
+    """
     guess_x, guess_y = state[0], state[1]
     conv = math.inf
     s_start = -1.0
@@ -285,7 +319,7 @@ def elliptical_moments(
     state = np.zeros(5)
     pixels = np.empty((5, images.shape[1] * images.shape[2]))
     for n in range(images.shape[0]):
-        status[n], i_min, i_max, j_min, j_max = _working_box(images[n], good[n], size[n, 0], size[n, 1])
+        status[n], i_min, i_max, j_min, j_max = working_box(images[n], good[n], size[n, 0], size[n, 1])
         if status[n] != _OK:
             continue
         state[0], state[1] = guess[n, 0], guess[n, 1]
@@ -293,7 +327,7 @@ def elliptical_moments(
         state[3] = 0.0
         state[4] = state[2]
         box = (i_min, i_max, j_min, j_max)
-        status[n], iterations[n] = _iterate_elliptical(images[n], good[n], box, state, pixels, sums)
+        status[n], iterations[n] = iterate_elliptical(images[n], good[n], box, state, pixels, sums)
         if status[n] == _OK:
             out[n, :5] = state
             out[n, 5] = 2.0 * sums[0]
@@ -395,7 +429,7 @@ def round_moments(
     state = np.zeros(3)
     row = np.zeros(images.shape[2])
     for n in range(images.shape[0]):
-        status[n], i_min, i_max, j_min, j_max = _working_box(images[n], good[n], size[n, 0], size[n, 1])
+        status[n], i_min, i_max, j_min, j_max = working_box(images[n], good[n], size[n, 0], size[n, 1])
         if status[n] != _OK:
             continue
         state[:] = guess[n]

@@ -34,11 +34,14 @@ from lsst.pex.config import Field, ListField
 from ...catalogs import Schema, StampSet
 from .._batch import MeasureBatch
 from .._plugin import SHAPE_ORDER, SingleFramePlugin, SingleFramePluginConfig, alias_centroid_flag, register
-from ..pixels import BoxBatch, box_batches
+from ..pixels import BoxBatch
 from ._moments import HSM_FLAGS, measurable_boxes, trace_radii
+from ._regauss import regauss_shapes
 
 if TYPE_CHECKING:
     import galsim
+
+_NO_GUESS = 1000.0
 
 
 class HsmShapeConfig(SingleFramePluginConfig):
@@ -132,9 +135,10 @@ class HsmShapePlugin(SingleFramePlugin):
         if not len(rows):
             return
         values: dict[int, tuple[float, ...]] = {}
-        for part in box_batches(batch.bboxes, rows):
-            stamps = batch.cutout(part.x0, part.y0, part.width, part.height, part.rows)
-            self._estimate_all(batch, part, stamps, values)
+        for part, stamps in batch.footprint_cutouts(rows):
+            good = ~stamps.bad(self.config.badMaskPlanes)
+            sky_variance = _median_variances(stamps, good, part.sizes)
+            values |= self._estimate_all(batch, part, stamps, good, sky_variance)
         measured = np.fromiter(values, dtype=np.int64, count=len(values))
         # Quirk: success clears the flag of a doubtful centroid.
         batch.catalog[f"{self.name}_flag"][rows] = ~np.isin(rows, measured)
@@ -143,18 +147,34 @@ class HsmShapePlugin(SingleFramePlugin):
             batch.catalog[field][measured] = column
 
     def _estimate_all(
-        self, batch: MeasureBatch, part: BoxBatch, stamps: StampSet, values: dict[int, tuple[float, ...]]
-    ) -> None:
-        """Add the results, by row, of stars that can be measured."""
+        self,
+        batch: MeasureBatch,
+        part: BoxBatch,
+        stamps: StampSet,
+        good: npt.NDArray[np.bool_],
+        sky_variance: npt.NDArray[np.float32],
+    ) -> dict[int, tuple[float, ...]]:
+        """Return the results, by row, of stars that can be measured."""
+        return self._ask_galsim(batch, part, stamps, good, sky_variance, np.arange(len(part.rows)))
+
+    def _ask_galsim(
+        self,
+        batch: MeasureBatch,
+        part: BoxBatch,
+        stamps: StampSet,
+        good: npt.NDArray[np.bool_],
+        sky_variance: npt.NDArray[np.float32],
+        members: npt.NDArray[np.int64],
+    ) -> dict[int, tuple[float, ...]]:
+        """Return what GalSim measures of some of the stars."""
         import galsim
 
-        good = ~stamps.bad(self.config.badMaskPlanes)
-        sky_variance = _median_variances(stamps, good, part.sizes)
+        values: dict[int, tuple[float, ...]] = {}
         weights = good.astype(np.int32)
         psf_images, _, _ = batch.psf_images("star")
         sigma = trace_radii(batch)
         # GalSim takes one star at a time.
-        for k, row in enumerate(part.rows):
+        for k, row in zip(members, part.rows[members], strict=True):
             width, height = (int(v) for v in part.sizes[k])
             x0, y0 = int(stamps.x0[k]), int(stamps.y0[k])
             bounds = galsim.BoundsI(x0, x0 + width - 1, y0, y0 + height - 1)
@@ -168,6 +188,7 @@ class HsmShapePlugin(SingleFramePlugin):
             )
             if estimate is not None:
                 values[int(row)] = estimate
+        return values
 
     def _estimate(
         self,
@@ -257,3 +278,26 @@ class HsmShapeRegaussPlugin(HsmShapePlugin):
 
     ConfigClass = HsmShapeRegaussConfig
     _doc = "PSF-corrected shear using Hirata & Seljak (2003) 'regaussianization' method"
+
+    def _estimate_all(
+        self,
+        batch: MeasureBatch,
+        part: BoxBatch,
+        stamps: StampSet,
+        good: npt.NDArray[np.bool_],
+        sky_variance: npt.NDArray[np.float32],
+    ) -> dict[int, tuple[float, ...]]:
+        x, y = batch.x[part.rows], batch.y[part.rows]
+        sigma = trace_radii(batch)[part.rows]
+        psf_images = batch.psf_images("star")[0][part.rows]
+        guess = np.stack([x - part.x0, y - part.y0, 2.5 * sigma, sigma], axis=1)
+        shapes = regauss_shapes(stamps.image, good, part.sizes, guess, psf_images, sky_variance)
+        # Quirk: for GalSim a guess of exactly this number is none.
+        no_guess = (x == _NO_GUESS) | (y == _NO_GUESS)
+        undecided = np.flatnonzero(shapes.undecided | no_guess)
+        values = self._ask_galsim(batch, part, stamps, good, sky_variance, undecided)
+        decided = np.flatnonzero(shapes.measured & ~no_guess)
+        results = shapes.values[decided].astype(np.float64)
+        results[:, 2] *= 2.0
+        rows = part.rows[decided].tolist()
+        return values | dict(zip(rows, map(tuple, results.tolist()), strict=True))
