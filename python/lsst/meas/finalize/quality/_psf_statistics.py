@@ -171,8 +171,9 @@ def grid_ranges(
     With more than 150 points polynomials of fifth order in both coordinates
     are fitted to values at some 49 of them, the functions are evaluated where
     those have their extremes, and then at the points that could be more
-    extreme still by twice the polynomials' error.  What polynomials can't
-    describe is evaluated everywhere.
+    extreme still by twice the polynomials' error.  What polynomials don't
+    describe at these is evaluated everywhere; what is much narrower than
+    their spacing isn't seen.
     """
     if len(x) <= _DIRECT:
         return values.min(axis=1), values.max(axis=1)

@@ -66,7 +66,7 @@ class AnalyzeFinalizedVisitTask(pipeBase.PipelineTask):
             finalized_psf_ap_corr_cat=inputs["finalized_psf_ap_corr_cat"],
             visit=int(data_id["visit"]),
             instrument=str(data_id["instrument"]),
-            band=str(data_id["band"]),
+            band=str(data_id["band"] or ""),  # some filters are of no band
             collection=str(outputRefs.finalized_visit_metrics.run),
             calexps={int(handle.dataId["detector"]): handle for handle in inputs.get("calexps", ())},
         )
