@@ -270,8 +270,8 @@ def _measure_plane(
         for name in names:
             one, other = _PAIRS[name][0], _PAIRS[name][-1]
             size = scale[one] * scale[other]
-            values = products.get((one, other), products.get((other, one)))
-            found[name] = PairSums(whole.first, whole.second, values * size, whole.weight)
+            values = products[one, other] * size
+            found[name] = PairSums(whole.first, whole.second, values, whole.weight)
     catalogs = [treecorr.Catalog(x=x[r], y=y[r], k=t[r]) for r in rows]
     sums = sum_with_treecorr(treecorr.KKCorrelation(**options), catalogs, None, ("xi", "meanr", "npairs"))
     return _collect(found | {"rho3alt": sums["xi"]}, sums)

@@ -96,7 +96,8 @@ class _Distributions:
         n = len(names)
         self.names = self.names + names
         self.histogram = np.pad(self.histogram, ((0, n), (0, 0)))
-        self.n, self.mean, self.squares = (np.pad(v, (0, n)) for v in (self.n, self.mean, self.squares))
+        self.n = np.pad(self.n, (0, n))
+        self.mean, self.squares = np.pad(self.mean, (0, n)), np.pad(self.squares, (0, n))
         self.low = np.pad(self.low, (0, n), constant_values=np.inf)
         self.high = np.pad(self.high, (0, n), constant_values=-np.inf)
         self.unknown = np.pad(self.unknown, (0, n), constant_values=n_before)

@@ -14,6 +14,7 @@ from __future__ import annotations
 __all__ = ("OccupiedDirectoryError", "write_report")
 
 import datetime
+import math
 import re
 import shutil
 import tempfile
@@ -80,7 +81,7 @@ def _cell(row: Any, column: tuple[str, str, float, int]) -> dict[str, str]:
     if row is None:
         return _NOTHING
     if name == "ellipticityResidual":
-        value = float(np.hypot(*(_number(row, f"psfStarDelta{c}Median") for c in ("E1", "E2"))))
+        value = math.hypot(_number(row, "psfStarDeltaE1Median"), _number(row, "psfStarDeltaE2Median"))
     else:
         value = _number(row, name)
     sortable = repr(value) if np.isfinite(value) else ""
