@@ -13,7 +13,8 @@ Simulates focal planes, fits their stars together and, by the structured
 fit, each detector with Piff's model of several orders, and compares both
 with the noise-free truth at reserved stars and on a grid.  A ratio below 1
 means that the common model is better than the best of the orders, which is
-chosen for each metric after averaging over the seeds.
+chosen for each metric after averaging over the seeds.  Options spoil the
+visits or take the stars from some of their detectors.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 from visit_psf_judge import METRICS, Visit, fit_per_detector, judge, make_visit, summarize
+from visit_psf_trouble import few_stars, robustness
 
 from lsst.meas.finalize.focal_plane import DetectorFrame, nearest_orientation
 from lsst.meas.finalize.psf._weights import sky_variance
@@ -101,7 +103,17 @@ def main() -> None:
     parser.add_argument("--orders", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--detectors", type=int, choices=[21, 189], default=21)
     parser.add_argument("--cache", type=Path, help="directory of simulated visits")
+    parser.add_argument("--robustness", action="store_true", help="spoil the visits instead")
+    parser.add_argument("--few-stars", action="store_true", help="take the stars from some detectors instead")
     arguments = parser.parse_args()
+    if arguments.robustness or arguments.few_stars:
+        visits = [make_visit(s, 21, max(arguments.stars), arguments.cache) for s in arguments.seeds]
+        for count in arguments.stars:
+            if arguments.few_stars:
+                few_stars(visits, count, visit_stars)
+            for visit in visits if arguments.robustness else []:
+                robustness(visit, count, visit_stars)
+        return
     options = HierarchicalOptions()
     for count in arguments.stars:
         results: dict[str, list[dict[str, Any]]] = {"together": []}

@@ -20,7 +20,17 @@ import piff
 import pytest
 
 from lsst.images import Box
-from lsst.meas.finalize.focal_plane import DetectorFrame, nearest_orientation
+from lsst.images.psfs import PiffWrapper
+from lsst.meas.finalize.afw import read_exposure_catalog, write_exposure_catalog
+from lsst.meas.finalize.catalogs import ExposureCatalog, ExposureRecord, Schema
+from lsst.meas.finalize.focal_plane import (
+    DetectorFrame,
+    FieldBasis,
+    Scores,
+    StarPlaces,
+    fit_fields,
+    nearest_orientation,
+)
 from lsst.meas.finalize.psf import PiffPsf
 from lsst.meas.finalize.psf._piff_setup import Coordinates, make_piff_stars
 from lsst.meas.finalize.psf._shapes import kernel_shapes
@@ -37,6 +47,7 @@ from lsst.meas.finalize.psf.hierarchical import (
     to_focal,
 )
 from lsst.meas.finalize.psf.hierarchical._basis import make_basis, smooth
+from lsst.meas.finalize.psf.hierarchical._fit import _distances
 from lsst.meas.finalize.simulate.focal_plane import (
     FocalPlanePsf,
     FocalPlaneSimulation,
@@ -164,6 +175,29 @@ def test_galaxies_are_not_used(fitted: _Fitted) -> None:
     assert fitted.model.used[~galaxy].mean() > 0.95
 
 
+def test_outliers_are_judged_by_the_others() -> None:
+    """The distance of a star is that from a fit without it, wherever it is."""
+    rng = np.random.default_rng(11)
+    frames = [_frame(FocalPlaneSimulation(), d) for d in (0, 1, 2, 5)]
+    x, y = rng.uniform(0.0, 3999.0, (2, 60))
+    # One is in an empty corner, one in the middle.
+    x[y < 1500.0] = np.maximum(x[y < 1500.0], 1500.0)
+    x[:2], y[:2] = [60.0, 2000.0], [80.0, 2000.0]
+    places = StarPlaces(frames, np.arange(60) // 15, x, y)
+    noise = np.full(60, 0.01)
+    values = 0.05 * np.sin(x / 2000.0 + places.detector) + rng.normal(0.0, noise)
+    values[:2] += 0.1
+    scores = Scores(noise[:, np.newaxis, np.newaxis] ** -2, (values / noise**2)[:, np.newaxis])
+    basis = FieldBasis(tuple(frames), 3, 3)
+    everything = np.ones(60, dtype=bool)
+    inside = _distances(fit_fields(scores, places, everything, basis, 1), scores, places, everything)
+    for star in (0, 1):
+        others = np.arange(60) != star
+        outside = _distances(fit_fields(scores, places, others, basis, 1), scores, places, others)
+        assert inside[star] == pytest.approx(outside[star], rel=0.1)
+        assert inside[star] > 2.0
+
+
 def test_errors_are_larger_where_there_are_no_stars(fitted: _Fitted) -> None:
     """The error of a detector without stars is that of the prediction."""
     with_stars, without = (fitted.model.psf_error(d, [2000.0], [2000.0])[0] for d in (2, 8))
@@ -203,7 +237,7 @@ def _export(fitted: _Fitted, detector: int) -> piff.SimplePSF:
 
 @pytest.mark.parametrize("detector", [0, 3, 8])
 def test_export_is_plain_piff(fitted: _Fitted, detector: int, tmp_path: Path) -> None:
-    """Piff draws what the model says, before and after a file."""
+    """Piff, lsst.images and a stored catalogue draw what the model says."""
     psf = _export(fitted, detector)
     assert type(psf) is piff.SimplePSF
     x, y = np.array([50.0, 1500.0, 3900.0]), np.array([3900.0, 700.0, 60.0])
@@ -211,11 +245,21 @@ def test_export_is_plain_piff(fitted: _Fitted, detector: int, tmp_path: Path) ->
     error = fitted.model.psf_error(detector, x, y)
     psf.write(str(tmp_path / "psf.piff"))
     read = piff.PSF.read(str(tmp_path / "psf.piff"))
-    batch = PiffPsf(psf, Box.factory[0:4000, 0:4000], 25).draw_kernel_images(x, y)
+    box = Box.factory[0:4000, 0:4000]
+    ours, lsst_images = PiffPsf(psf, box, 25), PiffWrapper(psf, box, 25)
+    batch = ours.draw_kernel_images(x, y)
+    catalog = ExposureCatalog(Schema.exposure_minimal())
+    catalog.append(ExposureRecord({"id": detector}, ours))
+    write_exposure_catalog(catalog, tmp_path / "catalog.fits")
+    stored = read_exposure_catalog(tmp_path / "catalog.fits")[0].psf
     for i in range(3):
         drawn = [p.draw(x[i], y[i], stamp_size=25, center=True).array for p in (psf, read)]
         np.testing.assert_array_equal(drawn[0], drawn[1])
-        np.testing.assert_allclose(batch[i], drawn[0] / drawn[0].sum(), atol=1e-10)
+        expected = drawn[0] / drawn[0].sum()
+        for other in (lsst_images, stored):
+            image = other.compute_kernel_image(x=x[i], y=y[i]).array
+            np.testing.assert_allclose(image, expected, rtol=0.0, atol=1e-10)
+        np.testing.assert_allclose(batch[i], expected, rtol=0.0, atol=1e-10)
     difference = batch - model
     assert np.sqrt((difference**2).mean()) < 0.2 * np.sqrt((error**2).mean())
     assert not [s for s in psf.stars if s.is_reserve]

@@ -35,8 +35,10 @@ _LOG = logging.getLogger(__name__)
 _GRID = 9
 """Positions per axis of a detector where polynomials are fitted."""
 
-_TOLERANCE = 0.1
-"""Largest error of the export in units of the model's own error."""
+_TOLERANCE = 0.08
+"""Largest error of the export on a lattice, in units of the model's own error,
+so that it is below a tenth elsewhere, too.
+"""
 
 
 def _lattice(bounds: tuple[float, float, float, float]) -> tuple[npt.NDArray[np.float64], ...]:
@@ -65,18 +67,20 @@ def export_order(model: VisitPsfModel, detector: int) -> int:
     Returns
     -------
     order
-        Least order whose error is below a tenth of the model's own.
+        Least order whose pixels' rms error is below 0.08 of the model's
+        own, without the scatter of stars.
     """
     basis = model.fields.basis
     highest = max(basis.focal_order, basis.detector_order)
     u, v, x, y = _lattice(basis.frames[detector].bounds)
     values = model.fields.values(detector, x, y)
-    own = model.fields.variances(detector, x, y).sum(axis=1).mean()
+    vectors = model.basis.vectors.reshape(len(model.basis.vectors), -1)
+    own = (model.fields.variances(detector, x, y) @ (vectors**2).sum(axis=1)).mean()
     # One fit per order.
     for order in range(highest):
         design = _design(u, v, order)
         residual = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
-        if (residual**2).sum(axis=1).mean() <= _TOLERANCE**2 * own:
+        if ((residual @ vectors) ** 2).sum(axis=1).mean() <= _TOLERANCE**2 * own:
             return order
     return highest
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ...focal_plane import FieldBasis, FieldModel, Scores, fit_fields
+from ...focal_plane import FieldBasis, FieldModel, Scores, StarPlaces, fit_fields
 from .._interpolant import taps_of
 from ..structured import GridWeights
 from ._basis import Basis, make_basis, smooth
@@ -211,9 +211,14 @@ def _fit_robustly(
 
 
 def _distances(
-    model: FieldModel, scores: Scores, stars: VisitStars, use: npt.NDArray[np.bool_]
+    model: FieldModel, scores: Scores, stars: StarPlaces, use: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float64]:
-    """Return how far stars are from the fields, in standard deviations [N]."""
+    """Return how far stars are from the fields of the others, in standard
+    deviations [N].
+
+    A star pulls the fields towards itself, the more the fewer others are
+    near: of a galaxy in a corner nearly nothing is left as its residual.
+    """
     number = min(_LEADING, scores.vector.shape[1])
     values, variances = np.zeros_like(scores.vector), np.zeros_like(scores.vector)
     # One pass per detector.
@@ -224,7 +229,11 @@ def _distances(
     diagonal = np.einsum("nkk->nk", scores.matrix)
     with np.errstate(divide="ignore", invalid="ignore"):
         difference = (scores.vector - np.einsum("nab,nb->na", scores.matrix, values)) / diagonal
-        pull = difference / np.sqrt(1.0 / diagonal + variances + model.prior.star)
+        noise = 1.0 / diagonal + model.prior.star
+        # Residuals of used stars scatter less than their noise, those of
+        # others more; either way this is the residual without the star.
+        scatter = np.where(use[:, np.newaxis], np.maximum(noise - variances, 0.01 * noise), noise + variances)
+        pull = difference / np.sqrt(scatter)
     pull = np.abs(pull[:, :number])
     scale = np.maximum(1.0, 1.4826 * np.median(pull[use], axis=0))
     return np.nan_to_num((pull / scale).max(axis=1), nan=np.inf)
