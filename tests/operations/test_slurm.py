@@ -24,12 +24,15 @@ from pathlib import Path
 import pytest
 
 from lsst.daf.butler import Butler
-from lsst.meas.finalize.operations import CollectionSource, find_status
+from lsst.meas.finalize.operations import CollectionSource, GraphSource, find_status
 
 pytest.importorskip("lsst.ctrl.bps.parsl", reason="the extra parsl isn't installed")
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "sinfo", "setpriv")
 MEMORY = 9000  # MB that the node claims to have
+SLOW = pytest.mark.skipif(
+    not os.environ.get("MEAS_FINALIZE_SLOW_TESTS"), reason="MEAS_FINALIZE_SLOW_TESTS is not set (a minute)"
+)
 
 CONFIGURATION = """
 ClusterName=test
@@ -129,20 +132,43 @@ def slurm(environment: dict[str, str]) -> Iterator[dict[str, str]]:
         shutil.rmtree(folder)
 
 
+def submit(
+    repo: Path, options: str, folder: Path, variables: dict[str, str], detectors: str, site: str = ""
+) -> str:
+    """Submit detectors as a user would, and return what is printed."""
+    (folder / "survey.yaml").write_text(
+        "includeConfigs:\n  - resource://lsst.meas.finalize/bps/parsl_slurm.yaml\n"
+        f"extraQgraphOptions: '-C {options} -c analyzeFinalizedVisit:doPlots=False'\n{site}"
+    )
+    where = f"instrument='SynthCam' AND detector IN ({detectors})"
+    inputs = ["-b", str(repo), "-i", "simulated/inputs", "-o", folder.name, "-d", where]
+    program = ["bps", "submit", "survey.yaml", *inputs]
+    result = subprocess.run(program, cwd=folder, env=variables, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-4000:]
+    return result.stdout + result.stderr
+
+
+@SLOW
 def test_submit_file_runs_to_completion(
     slurm: dict[str, str], simulated_repo: Path, tmp_path: Path, options: str
 ) -> None:
     """Submit by our file as it is, and find all detectors."""
-    (tmp_path / "survey.yaml").write_text(
-        "includeConfigs:\n  - resource://lsst.meas.finalize/bps/parsl_slurm.yaml\n"
-        f"extraQgraphOptions: '-C {options} -c analyzeFinalizedVisit:doPlots=False'\n"
-    )
-    where = "instrument='SynthCam' AND detector IN (0, 1)"
-    inputs = ["-b", str(simulated_repo), "-i", "simulated/inputs", "-o", "slurm", "-d", where]
-    program = ["bps", "submit", "survey.yaml", *inputs]
-    result = subprocess.run(program, cwd=tmp_path, env=slurm, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr[-4000:]
+    submit(simulated_repo, options, tmp_path, slurm, "0, 1")
     with Butler.from_config(str(simulated_repo)) as butler:
-        (status,) = find_status([CollectionSource(butler, "slurm", where=where)])
+        where = "instrument='SynthCam' AND detector IN (0, 1)"
+        (status,) = find_status([CollectionSource(butler, tmp_path.name, where=where)])
     assert status.done == {0, 1}
     assert status.merged
+
+
+@SLOW
+def test_request_that_no_node_can_satisfy_is_reported(
+    slurm: dict[str, str], simulated_repo: Path, tmp_path: Path, options: str
+) -> None:
+    """Ask for a larger node than there is: the command says so, and ends."""
+    site = "site:\n  slurm:\n    mem_per_node: 1000\n"
+    printed = submit(simulated_repo, options, tmp_path, slurm, "0", site)
+    assert "Requested node configuration is not available" in printed
+    (submit_folder,) = (tmp_path / "submit" / tmp_path.name).iterdir()
+    (status,) = find_status([GraphSource(str(simulated_repo), str(submit_folder))])
+    assert status.missing == status.expected == {0}
