@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,16 +30,34 @@ pytest.importorskip("psycopg", reason="the extra postgres isn't installed")
 
 N_PROCESSES = 20
 
-# What each process does: put a detector's datasets into the common run.
+# Processes that share nothing but what they have imported, which takes longer
+# than what they do; each puts a detector's datasets into the common run.
 PUT = """
-import sys
+import os, sys
 from lsst.daf.butler import Butler
+import lsst.meas.finalize.butler
 
-repo, detector = sys.argv[1], int(sys.argv[2])
-with Butler.from_config(repo, writeable=True, run="u/common") as butler:
-    sys.stdin.readline()  # all begin at once
-    for name in ("finalized_a", "finalized_b"):
-        butler.put({"detector": detector}, name, instrument="SynthCam", detector=detector)
+def put(detector):
+    with Butler.from_config(sys.argv[1], writeable=True, run="u/common") as butler:
+        os.write(ready[1], b"1")
+        os.read(go[0], 1)  # all begin at once
+        for name in ("finalized_a", "finalized_b"):
+            butler.put({"detector": detector}, name, instrument="SynthCam", detector=detector)
+
+with Butler.from_config(sys.argv[1]) as butler:
+    butler.collections.query("*")  # imports the rest
+number = int(sys.argv[2])
+ready, go = os.pipe(), os.pipe()
+children = []
+for detector in range(number):
+    if not (child := os.fork()):
+        put(detector)
+        os._exit(0)  # an exception ends the process with another code
+    children.append(child)
+for _ in range(number):
+    os.read(ready[0], 1)
+os.write(go[1], b"1" * number)
+sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
 """
 
 
@@ -93,14 +111,13 @@ def database() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def repo(database: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+def repo(database: str, tmp_path_factory: pytest.TempPathFactory, command: Callable) -> str:
     """Make a repository by the documented recipe."""
     folder = tmp_path_factory.mktemp("repo")
     seed = folder / "seed.yaml"
     seed.write_text(f"registry:\n  db: {database}\n")
     path = str(folder / "repo")
-    butler = str(Path(sys.executable).parent / "butler")
-    subprocess.run([butler, "create", path, "--seed-config", str(seed)], check=True, capture_output=True)
+    command("butler", "create", path, "--seed-config", str(seed))
     return path
 
 
@@ -113,16 +130,9 @@ def test_many_processes_share_a_run(repo: str) -> None:
             dimensions, universe = ("instrument", "detector"), butler.dimensions
             dataset_type = DatasetType(name, dimensions, "StructuredDataDict", universe=universe)
             butler.registry.registerDatasetType(dataset_type)
-    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
-    processes = [
-        subprocess.Popen([sys.executable, "-c", PUT, repo, str(i)], **pipes) for i in range(N_PROCESSES)
-    ]
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write(b"go\n")
-        process.stdin.flush()
-    errors = [process.communicate()[1].decode() for process in processes]
-    assert not any(process.returncode for process in processes), errors
+    program = [sys.executable, "-c", PUT, repo, str(N_PROCESSES)]
+    result = subprocess.run(program, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
     with Butler.from_config(repo, collections="u/common") as butler:
         for name in ("finalized_a", "finalized_b"):
             refs = butler.query_datasets(name, "u/common", find_first=False)
