@@ -12,10 +12,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -27,6 +31,9 @@ from lsst.meas.finalize.simulate import VisitSimulation
 PAGE = Path(__file__).parents[2] / "doc/lsst.meas.finalize/operating.rst"
 WHERE = "instrument='SynthCam' AND detector IN (0, 1, 2)"
 CATALOG = "finalized_psf_ap_corr_detector_catalog"
+SLOW = pytest.mark.skipif(
+    not os.environ.get("MEAS_FINALIZE_SLOW_TESTS"), reason="MEAS_FINALIZE_SLOW_TESTS is not set (a minute)"
+)
 
 
 def write_survey(folder: Path, name: str, options: str) -> None:
@@ -78,17 +85,17 @@ def kill_all_in(folder: Path, what: str = "") -> int:
     return killed
 
 
-@pytest.mark.skipif(
-    not os.environ.get("MEAS_FINALIZE_SLOW_TESTS"), reason="MEAS_FINALIZE_SLOW_TESTS is not set (a minute)"
-)
-def test_killed_parsl_run_is_continued(
+@SLOW
+def test_killed_parsl_run_is_repeated(
     simulated_repo: Path,
     simulation: VisitSimulation,
     tmp_path: Path,
     environment: dict[str, str],
     options: str,
 ) -> None:
-    """Kill workers, then everything, and restart: nothing lost or doubled."""
+    """Kill workers, then everything, and submit again: nothing is lost or
+    doubled.
+    """
     pytest.importorskip("lsst.ctrl.bps.parsl", reason="the extra parsl isn't installed")
     if not Path("/proc/self/cwd").exists():
         pytest.skip("processes are found by /proc")
@@ -109,11 +116,8 @@ def test_killed_parsl_run_is_continued(
     (status,) = find_status([GraphSource(str(simulated_repo), str(submit_folder))])
     assert status.done
     assert not status.is_complete
-    run(
-        documented("bps restart", **{"submit/u/me/finalized/TIMESTAMP": str(submit_folder)}),
-        tmp_path,
-        environment,
-    )
+    # The same command again; benchmarks/run_survey.py continues with another.
+    run(submit_command(simulated_repo, "parsl"), tmp_path, environment)
     with Butler.from_config(str(simulated_repo), collections="parsl") as butler:
         (status,) = find_status([CollectionSource(butler, "parsl", where=WHERE)])
         assert status.done == status.expected == {0, 1, 2}
@@ -124,14 +128,75 @@ def test_killed_parsl_run_is_continued(
         assert catalog["id"].tolist() == [0, 1, 2]
 
 
+@dataclass
+class Dag:
+    """A workflow of HTCondor, as ``bps prepare`` wrote it."""
+
+    descriptions: dict[str, Mapping[str, str]]
+    """What HTCondor's own parser makes of the files of the jobs, by job."""
+    order: list[str]
+    """Jobs after those that they wait for."""
+
+    @classmethod
+    def read(cls, path: Path) -> Dag:
+        """Read it and the files that it names."""
+        from htcondor2 import Submit
+
+        descriptions, parents = {}, TopologicalSorter[str]()
+        last = ""
+        for keyword, *words in map(shlex.split, path.read_text().splitlines()):
+            if keyword in ("JOB", "FINAL"):
+                name, file, _, folder = words
+                descriptions[name] = Submit((path.parent / folder / file).read_text())
+                last = name if keyword == "FINAL" else last
+            elif keyword == "PARENT":
+                parent, _, child = words
+                parents.add(child, parent)
+        order = [*parents.static_order(), last]
+        assert sorted(order) == sorted(descriptions)
+        return cls(descriptions, order)
+
+    def count(self, name: str) -> int:
+        """Count the jobs with a name."""
+        return sum(name in job for job in self.descriptions)
+
+
+@SLOW
 def test_htcondor_workflow_is_prepared(
     simulated_repo: Path, tmp_path: Path, environment: dict[str, str], options: str
 ) -> None:
-    """Make the files of a DAG, with two detectors in a job."""
+    """Make the files of a DAG, and run its jobs one by one as HTCondor would.
+
+    Its daemons are in no package that could be installed for a test; what
+    they would read, and the commands that they would give, are all here.
+    """
     pytest.importorskip("lsst.ctrl.bps.htcondor", reason="the extra htcondor isn't installed")
+    from classad2 import ExprTree
+
     write_survey(tmp_path, "htcondor", options)
     run(["bps", "prepare", *submit_command(simulated_repo, "condor")[2:]], tmp_path, environment)
-    (dag,) = tmp_path.glob("submit/condor/*/*.dag")
-    jobs = [line.split()[1] for line in dag.read_text().splitlines() if line.startswith("JOB ")]
-    assert sum("finalizeDetectors" in job for job in jobs) == 2
-    assert sum("consolidateFinalizeCharacterization" in job for job in jobs) == 1
+    (path,) = tmp_path.glob("submit/condor/*/*.dag")
+    dag = Dag.read(path)
+    # Two detectors in a job, and the visit after them.
+    assert dag.count("finalizeDetectors") == 2
+    assert dag.count("consolidateFinalizeCharacterization") == 1
+    for name in dag.order:
+        description = dag.descriptions[name]
+        memory = ExprTree(description["request_memory"]).eval()
+        assert memory == (
+            4096 if re.search("consolidate|AnalyzeFinalizedVisit|finalJob", name, re.I) else 2048
+        )
+        assert description["request_cpus"] == "1"
+        assert description["getenv"] == "True"
+        # Each in a folder of its own, in which there is nothing.
+        folder = tmp_path / f"scratch-{name}"
+        folder.mkdir()
+        run(
+            [description["executable"], *shlex.split(description["arguments"].strip('"'))],
+            folder,
+            environment,
+        )
+    with Butler.from_config(str(simulated_repo)) as butler:
+        (status,) = find_status([CollectionSource(butler, "condor", where=WHERE)])
+    assert status.done == status.expected == {0, 1, 2}
+    assert status.merged
