@@ -207,9 +207,11 @@ class _FolderCache(FunctionCache):
         code needs nothing but the runtime's functions.
         """
         rtsys.initialize(target_context)
+        loaded = None
+        # Errors that it guards against leave this as it is.
         with self._guard_against_spurious_io_errors():
-            return self._load_overload(sig, target_context)
-        return None
+            loaded = self._load_overload(sig, target_context)
+        return loaded
 
 
 class _LayeredCache:
