@@ -142,6 +142,11 @@ class SimulatedVisit(ABC):
         return self.n_stars
 
     @property
+    def n_tracks(self) -> int:
+        """Cosmic rays on one detector."""
+        return self.n_cosmic_rays
+
+    @property
     def blank_corner(self) -> int:
         """Side in pixels of the corner of a detector without data."""
         return 0

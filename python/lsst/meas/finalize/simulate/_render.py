@@ -105,7 +105,7 @@ def _draw_objects(
 
 
 def _cosmic_rays(rng: np.random.Generator, simulation: SimulatedVisit) -> Iterator[tuple]:
-    for _ in range(simulation.n_cosmic_rays):
+    for _ in range(simulation.n_tracks):
         x, y = rng.uniform(20, simulation.size - 20, 2)
         length = rng.integers(3, 15)
         angle = rng.uniform(0, np.pi)

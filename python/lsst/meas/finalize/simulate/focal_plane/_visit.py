@@ -23,6 +23,7 @@ from .._config import SimulatedVisit
 from ._config import FocalPlaneSimulation
 
 _VENDORS = ("A", "B")
+_FULL_SIZE = 4000
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,10 @@ class FocalPlaneVisit(SimulatedVisit):
 
     Parameters
     ----------
-    seed, visit, band, n_cosmic_rays, n_bad_columns, sky, saturation, dither
+    seed, visit, band, n_bad_columns, sky, saturation, dither
         As for `SimulatedVisit`.
+    n_cosmic_rays
+        Cosmic rays on 4000 x 4000 pixels; smaller detectors have fewer.
     n_detectors
         21 (the central one of each raft) or fewer, or all 189.
     size
@@ -60,7 +63,7 @@ class FocalPlaneVisit(SimulatedVisit):
     """
 
     n_detectors: int = 21
-    size: int = 4000
+    size: int = _FULL_SIZE
     n_stars: int = 100
     n_cosmic_rays: int = 100
     galaxy_fraction: float = 0.015
@@ -86,6 +89,11 @@ class FocalPlaneVisit(SimulatedVisit):
             max_zenith_refraction=self.refraction,
             sky=self.sky,
         )
+
+    @property
+    def n_tracks(self) -> int:
+        """Cosmic rays on one detector."""
+        return round(self.n_cosmic_rays * (self.size / _FULL_SIZE) ** 2)
 
     @property
     def whole_electrons(self) -> bool:
