@@ -315,8 +315,9 @@ def test_interrupted_visit_leaves_nothing(repo: str, monkeypatch: pytest.MonkeyP
     with pytest.raises(OSError, match="No space left"):
         put_simulated_visits(repo, visits)
     with Butler.from_config(repo) as butler:
-        refs = butler.query_datasets("src", "*", find_first=False)
-        assert {ref.dataId["visit"] for ref in refs} == {FIRST, FIRST + 1}
+        for name in ("src", "simulated_psf_truth"):
+            refs = butler.query_datasets(name, "*", find_first=False)
+            assert {ref.dataId["visit"] for ref in refs} == {FIRST, FIRST + 1}
     assert not list(Path(repo).rglob(f"*{FIRST + 2}*.fits"))
     assert visits_of_stars(repo, "simulated/inputs").keys() == {FIRST, FIRST + 1}
     monkeypatch.undo()

@@ -247,8 +247,9 @@ class VisitSimulation(SimulatedVisit):
 
     Parameters
     ----------
-    seed, visit, band, size, n_cosmic_rays, n_bad_columns, fwhm, sky,
-    saturation, dither
+    seed, visit, band, size, n_cosmic_rays, n_bad_columns
+        As for `SimulatedVisit`.
+    fwhm, sky, saturation, dither
         As for `SimulatedVisit`.
     n_detectors
         Number of detectors, at most 189; up to ten form rows of two, more
