@@ -51,6 +51,13 @@ def test_sources_are_where_the_stars_are() -> None:
     assert made.mask.get("BAD")[2, 60]
 
 
+def test_nothing_is_found_in_noise() -> None:
+    """Return an empty catalogue of an image without a source."""
+    noise = np.random.default_rng(2).normal(0.0, 1.0, (60, 50))
+    src = find_sources(make_image(noise, 1.0, fwhm=4.0))
+    assert len(src) == len(src["coord_ra"]) == 0
+
+
 def test_wcs_gives_the_coordinates() -> None:
     """Use the WCS that is given, with pixels that count from 0."""
     wcs = astropy.wcs.WCS(naxis=2)

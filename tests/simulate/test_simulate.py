@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from lsst.daf.butler import Butler
 from lsst.meas.finalize.arrays import detect
 from lsst.meas.finalize.cli import simulate_visit
-from lsst.meas.finalize.simulate import CAMERAS, VisitPsf, VisitSimulation, make_scene
+from lsst.meas.finalize.simulate import CAMERAS, VisitPsf, VisitSimulation, make_scene, simulate_detector
 from lsst.meas.finalize.simulate._associations import associate_stars
 from lsst.meas.finalize.simulate._render import _interpolate, render
 
@@ -239,3 +239,15 @@ def test_command_refuses_bad_visit(tmp_path: object) -> None:
     result = CliRunner().invoke(simulate_visit, [f"{tmp_path}/repo", "--visit", "5"])
     assert result.exit_code == 2
     assert "visit=5 does not have the 11 digits" in result.output
+
+
+@pytest.mark.parametrize("camera", list(CAMERAS))
+def test_sky_may_be_empty(camera: str) -> None:
+    """Simulate a detector that sees nothing, and repair nothing on it."""
+    options = {"n_stars": 0, "n_cosmic_rays": 0, "n_bad_columns": 0, "size": 200, "n_detectors": 1}
+    if camera == "simple":
+        options |= {"n_galaxies": 0, "n_blends": 0}
+    made = simulate_detector(CAMERAS[camera].visit(**options), 0)
+    assert len(made.src) == len(made.truth) == 0
+    assert np.std(made.calexp.image.array[:180, :180]) == pytest.approx(30.0, rel=0.02)
+    assert associate_stars(VisitSimulation(), {0: made.truth}).keys() == set(VisitSimulation.tracts)

@@ -11,9 +11,10 @@
 
 from __future__ import annotations
 
-__all__ = ("find_sources", "measure_sources")
+__all__ = ("find_sources", "measure_sources", "sky_positions")
 
 import numpy as np
+import numpy.typing as npt
 
 from lsst.images import VisitImage
 
@@ -116,10 +117,27 @@ def measure_sources(calexp: VisitImage, found: Detections, *, first_id: int) -> 
     src["deblend_nChild"] = found.n_children
     task.run(src, calexp, psf=as_batch_psf(calexp.psf))
     _normalise_calib_flux(src)
-    sky = calexp.sky_projection.pixel_to_sky(x=src["slot_Centroid_x"], y=src["slot_Centroid_y"])
-    src["coord_ra"] = sky.ra.rad
-    src["coord_dec"] = sky.dec.rad
+    src["coord_ra"], src["coord_dec"] = sky_positions(calexp, src["slot_Centroid_x"], src["slot_Centroid_y"])
     return src
+
+
+def sky_positions(
+    image: VisitImage, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return where pixels are in the sky, in radians.
+
+    Parameters
+    ----------
+    image
+        Image with a sky projection.
+    x, y
+        Pixel positions [N]; N may be 0.
+    """
+    # AST takes no empty arrays.
+    if not len(x):
+        return np.zeros(0), np.zeros(0)
+    sky = image.sky_projection.pixel_to_sky(x=x, y=y)
+    return sky.ra.rad, sky.dec.rad
 
 
 def _normalise_calib_flux(src: SourceCatalog) -> None:

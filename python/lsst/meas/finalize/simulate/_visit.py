@@ -26,7 +26,7 @@ from lsst.images import Box, Image, Mask, MaskSchema, VisitImage, get_legacy_vis
 from lsst.images.fields import ChebyshevField
 from lsst.images.psfs import GaussianPointSpreadFunction
 
-from ..arrays import Detections, detect, measure_sources
+from ..arrays import Detections, detect, measure_sources, sky_positions
 from ..catalogs import SourceCatalog
 from ._camera import EXPOSURE_TIME, exposure_times, make_detector, make_sky_projection
 from ._cameras import true_psf
@@ -146,7 +146,7 @@ def _make_truth(
     moments = np.full((len(scene), 3), np.nan)
     stars = scene.is_star & scene.is_isolated
     moments[stars] = psf.shapes(detector, scene.x[stars], scene.y[stars], color=scene.color[stars])
-    sky = calexp.sky_projection.pixel_to_sky(x=scene.x, y=scene.y)
+    ra, dec = sky_positions(calexp, scene.x, scene.y)
     # Parents are no objects: their children are.
     single = np.flatnonzero(src["deblend_nChild"] == 0)
     centroids = np.stack([src["slot_Centroid_x"], src["slot_Centroid_y"]], axis=1)[single]
@@ -161,8 +161,8 @@ def _make_truth(
             "color": scene.color,
             "is_star": scene.is_star,
             "is_isolated": scene.is_isolated,
-            "ra": sky.ra.deg,
-            "dec": sky.dec.deg,
+            "ra": np.rad2deg(ra),
+            "dec": np.rad2deg(dec),
             "psf_xx": moments[:, 0],
             "psf_yy": moments[:, 1],
             "psf_xy": moments[:, 2],
