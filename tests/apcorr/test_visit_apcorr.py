@@ -104,6 +104,20 @@ def test_better_than_detectors_alone(errors: bool) -> None:
     assert maps[7][f"{NAME}_instFluxErr"](x=9.0, y=9.0) == sigma(x=9.0, y=9.0)
 
 
+def test_errors_that_are_too_small_do_no_harm() -> None:
+    """Where stars scatter three times as much as they say, hardly a worse map
+    comes of it.
+    """
+    scatter = []
+    for factor in (1.0, 1.0 / 3.0):
+        task, detectors = make_detectors([30] * 9)
+        for detector in detectors.values():
+            detector.catalog["ref_instFluxErr"] *= factor
+        maps = task.run_visit(detectors)
+        scatter.append(np.mean([error(d, maps[d][f"{NAME}_instFlux"]) ** 2 for d in range(9)]) ** 0.5)
+    assert scatter[1] < 1.2 * scatter[0]
+
+
 def test_outliers_are_rejected_detectors_are_not() -> None:
     """A wild star is left out; one detector unlike the others isn't."""
     task, detectors = make_detectors([10] * 9)

@@ -111,21 +111,25 @@ def fit_visit_ratio(
     Notes
     -----
     Rejected stars may return, other than in the fit of a detector: in the
-    first fit those of a detector unlike the others are all far off.
+    first fit those of a detector unlike the others are all far off.  Errors
+    are scaled up if the stars scatter more than they say.
     """
     offset = float(np.median(ratio))
     error = _usable_errors(ratio, error)
-    weight = error**-2.0
-    scores = Scores(weight[:, np.newaxis, np.newaxis], (weight * (ratio - offset))[:, np.newaxis])
     used = np.ones(len(ratio), dtype=bool)
     # Each fit rejects for the next.
     for i in range(n_iter):
         last = i == n_iter - 1
+        weight = error**-2.0
+        scores = Scores(weight[:, np.newaxis, np.newaxis], (weight * (ratio - offset))[:, np.newaxis])
         model = fit_fields(scores, places, used, basis, _LAST_UPDATES if last else _UPDATES)
         residuals = offset + _at_stars(model, places) - ratio
         if not last:
             pull = np.abs(residuals) / np.sqrt(error**2 + model.prior.star[0])
-            used = pull <= n_sigma * max(float(np.median(pull[used])) / _SIGMA_TO_MAD, _FLOOR)
+            usual = float(np.median(pull[used])) / _SIGMA_TO_MAD
+            used = pull <= n_sigma * max(usual, _FLOOR)
+            # Errors too small would make structure of noise.
+            error = error * max(usual, 1.0)
     return VisitRatioFit(offset, model, used, residuals)
 
 
