@@ -35,6 +35,7 @@ from lsst.meas.finalize.afw.archive._reader import ArchiveReader
 from lsst.meas.finalize.afw.archive._registry import reads, writes
 from lsst.meas.finalize.afw.components._transmission import IdentityTransmissionCurve
 from lsst.meas.finalize.afw.components._visit_info import VisitInfo, read_visit_info_cards
+from lsst.meas.finalize.afw.piff import _pickle
 from lsst.meas.finalize.catalogs import ExposureCatalog, Schema
 
 _COMPONENTS = [
@@ -262,6 +263,24 @@ def test_later_changes_of_the_file_do_not_matter(tiny: Path, tmp_path: Path, fat
     assert len(record.ap_corr_map) == 64
     write_exposure_catalog(other, tmp_path / "b.fits")
     assert (tmp_path / "b.fits").read_bytes() == data
+
+
+def test_equal_psfs_of_a_file_are_checked_once(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Make two PSFs of two rows with the same bytes, checked once per file."""
+    catalog = read_exposure_catalog(_golden(tiny))
+    for row in (0, 1):
+        catalog.psfs[row] = read_exposure_catalog(_golden(tiny)).psfs[0]
+    write_exposure_catalog(catalog, tmp_path / "a.fits")
+    checked: list[bytes] = []
+    original = _pickle.check_opcodes
+    monkeypatch.setattr(_pickle, "check_opcodes", lambda data: (checked.append(data), original(data)))
+    for n_files in (1, 2):
+        first, second = read_exposure_catalog(tmp_path / "a.fits").psfs
+        assert first is not second
+        assert first.piff_psf is not second.piff_psf
+        assert len(checked) == n_files
 
 
 def test_components_of_images_are_kept(tiny: Path, tmp_path: Path) -> None:

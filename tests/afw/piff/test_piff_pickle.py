@@ -33,6 +33,7 @@ from hypothesis import strategies as st
 from lsst.images import VisitImage
 from lsst.images.psfs import PiffWrapper
 from lsst.meas.finalize.afw import ArchiveError, UnsupportedPersistableError, read_exposure
+from lsst.meas.finalize.afw.piff import _pickle
 from lsst.meas.finalize.afw.piff._pickle import PiffPickleError, dumps_piff, loads_piff
 from lsst.meas.finalize.afw.piff._wcs import (
     CelestialWcsWrapper,
@@ -477,6 +478,35 @@ def test_interpolants_that_galsim_can_not_draw(default_bytes: bytes, name: str) 
 
     with pytest.raises(UnsupportedPersistableError, match=name):
         loads_piff(_tampered(default_bytes, change))
+
+
+def test_same_bytes_are_checked_once(default_bytes: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check bytes again only if they differ, or for another file, and make
+    a PSF of its own each time.
+    """
+    checked: list[bytes] = []
+    original = _pickle.check_opcodes
+    monkeypatch.setattr(_pickle, "check_opcodes", lambda data: (checked.append(data), original(data)))
+    accepted: set[bytes] = set()
+    first, again = (loads_piff(default_bytes, accepted)[2] for _ in range(2))
+    assert checked == [default_bytes]
+    assert again is not first
+    assert again.interp.q is not first.interp.q
+    assert again.__dict__.keys() == first.__dict__.keys()
+    images = [psf.draw(x=20.0, y=30.0, stamp_size=9).array for psf in (first, again)]
+    np.testing.assert_array_equal(*images)
+    for other in (_tampered(default_bytes, _set("chisq", b"")), default_bytes[:-1] + b"0"):
+        with contextlib.suppress(ArchiveError):
+            loads_piff(other, accepted)
+        assert checked[-1] == other
+    # What was refused once isn't accepted.
+    bad = _tampered(default_bytes, _set("stars", 3))
+    for _ in range(2):
+        with pytest.raises(ArchiveError, match="malformed stars"):
+            loads_piff(bad, accepted)
+    n_checked = len(checked)
+    loads_piff(default_bytes, set())
+    assert len(checked) == n_checked + 1
 
 
 def test_caches_are_not_restored(default_bytes: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

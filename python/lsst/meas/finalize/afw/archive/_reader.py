@@ -56,6 +56,8 @@ class ArchiveReader:
         self._objects: dict[int, Any] = {}
         # What is kept of objects to write them again, shared as they are.
         self.kept: dict[int, Any] = {}
+        # Digests of pickles in the file that need no further check.
+        self.accepted_pickles: set[bytes] = set()
         self._active: list[int] = []
         self._lock = threading.RLock()
         try:

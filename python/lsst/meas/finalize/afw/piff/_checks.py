@@ -34,16 +34,20 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _MAX_GRID = 1000
 _MAX_LANCZOS = 100
 _KVALUE_ACCURACY = (1e-8, 1e-2)
+_KEYS = frozenset((str, int, tuple))
+_PLAIN = frozenset((bool, int, float, str, type(None), bytes))
 _SCALARS = (bool, int, float, str, type(None), np.generic, bytes)
 
 
-def check_psf(psf: Any) -> None:
+def check_psf(psf: Any, is_new: bool = True) -> None:
     """Check a PSF restored from a pickle and bring it up to date.
 
     Parameters
     ----------
     psf
         Any object an acceptable pickle can hold; modified in place.
+    is_new
+        Whether what the same pickle holds has not been checked before.
 
     Raises
     ------
@@ -60,15 +64,19 @@ def check_psf(psf: Any) -> None:
             f"Unsupported Piff PSF of a {type(model).__name__} and a {type(interp).__name__}."
         )
     _drop_caches(psf, model)
-    _check_graph(psf)
+    psf.__dict__.setdefault("stars", [])
+    if is_new:
+        _check_graph(psf)
     _check_model(model)
     _check_interp(interp, model.size)
     _check_outliers(psf)
     _check_frames(psf)
     _check_kwargs("SimplePSF", psf.kwargs)
-    _check_stars(psf)
+    if is_new:
+        _check_stars(psf)
     update_psf(psf)
-    _check_drawing(psf)
+    if is_new:
+        _check_drawing(psf)
 
 
 def _drop_caches(psf: Any, model: Any) -> None:
@@ -97,6 +105,8 @@ def _check_graph(root: Any) -> None:
     hide methods.
     """
     seen: set[int] = set()
+    # Classes with names of attributes that hide no methods.
+    harmless: set[tuple[Any, ...]] = set()
     pending: list[Any] = [root]
     classes = (*_STATE_CLASSES, StackTransform, AstMapping)
     while pending:
@@ -106,11 +116,11 @@ def _check_graph(root: Any) -> None:
         seen.add(id(obj))
         cls = type(obj)
         if cls is dict:
-            if not all(type(key) in (str, int, tuple) for key in obj):
+            if not _KEYS.issuperset(map(type, obj)):
                 raise ArchiveError("A pickled PSF has a dictionary with unusual keys.")
-            pending.extend(obj.values())
+            pending.extend([value for value in obj.values() if type(value) not in _PLAIN])
         elif cls in (list, tuple):
-            pending.extend(obj)
+            pending.extend([value for value in obj if type(value) not in _PLAIN])
         elif cls is np.ndarray:
             if obj.dtype.kind not in "biuf":
                 raise ArchiveError(f"A pickled PSF has an array of type {obj.dtype}.")
@@ -118,10 +128,13 @@ def _check_graph(root: Any) -> None:
             # Restored by its own constructor, which checks types.
             continue
         elif cls in classes:
-            hidden = [name for name in obj.__dict__ if callable(getattr(cls, name, None))]
-            if hidden:
-                raise ArchiveError(f"A pickled {cls.__name__} replaces its method {hidden[0]!r}.")
-            pending.extend(obj.__dict__.values())
+            names = (cls, *obj.__dict__)
+            if names not in harmless:
+                hidden = [name for name in names[1:] if callable(getattr(cls, name, None))]
+                if hidden:
+                    raise ArchiveError(f"A pickled {cls.__name__} replaces its method {hidden[0]!r}.")
+                harmless.add(names)
+            pending.extend([value for value in obj.__dict__.values() if type(value) not in _PLAIN])
         elif obj not in (np.float32, np.int64, np.int32, np.bool_):
             raise ArchiveError(f"A pickled PSF contains a {cls.__name__}.")
 
@@ -272,10 +285,9 @@ def _check_kwargs(name: str, kwargs: Any) -> None:
 
 def _check_stars(psf: Any) -> None:
     """Check what average position and colour are computed from."""
-    stars = psf.__dict__.get("stars", [])
+    stars = psf.stars
     if not isinstance(stars, list):
         raise ArchiveError("Pickled PSF has malformed stars.")
-    psf.stars = stars
     # Stars are objects in Piff.
     for star in stars:
         if type(star) is not piff.Star or type(star.__dict__.get("data")) is not piff.star.StarData:

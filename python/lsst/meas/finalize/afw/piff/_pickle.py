@@ -16,6 +16,7 @@ from __future__ import annotations
 __all__ = ("PiffPickleError", "dumps_piff", "loads_piff")
 
 import copy
+import hashlib
 import io
 import math
 import pickle
@@ -42,13 +43,16 @@ class PiffPickleError(ArchiveError):
     """The pickle of a Piff PSF is malformed or not acceptable."""
 
 
-def loads_piff(data: bytes) -> tuple[int, int, piff.SimplePSF]:
+def loads_piff(data: bytes, accepted: set[bytes] | None = None) -> tuple[int, int, piff.SimplePSF]:
     """Restore a persisted Piff PSF (spec 02 §7).
 
     Parameters
     ----------
     data
         Pickle of ``(width, height, psf)``.
+    accepted
+        Digests of pickles that have been restored and checked, to which this
+        one's is added; the same bytes aren't checked again.
 
     Returns
     -------
@@ -73,8 +77,11 @@ def loads_piff(data: bytes) -> tuple[int, int, piff.SimplePSF]:
     """
     from . import _checks, _globals
 
+    digest = hashlib.sha256(data).digest()
+    is_new = accepted is None or digest not in accepted
     try:
-        check_opcodes(data)
+        if is_new:
+            check_opcodes(data)
         loaded = _globals.RestrictedUnpickler(io.BytesIO(data)).load()
     except (ArchiveError, MemoryError):
         raise
@@ -86,12 +93,14 @@ def loads_piff(data: bytes) -> tuple[int, int, piff.SimplePSF]:
     width, height = (_to_size(value) for value in loaded[:2])
     psf = loaded[2]
     try:
-        _checks.check_psf(psf)
+        _checks.check_psf(psf, is_new)
     except (ArchiveError, MemoryError):
         raise
     except Exception as err:
         # Attributes of wrong kinds make the checks themselves fail.
         raise PiffPickleError(f"Malformed Piff PSF: {type(err).__name__}: {str(err)[:200]}.") from err
+    if accepted is not None:
+        accepted.add(digest)
     return width, height, psf
 
 

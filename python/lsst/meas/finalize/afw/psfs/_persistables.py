@@ -157,7 +157,8 @@ writes(PsfexPsf, name="PsfexPsf", module="lsst.meas.extensions.psfex")(write_sto
 @reads("PiffPsf")
 def _read_piff(archive: ArchiveReader, tables: list[TableView], name: str) -> PiffWrapper:
     table = archive.one_row(tables, name)
-    width, _, psf = loads_piff(np.asarray(table["bytes"][0], dtype=np.uint8).tobytes())
+    data = np.asarray(table["bytes"][0], dtype=np.uint8).tobytes()
+    width, _, psf = loads_piff(data, archive.accepted_pickles)
     chromatic = "colorValue" in psf.interp_property_names
     return (ChromaticPiffWrapper if chromatic else PiffWrapper)(psf, bounds=EVERYWHERE, stamp_size=width)
 
