@@ -23,14 +23,14 @@ CLOCK: dict[str, float] = {}
 
 
 def timed(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that adds its time to a stage."""
+    """Return a function that adds its CPU time to a stage."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             return function(*args, **kwargs)
         finally:
-            CLOCK[stage] = CLOCK.get(stage, 0.0) + time.perf_counter() - start
+            CLOCK[stage] = CLOCK.get(stage, 0.0) + time.process_time() - start
 
     return call
 
@@ -208,21 +208,27 @@ def main() -> None:
     )
 
     instrument()
-    if kind == "golden":
-        inputs = timed("read", read_golden)(Path(arguments[0]), int(arguments[1]))
-        scratch = arguments[2]
-    else:
-        inputs = timed("read", read_simulated)(arguments[0])
-        scratch = arguments[0]
-    task = FinalizeCharacterizationDetectorTask(config=FinalizeCharacterizationDetectorConfig())
-    start = time.perf_counter()
-    result = task.run(**inputs)
-    stages = sum(CLOCK[name] for name in CLOCK if name not in ("imports", "read"))
-    CLOCK["other"] = time.perf_counter() - start - stages
-    timed("write", write)(result, scratch)
-    CLOCK["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    CLOCK["stars"] = len(result.output_table)
-    print(json.dumps(CLOCK))
+    quanta = []
+    for _ in range(2):
+        if kind == "golden":
+            inputs = timed("read", read_golden)(Path(arguments[0]), int(arguments[1]))
+            scratch = arguments[2]
+        else:
+            inputs = timed("read", read_simulated)(arguments[0])
+            scratch = arguments[0]
+        start = time.process_time()
+        task = FinalizeCharacterizationDetectorTask(config=FinalizeCharacterizationDetectorConfig())
+        result = task.run(**inputs)
+        stages = sum(CLOCK[name] for name in CLOCK if name not in ("imports", "read"))
+        CLOCK["other"] = time.process_time() - start - stages
+        timed("write", write)(result, scratch)
+        quanta.append(dict(CLOCK))
+        if len(quanta) == 1:
+            quanta[0]["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            quanta[0]["stars"] = len(result.output_table)
+        CLOCK.clear()
+    # The second quantum of a process finds everything imported and loaded.
+    print(json.dumps(quanta[0] | {f"later {name}": seconds for name, seconds in quanta[1].items()}))
 
 
 if __name__ == "__main__":
