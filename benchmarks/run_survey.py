@@ -160,6 +160,8 @@ def kill_and_continue(shell: Shell, submit: list[str], n_total: int) -> None:
     print(f"killing {shell.kill('run-qbb')} workers at {count_outputs(shell.repo)} detectors", flush=True)
     wait_for(process, shell.repo, n_total // 2)
     print(f"killing all {shell.kill()} processes at {count_outputs(shell.repo)} detectors", flush=True)
+    while shell.kill():  # what those have started meanwhile
+        time.sleep(0.1)
     process.wait()
     (submit_folder,) = (shell.folder / "submit" / OUTPUT).iterdir()
     words = documented("operating", "bps restart")
