@@ -223,7 +223,7 @@ def quantum_seconds(repo: Path, collection: str) -> float:
 def job_seconds(folder: Path) -> list[float]:
     """Return what jobs with detectors took in CPU s, as told by "times"."""
     result = []
-    for path in folder.rglob("finalize*Detector*.stdout"):
+    for path in folder.rglob("*finalize*Detector*.stdout"):
         # The last line is of the commands that the job's shell has run.
         *_, minutes = re.findall(r"^(\d+)m([\d.]+)s (\d+)m([\d.]+)s$", path.read_text(), re.MULTILINE)
         user, user_rest, system, system_rest = map(float, minutes)
