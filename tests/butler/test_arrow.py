@@ -12,6 +12,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,28 @@ def test_any_table(data: Any, rows: int, meta: dict[str, Any]) -> None:
 def test_texts(texts: list[str]) -> None:
     """Convert texts of any length and script, or none at all."""
     _assert_same(astropy.table.Table({"t": np.array(texts, dtype="U4"), "i": np.arange(len(texts))}))
+
+
+_WRITE = """
+import sys
+import astropy.table, numpy
+from lsst.meas.finalize.butler import table_to_arrow
+from lsst.meas.finalize.butler._arrow import _detector_bounds
+import pyarrow.parquet
+
+columns = {"detector": numpy.arange(3), "t": ["a", "", "c"], "x": numpy.ones(3), "f": numpy.ones(3, bool)}
+table = table_to_arrow(astropy.table.Table(columns))
+assert _detector_bounds(table) == [0, 3]
+pyarrow.parquet.write_table(table, sys.argv[1])
+assert "pandas" not in sys.modules
+"""
+
+
+def test_tables_are_written_without_pandas(tmp_path: Path) -> None:
+    """Write a star table in a process that doesn't need pandas."""
+    command = [sys.executable, "-c", _WRITE, str(tmp_path / "a.parq")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert not result.returncode, result.stderr
 
 
 def test_stored_table_names_the_butlers_formatter(tmp_path: Path) -> None:

@@ -87,7 +87,12 @@ def _detector_bounds(table: pa.Table) -> list[int]:
     if "detector" not in table.schema.names or not pa.types.is_integer(table.schema.field("detector").type):
         return []
     column = table["detector"]
-    return [] if column.null_count else group_bounds(column.to_numpy())
+    # Arrow's conversion to NumPy would import pandas.
+    return (
+        []
+        if column.null_count
+        else group_bounds(np.array(column.to_pylist(), dtype=column.type.to_pandas_dtype()))
+    )
 
 
 def _write_groups(table: pa.Table, bounds: list[int], path: str) -> None:
