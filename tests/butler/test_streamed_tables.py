@@ -125,6 +125,33 @@ def test_streaming_is_like_reading(tmp_path: Path, form: str, order: str) -> Non
         ]
 
 
+@pytest.mark.parametrize("form", [*FORMS, "butler"])
+def test_reading_at_once_is_the_butlers(butler: Butler, tmp_path: Path, form: str) -> None:
+    """Read whole tables of any origin as the butler gives them."""
+    sources = make_sources(700)
+    if form == "butler":
+        sources.meta["where"] = "there"
+        handle = butler.getDeferred(butler.put(sources, "stars"))
+    else:
+        handle = ingest(butler, tmp_path / "t.parq", FORMS[form](pa.table(dict(sources.columns))))
+    table, expected = stream(handle).read(), handle.get(storageClass="ArrowTable")
+    assert table.equals(expected, check_metadata=True)
+    assert table.schema.metadata == expected.schema.metadata
+
+
+def test_damage_is_named_when_reading_at_once(butler: Butler) -> None:
+    """Name dataset and file where pages are overwritten, and where all is."""
+    handle = butler.getDeferred(butler.put(make_sources(), "stars"))
+    path = Path(butler.getURI("stars").ospath)
+    content = path.read_bytes()
+    path.write_bytes(content[:200] + bytes(3000) + content[3200:])
+    with pytest.raises(OSError, match=r"stars@\{\}.* can't be read from file:.*parq"):
+        stream(handle).read()
+    path.write_bytes(bytes(len(content)))
+    with pytest.raises((ValueError, OSError), match="stars"):
+        stream(handle).read()
+
+
 def test_row_groups_are_skipped(butler: Butler, tmp_path: Path) -> None:
     """Read only the row groups of a visit, and all that have a gap."""
     sources = make_sources()

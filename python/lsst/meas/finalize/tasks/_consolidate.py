@@ -25,6 +25,7 @@ from lsst.utils.timer import timeMethod
 from .. import afw
 from .._progress import progress_bar
 from ..afw import is_afw
+from ..butler import StreamedTable, stream
 from ..catalogs import ExposureCatalog, ExposureRecord, Schema
 from ._characterize import log_origin
 from ._config import ConsolidateFinalizeCharacterizationDetectorConfig
@@ -218,7 +219,8 @@ def _merge_tables(sources: Sequence[Any], bar: Any) -> astropy.table.Table:
 
 
 def _get_arrow(handle: DeferredDatasetHandle) -> pa.Table:
-    return handle.get(storageClass="ArrowTable")
+    streamed = stream(handle)
+    return streamed.read() if isinstance(streamed, StreamedTable) else handle.get(storageClass="ArrowTable")
 
 
 def _concatenate(tables: Sequence[pa.Table]) -> astropy.table.Table:
@@ -228,21 +230,27 @@ def _concatenate(tables: Sequence[pa.Table]) -> astropy.table.Table:
     from lsst.daf.butler.formatters.parquet import arrow_to_astropy
 
     filled = [table for table in tables if len(table)] or list(tables[:1])
-    first = _arrow_columns(filled[0])
+    first = filled[0]
     for table in filled[1:]:
-        if (columns := _arrow_columns(table)) != first:
-            differing = set(first) ^ set(columns)
+        # Mostly they are the same, which is quickly found.
+        if table.schema.equals(first.schema) and _text_lengths(table) == _text_lengths(first):
+            continue
+        if differing := set(_arrow_columns(first)) ^ set(_arrow_columns(table)):
             raise TypeError(f"Star tables differ in columns {sorted({name for name, *_ in differing})}.")
+        if table.schema.names != first.schema.names:
+            raise TypeError("Star tables differ in the order of columns.")
     return WideTable(arrow_to_astropy(pa.concat_tables(filled)), copy=False)
+
+
+def _text_lengths(table: pa.Table) -> dict[bytes, bytes]:
+    """Return the lengths of columns of text."""
+    metadata = (table.schema.metadata or {}).items()
+    return {key.rpartition(b"::len::")[2]: value for key, value in metadata if b"::len::" in key}
 
 
 def _arrow_columns(table: pa.Table) -> list[tuple[str, str, bytes | None]]:
     """Return names, types and, of text, lengths of columns."""
-    lengths = {
-        key.rpartition(b"::len::")[2]: value
-        for key, value in (table.schema.metadata or {}).items()
-        if b"::len::" in key
-    }
+    lengths = _text_lengths(table)
     return [(field.name, str(field.type), lengths.get(field.name.encode())) for field in table.schema]
 
 
