@@ -141,6 +141,14 @@ def test_row_groups_end_with_detectors(tmp_path: Path, sizes: tuple[int, ...], n
     assert len(groups) == n_groups
 
 
+def test_detectors_out_of_order_are_no_groups(tmp_path: Path) -> None:
+    """Store a table that isn't sorted as the butler does."""
+    table = astropy.table.Table({"detector": np.repeat([2, 1, 0], 1500)})
+    path = tmp_path / "t.parq"
+    ArrowTableFormatter.write_local_file(object.__new__(ArrowTableFormatter), table, ResourcePath(path))
+    assert pyarrow.parquet.ParquetFile(path).num_row_groups == 1
+
+
 def test_wide_table_notices_changes() -> None:
     """Remember the dtype only while the columns stay."""
     table = WideTable({"a": [1, 2], "b": [1.0, 2.0]})

@@ -83,16 +83,15 @@ class ArrowTableFormatter(ParquetFormatter):
 
 
 def _detector_bounds(table: pa.Table) -> list[int]:
-    """Return where row groups start and end, if that depends on anything."""
+    """Return where row groups start and end, if detectors are in order."""
     if "detector" not in table.schema.names or not pa.types.is_integer(table.schema.field("detector").type):
         return []
     column = table["detector"]
+    if column.null_count:
+        return []
     # Arrow's conversion to NumPy would import pandas.
-    return (
-        []
-        if column.null_count
-        else group_bounds(np.array(column.to_pylist(), dtype=column.type.to_pandas_dtype()))
-    )
+    detector = np.array(column.to_pylist(), dtype=column.type.to_pandas_dtype())
+    return [] if (detector[1:] < detector[:-1]).any() else group_bounds(detector)
 
 
 def _write_groups(table: pa.Table, bounds: list[int], path: str) -> None:
