@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ...focal_plane import StarPlaces
+# The first for whoever resolves the annotations of inherited fields.
+from ...focal_plane import DetectorFrame, StarPlaces  # noqa: F401
 
 
 @dataclass
