@@ -250,6 +250,7 @@ def test_visit_task_is_understood(run: FakeRun, outcome: str) -> None:
         (["--graph", "nothing.qg"], "There is no quantum graph nothing.qg"),
         (["--graph", "."], "quantum graphs (*.qg)"),
         (["out", "-d", "visit=("], "Failed to parse expression"),
+        (["out", "-d", "visit=1"], "No detector with inputs or outputs was found"),
     ],
 )
 def test_what_is_not_there_has_another_exit_code(
@@ -261,6 +262,55 @@ def test_what_is_not_there_has_another_exit_code(
     assert result.exit_code == 2
     assert isinstance(result.exception, SystemExit), result.exception
     assert message in result.output
+
+
+@pytest.mark.parametrize("text", ["", "x"])
+def test_damaged_outputs_are_failures_of_their_detectors(detector_run: FakeRun, text: str) -> None:
+    """Name the detectors whose outputs or logs can't be read."""
+    for name, detector in (("finalized_psf_ap_corr_detector_catalog", 1), (f"{DETECTOR_TASK}_log", 3)):
+        uri = detector_run.butler.getURI(name, instrument="SynthCam", visit=VISIT, detector=detector)
+        size = Path(uri.ospath).stat().st_size
+        # Too short, or of the right length with other contents.
+        Path(uri.ospath).write_text(text * size)
+    result = detector_run.command("out", "--json")
+    assert result.exit_code == 1, result.output
+    (status,) = json.loads(result.output)["visits"]
+    assert status["done"] == [0]
+    assert list(status["no_work"]) == ["2"]
+    assert status["failed"]["1"].startswith("finalized_psf_ap_corr_detector_catalog can't be read: ")
+    assert status["failed"]["3"].startswith(f"{DETECTOR_TASK}_log can't be read: ")
+    assert status["missing"] == [5]
+
+
+def test_damaged_outputs_of_a_visit_are_failures(run: FakeRun) -> None:
+    """Fail all detectors of a visit whose outputs can't be read."""
+    run.put_config(VISIT_TASK, FinalizeCharacterizationConfig())
+    run.put_catalog("finalized_psf_ap_corr_catalog", [0, 1], visit=VISIT)
+    Path(
+        run.butler.getURI("finalized_psf_ap_corr_catalog", instrument="SynthCam", visit=VISIT).ospath
+    ).unlink()
+    (status,) = run.status("out")
+    assert status.failed.keys() == set(range(6))
+    assert "FileNotFoundError" in status.failed[0]
+    assert not status.is_complete
+
+
+def test_damaged_configuration_has_another_exit_code(detector_run: FakeRun) -> None:
+    """Tell in one line that it can't be found out which tasks were run."""
+    Path(detector_run.butler.getURI(f"{DETECTOR_TASK}_config").ospath).write_text("config = ")
+    result = detector_run.command("out")
+    assert result.exit_code == 2
+    assert len(result.output.splitlines()) == 1
+    assert f"{DETECTOR_TASK}_config" in result.output
+
+
+def test_place_that_is_unknown_has_another_exit_code() -> None:
+    """Tell in one line of a repository at a place of an unknown kind."""
+    result = CliRunner().invoke(finalize_status, ["foo://bar", "out"])
+    assert result.exit_code == 2
+    assert result.output.splitlines() == [
+        "Error: Repository foo://bar: NotImplementedError: No URI support for scheme: 'foo' in foo://bar"
+    ]
 
 
 def test_file_that_is_no_graph_is_refused(run: FakeRun, tmp_path: Path) -> None:

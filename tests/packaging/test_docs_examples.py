@@ -92,11 +92,12 @@ def test_plugin_example_is_configured_by_a_pipeline() -> None:
 
 @pytest.fixture(scope="module")
 def cells() -> dict[str, Any]:
-    """Execute the cells of the notebook one by one; return what they made."""
+    """Execute the cells of the notebook one by one, in its own folder."""
     text = (EXAMPLES / "without_a_butler.py").read_text()
     namespace: dict[str, Any] = {"__name__": "__main__"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(DOC.parents[1])
+        # As Jupyter and VS Code do.
+        patch.chdir(EXAMPLES)
         for number, cell in enumerate(re.split(r"^# %%.*$", text, flags=re.MULTILINE)):
             exec(compile(cell, f"cell {number}", "exec"), namespace)
     return namespace

@@ -223,6 +223,8 @@ PATCHED = "lsst.meas.finalize.simulate._repo.simulate_detector"
         (["--band", "rq", "--visits", "2"], "Band 'q'"),
         (["--band", ""], "Bands are missing"),
         (["--output-run", "chain", "--visit", "20260305001"], "is not a run"),
+        (["--output-run", "../b", "--visit", "20260305001"], "can't be a folder of the repository"),
+        (["--output-run", "b#c", "--visit", "20260305001"], "can't be a folder of the repository"),
     ],
 )
 def test_refusals_come_first(
@@ -238,6 +240,15 @@ def test_refusals_come_first(
     assert result.output.count("Error") == 1
     with Butler.from_config(repo) as butler:
         assert len(butler.query_dimension_records("visit", instrument="SynthCam")) == 1
+
+
+def test_unknown_places_are_refused() -> None:
+    """Refuse in one line a repository at a place of an unknown kind."""
+    result = command("foo://bar")
+    assert result.exit_code == 1
+    assert result.output.splitlines() == [
+        "Error: Repository foo://bar: NotImplementedError: No URI support for scheme: 'foo' in foo://bar"
+    ]
 
 
 def test_dataset_types_of_others_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,7 +165,12 @@ figure.savefig(folder / "fluxes.png")
 # pipeline; here its plugins are the ones from above and some more.
 
 # %%
-inputs = Path("tests/data/tiny/export/golden/inputs")
+# Notebooks run in their own folder.
+data, here = "tests/data/tiny/export/golden/inputs", Path.cwd()
+checkout = next((above for above in (here, *here.parents) if (above / data).is_dir()), None)
+if checkout is None:
+    raise FileNotFoundError(f"Run this in a checkout: there is no {data} in or above {here}.")
+inputs = checkout / data
 exposure = read_exposure(next(inputs.glob("calexp/**/*S01*.fits")))
 sources = read_source_catalog(next(inputs.glob("src/**/*S01*.fits")))
 

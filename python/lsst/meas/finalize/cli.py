@@ -163,14 +163,35 @@ def _one_line_errors(repo: str, *others: type[Exception], exit_code: int = 1) ->
         *others,
     )
     try:
+        _refuse_unreachable(repo)
         yield
     except one_line as error:
         fail(str(error).splitlines()[0], error)
-    except RuntimeError as error:
+    except Exception as error:
         # What a formatter could not write, for instance to a full disk.
-        if not isinstance(error.__cause__, OSError):
+        if isinstance(error, RuntimeError) and isinstance(error.__cause__, OSError):
+            fail(str(error.__cause__), error)
+        if exit_code == 1:
             raise
-        fail(str(error.__cause__), error)
+        # A traceback would end with another exit code.
+        fail(_with_name(error), error)
+
+
+def _refuse_unreachable(repo: str) -> None:
+    """Turn what the client of a place for files raises into `OSError`."""
+    from lsst.daf.butler import Butler
+
+    try:
+        Butler.has_repo_config(repo)
+    except OSError:
+        raise
+    except Exception as error:  # a scheme that is unknown, no credentials
+        raise OSError(_with_name(error)) from error
+
+
+def _with_name(error: Exception) -> str:
+    """Give the name of an error and its first line."""
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
 
 
 @click.command(
@@ -212,6 +233,8 @@ def finalize_status(
         raise click.UsageError("Give a collection, a quantum graph, or both.")
     with _one_line_errors(repo, NoRunError, exit_code=2):
         visits = find_status(_status_sources(repo, collection, inputs, where, graphs))
+        if not visits:
+            raise NoRunError("No detector with inputs or outputs was found; is the data query right?")
     if as_json:
         report = {
             "collection": collection,

@@ -21,7 +21,7 @@ from lsst.daf.butler import ButlerLogRecords
 
 from ..afw import as_ours
 from ..catalogs import ExposureCatalog
-from ._sources import RunSource, TaskKind
+from ._sources import RunSource, RunTask, TaskKind
 
 
 @dataclass
@@ -109,8 +109,8 @@ def find_status(sources: Iterable[RunSource]) -> list[VisitStatus]:
             _visit(visits, instrument, visit).expected.add(detector)
         for task in source.tasks:
             if task.kind is TaskKind.DETECTOR:
-                _add_detectors(visits, source, source.find(task.outputs), task.outputs)
-                _add_traces(visits, source, task.metadata, task.log)
+                _add_detectors(visits, source, task.outputs)
+                _add_traces(visits, source, task)
             else:
                 _add_visits(visits, source, task.kind, task.outputs, task.metadata, task.log)
     for status in visits.values():
@@ -133,17 +133,27 @@ def _settle(status: VisitStatus) -> None:
         status.merge_failure = ""
 
 
-def _add_detectors(
-    visits: dict[tuple[str, int], VisitStatus],
-    source: RunSource,
-    found: Iterable[tuple[str, int, int]],
-    name: str,
-) -> None:
-    for instrument, visit, detector in found:
+def _add_detectors(visits: dict[tuple[str, int], VisitStatus], source: RunSource, name: str) -> None:
+    for instrument, visit, detector in source.find(name):
         status = _visit(visits, instrument, visit)
         if detector not in status.done:
-            _add_rows(status, source.get(name, (instrument, visit, detector)))
+            catalog, reason = _read(source, name, (instrument, visit, detector))
+            if catalog is None:
+                status.failed[detector] = reason
+                continue
+            _add_rows(status, catalog)
             status.done.add(detector)
+
+
+def _read(source: RunSource, name: str, key: tuple[Any, ...]) -> tuple[Any, str]:
+    """Read a dataset, or tell why that can't be done.
+
+    A file that a full disk or a crash has damaged is one detector's matter.
+    """
+    try:
+        return source.get(name, key), ""
+    except Exception as error:  # formatters raise what they like
+        return None, f"{name} can't be read: {type(error).__name__}: {_first_line(str(error))}"
 
 
 def _add_rows(status: VisitStatus, catalog: ExposureCatalog) -> None:
@@ -155,17 +165,16 @@ def _add_rows(status: VisitStatus, catalog: ExposureCatalog) -> None:
             status.without_ap_corr.add(int(record["id"]))
 
 
-def _add_traces(
-    visits: dict[tuple[str, int], VisitStatus], source: RunSource, metadata: str, log: str
-) -> None:
+def _add_traces(visits: dict[tuple[str, int], VisitStatus], source: RunSource, task: RunTask) -> None:
     """Tell failures from lack of work, by what a quantum has left."""
-    finished = set(source.find(metadata))
-    for key in finished | set(source.find(log)):
+    finished = set(source.find(task.metadata))
+    # What has outputs, readable or not, has had work.
+    for key in (finished | set(source.find(task.log))) - set(source.find(task.outputs)):
         instrument, visit, detector = key
         status = _visit(visits, instrument, visit)
         if detector in status.done:
             continue
-        reason = _reason(source, log, key)
+        reason = _reason(source, task.log, key)
         (status.no_work if key in finished else status.failed)[detector] = reason
 
 
@@ -184,10 +193,7 @@ def _add_visits(
         if key in merged:
             status.merged = True
             if kind is TaskKind.VISIT:
-                _add_rows(status, source.get(outputs, key))
-                # The task of a visit leaves out detectors without good stars.
-                for detector in status.expected - status.done:
-                    status.no_work.setdefault(detector, "not in the catalogue of the visit")
+                _add_visit_rows(status, *_read(source, outputs, key))
             continue
         reason = _reason(source, log, key)
         if kind is TaskKind.VISIT:
@@ -196,11 +202,24 @@ def _add_visits(
         status.merge_failure = reason
 
 
+def _add_visit_rows(status: VisitStatus, catalog: ExposureCatalog | None, reason: str) -> None:
+    if catalog is None:
+        status.failed.update(dict.fromkeys(status.expected - status.done, reason))
+        return
+    _add_rows(status, catalog)
+    # The task of a visit leaves out detectors without good stars.
+    for detector in status.expected - status.done:
+        status.no_work.setdefault(detector, "not in the catalogue of the visit")
+
+
 def _reason(source: RunSource, log: str, key: tuple[Any, ...]) -> str:
     """Return the first line of why a quantum ended without outputs."""
     if key not in source.find(log):
         return "there is no log"
-    records: ButlerLogRecords = source.get(log, key)
+    records: ButlerLogRecords | None
+    records, unreadable = _read(source, log, key)
+    if records is None:
+        return unreadable
     exception = (records.extra or {}).get("exception")
     if isinstance(exception, Mapping):
         name = str(exception["type_name"]).rpartition(".")[2]

@@ -36,7 +36,7 @@ from ._registry import (
     register_dataset_types,
     register_visits,
 )
-from ._space import refuse_full_disk, refuse_read_only_registry, refuse_unwritable
+from ._space import refuse_full_disk, refuse_read_only_registry, refuse_run_name, refuse_unwritable
 from ._star_tables import associated_visits, put_star_tables
 from ._visit import simulate_detector
 
@@ -105,6 +105,7 @@ def put_simulated_visits(
     """
     if not run.strip():
         raise ValueError("The name of the output run is empty.")
+    refuse_run_name(run)
     if not simulations:
         raise ValueError("There is no visit to simulate.")
     twice = [visit for visit, count in Counter(s.visit for s in simulations).items() if count > 1]

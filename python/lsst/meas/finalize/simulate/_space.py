@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("refuse_full_disk", "refuse_unwritable")
+__all__ = ("refuse_full_disk", "refuse_read_only_registry", "refuse_run_name", "refuse_unwritable")
 
 import shutil
 import tempfile
@@ -30,6 +30,24 @@ from ._config import SimulatedVisit
 _BYTES_PER_PIXEL = {False: 6, True: 2}  # whether electrons are whole numbers
 _BYTES_PER_SOURCE = 6000
 _BYTES_PER_VISIT = 1 << 20  # registry and tables of stars
+
+
+def refuse_run_name(run: str) -> None:
+    """Refuse a run whose files would be at wrong places.
+
+    Parameters
+    ----------
+    run
+        Output run collection, which is a folder of the datastore, too.
+
+    Raises
+    ------
+    OSError
+        Raised if the name leads out of the datastore, or has a ``#``, from
+        which on the butler cuts the names of files.
+    """
+    if "#" in run or ".." in run.split("/"):
+        raise OSError(f"Run {run!r} can't be a folder of the repository; leave out '#' and '..'.")
 
 
 def refuse_full_disk(roots: Iterable[ResourcePath], simulations: Sequence[SimulatedVisit]) -> None:
