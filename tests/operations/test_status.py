@@ -200,6 +200,9 @@ def test_later_run_makes_failures_good(detector_run: FakeRun) -> None:
     assert run.command("out").exit_code == 1
     run.put_traces(MERGE_TASK, finished=False, reason="TypeError: columns differ", visit=VISIT)
     assert run.status("out")[0].merge_failure == "TypeError: columns differ"
+    run.butler.collections.register("run3")
+    run.butler.collections.redefine_chain("out", ["run3", "run2", "run1", "inputs"])
+    run.butler = Butler.from_config(run.repo, writeable=True, run="run3")
     run.put_catalog("finalized_psf_ap_corr_catalog", range(6), visit=VISIT)
     result = run.command("out")
     assert result.exit_code == 0, result.output
@@ -293,6 +296,22 @@ def test_damaged_outputs_of_a_visit_are_failures(run: FakeRun) -> None:
     assert status.failed.keys() == set(range(6))
     assert "FileNotFoundError" in status.failed[0]
     assert not status.is_complete
+
+
+def test_outputs_of_failures_are_not_done(detector_run: FakeRun) -> None:
+    """Fail what wrote one output and not the next, as on a full disk."""
+    names = {"visit": VISIT, "detector": 5}
+    detector_run.put_catalog("finalized_psf_ap_corr_detector_catalog", [5], **names)
+    detector_run.put_traces(DETECTOR_TASK, finished=False, reason="OSError: No space left", **names)
+    detector_run.put_catalog("finalized_psf_ap_corr_catalog", [0, 1], visit=VISIT)
+    (status,) = detector_run.status("out")
+    assert status.done == {0, 1}
+    assert status.failed[5] == "OSError: No space left"
+    assert status.merged
+    detector_run.put_traces(MERGE_TASK, finished=False, reason="OSError: No space", visit=VISIT)
+    (status,) = detector_run.status("out")
+    assert not status.merged
+    assert status.merge_failure == "OSError: No space"
 
 
 def test_damaged_configuration_has_another_exit_code(detector_run: FakeRun) -> None:

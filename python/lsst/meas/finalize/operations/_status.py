@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lsst.daf.butler import ButlerLogRecords
+from lsst.daf.butler import ButlerLogRecords, DatasetRef
 
 from ..afw import as_ours
 from ..catalogs import ExposureCatalog
@@ -109,10 +109,10 @@ def find_status(sources: Iterable[RunSource]) -> list[VisitStatus]:
             _visit(visits, instrument, visit).expected.add(detector)
         for task in source.tasks:
             if task.kind is TaskKind.DETECTOR:
-                _add_detectors(visits, source, task.outputs)
+                _add_detectors(visits, source, task)
                 _add_traces(visits, source, task)
             else:
-                _add_visits(visits, source, task.kind, task.outputs, task.metadata, task.log)
+                _add_visits(visits, source, task)
     for status in visits.values():
         _settle(status)
     return [visits[key] for key in sorted(visits)]
@@ -133,11 +133,29 @@ def _settle(status: VisitStatus) -> None:
         status.merge_failure = ""
 
 
-def _add_detectors(visits: dict[tuple[str, int], VisitStatus], source: RunSource, name: str) -> None:
-    for instrument, visit, detector in source.find(name):
+def _whole(source: RunSource, task: RunTask) -> set[tuple[Any, ...]]:
+    """Return quanta with outputs, without those that failed while writing.
+
+    Log and metadata are written after all outputs, metadata not by failures;
+    those of an earlier run tell nothing.
+    """
+    logs, metadata = source.find(task.log), source.find(task.metadata)
+    return {
+        key
+        for key, ref in source.find(task.outputs).items()
+        if not _is_in(ref.run, logs.get(key)) or _is_in(ref.run, metadata.get(key))
+    }
+
+
+def _is_in(run: str, ref: DatasetRef | None) -> bool:
+    return ref is not None and ref.run == run
+
+
+def _add_detectors(visits: dict[tuple[str, int], VisitStatus], source: RunSource, task: RunTask) -> None:
+    for instrument, visit, detector in _whole(source, task):
         status = _visit(visits, instrument, visit)
         if detector not in status.done:
-            catalog, reason = _read(source, name, (instrument, visit, detector))
+            catalog, reason = _read(source, task.outputs, (instrument, visit, detector))
             if catalog is None:
                 status.failed[detector] = reason
                 continue
@@ -168,8 +186,8 @@ def _add_rows(status: VisitStatus, catalog: ExposureCatalog) -> None:
 def _add_traces(visits: dict[tuple[str, int], VisitStatus], source: RunSource, task: RunTask) -> None:
     """Tell failures from lack of work, by what a quantum has left."""
     finished = set(source.find(task.metadata))
-    # What has outputs, readable or not, has had work.
-    for key in (finished | set(source.find(task.log))) - set(source.find(task.outputs)):
+    # What has all outputs, readable or not, has had work.
+    for key in (finished | set(source.find(task.log))) - _whole(source, task):
         instrument, visit, detector = key
         status = _visit(visits, instrument, visit)
         if detector in status.done:
@@ -178,25 +196,18 @@ def _add_traces(visits: dict[tuple[str, int], VisitStatus], source: RunSource, t
         (status.no_work if key in finished else status.failed)[detector] = reason
 
 
-def _add_visits(
-    visits: dict[tuple[str, int], VisitStatus],
-    source: RunSource,
-    kind: TaskKind,
-    outputs: str,
-    metadata: str,
-    log: str,
-) -> None:
-    merged, finished = set(source.find(outputs)), set(source.find(metadata))
-    for key in merged | finished | set(source.find(log)):
+def _add_visits(visits: dict[tuple[str, int], VisitStatus], source: RunSource, task: RunTask) -> None:
+    merged, finished = _whole(source, task), set(source.find(task.metadata))
+    for key in merged | finished | set(source.find(task.log)):
         instrument, visit = key
         status = _visit(visits, instrument, visit)
         if key in merged:
             status.merged = True
-            if kind is TaskKind.VISIT:
-                _add_visit_rows(status, *_read(source, outputs, key))
+            if task.kind is TaskKind.VISIT:
+                _add_visit_rows(status, *_read(source, task.outputs, key))
             continue
-        reason = _reason(source, log, key)
-        if kind is TaskKind.VISIT:
+        reason = _reason(source, task.log, key)
+        if task.kind is TaskKind.VISIT:
             outcome = status.no_work if key in finished else status.failed
             outcome.update(dict.fromkeys(status.expected - status.done, reason))
         status.merge_failure = reason
