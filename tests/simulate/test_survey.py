@@ -336,6 +336,26 @@ def test_interrupted_visit_leaves_nothing(repo: str, monkeypatch: pytest.MonkeyP
     assert visits_of_stars(repo, "simulated/inputs").keys() == {FIRST, FIRST + 1, FIRST + 2}
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_interrupted_visit_can_become_another(
+    repo: str, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """Give the number of an interrupted visit to a smaller one."""
+    monkeypatch.setattr(PATCHED, failing(KeyboardInterrupt()))
+    if killed:
+        monkeypatch.setattr("lsst.meas.finalize.simulate._repo._prune", lambda butler, refs: None)
+    with pytest.raises(KeyboardInterrupt):
+        put_simulated_visits(repo, [replace(SMALL, visit=FIRST + 1, size=300, band="g")])
+    monkeypatch.undo()
+    put_simulated_visits(repo, [replace(SMALL, visit=FIRST + 1, n_detectors=1)])
+    with Butler.from_config(repo) as butler:
+        (record,) = butler.query_dimension_records("visit", instrument="SynthCam", visit=FIRST + 1)
+        assert record.physical_filter == "r_sim"
+        data_id = {"instrument": "SynthCam", "visit": FIRST + 1}
+        (image,) = butler.query_datasets("calexp", "*", data_id=data_id, find_first=False)
+        assert butler.get(image).image.array.shape == (200, 200)
+
+
 def test_killed_simulation_is_made_anew(repo: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace what a killed process has left of a visit."""
     new = replace(SMALL, visit=FIRST + 1)

@@ -29,7 +29,7 @@ import astropy.time
 import astropy.units as u
 import numpy as np
 
-from lsst.daf.butler import Butler, DatasetType, Timespan
+from lsst.daf.butler import Butler, DatasetRef, DatasetType, Timespan
 from lsst.daf.butler.registry import ConflictingDefinitionError
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 
@@ -82,7 +82,9 @@ def register_dataset_types(butler: Butler) -> None:
                 ) from error
 
 
-def register_visits(butler: Butler, simulations: Sequence[SimulatedVisit]) -> None:
+def register_visits(
+    butler: Butler, simulations: Sequence[SimulatedVisit], left_over: Sequence[DatasetRef] = ()
+) -> None:
     """Insert the dimension records of visits, all or none.
 
     Parameters
@@ -91,12 +93,14 @@ def register_visits(butler: Butler, simulations: Sequence[SimulatedVisit]) -> No
         Butler of the repository.
     simulations
         The visits, of one field.
+    left_over
+        Datasets of interrupted simulations, which will be removed.
 
     Raises
     ------
     lsst.daf.butler.registry.ConflictingDefinitionError
-        Raised if the repository has another visit of such a number, or
-        another instrument or sky map of these names.
+        Raised if the repository has datasets of another visit of such a
+        number, or another instrument or sky map of these names.
     """
     registry = butler.registry
     with butler.transaction():
@@ -108,10 +112,28 @@ def register_visits(butler: Butler, simulations: Sequence[SimulatedVisit]) -> No
             try:
                 _register_visit(butler, simulation)
             except ConflictingDefinitionError as error:
+                # A butler can't remove records of what was interrupted.
+                if _has_no_others(butler, simulation.visit, left_over):
+                    _register_visit(butler, simulation, update=True)
+                    continue
                 raise ConflictingDefinitionError(
                     f"Visit {simulation.visit} differs from one of that number; give another visit. "
                     f"({str(error).partition(':')[0]}.)"
                 ) from error
+
+
+def _has_no_others(butler: Butler, visit: int, left_over: Sequence[DatasetRef]) -> bool:
+    """Tell whether all datasets of a visit are among those given."""
+    data_id = {"instrument": INSTRUMENT, "visit": visit}
+    found = {
+        ref.id
+        for dataset_type in butler.registry.queryDatasetTypes()
+        if "visit" in dataset_type.dimensions
+        for ref in butler.query_datasets(
+            dataset_type, "*", data_id=data_id, explain=False, find_first=False, limit=None
+        )
+    }
+    return found <= {ref.id for ref in left_over}
 
 
 def _register_sky_map(butler: Butler, simulation: SimulatedVisit) -> None:
@@ -133,7 +155,7 @@ def _register_sky_map(butler: Butler, simulation: SimulatedVisit) -> None:
         registry.syncDimensionData("tract", {"skymap": SKYMAP, "id": tract, "region": region}, update=True)
 
 
-def _register_visit(butler: Butler, simulation: SimulatedVisit) -> None:
+def _register_visit(butler: Butler, simulation: SimulatedVisit, *, update: bool = False) -> None:
     registry = butler.registry
     day = str(simulation.day_obs)
     noon = astropy.time.Time(f"{day[:4]}-{day[4:6]}-{day[6:]}T12:00:00", scale="tai")
@@ -153,6 +175,7 @@ def _register_visit(butler: Butler, simulation: SimulatedVisit) -> None:
             "region": _polygon(_box_corners(simulation.boresight, _field_half_size(simulation))),
             "timespan": Timespan(*exposure_times(simulation)),
         },
+        update=update,
     )
     for detector in range(simulation.n_detectors):
         data_id: dict[str, Any] = {
@@ -161,7 +184,7 @@ def _register_visit(butler: Butler, simulation: SimulatedVisit) -> None:
             "detector": detector,
         }
         region = _detector_region(simulation, detector)
-        registry.syncDimensionData("visit_detector_region", {**data_id, "region": region})
+        registry.syncDimensionData("visit_detector_region", {**data_id, "region": region}, update=update)
 
 
 def _detector_region(simulation: SimulatedVisit, detector: int) -> ConvexPolygon:

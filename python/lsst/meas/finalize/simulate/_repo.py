@@ -123,7 +123,7 @@ def put_simulated_visits(
         refuse_full_disk(roots, simulations)
         register_dataset_types(butler)
         butler.collections.register(run)
-        register_visits(butler, simulations)
+        register_visits(butler, simulations, left_over)
         _prune(butler, left_over)
         current = simulations[0]
         n = sum(simulation.n_detectors for simulation in simulations)
