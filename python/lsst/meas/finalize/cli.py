@@ -225,7 +225,7 @@ def finalize_status(
     inputs it has is expected to be there, or those of --data-query, or those
     of the quantum graph. The exit code is 0 if all that is expected is done
     or had no work, 1 if something is missing or failed, and 2 if that can't
-    be found out.
+    be found out or nothing is expected.
     """
     from .operations import NoRunError, find_status, format_status
 
