@@ -13,7 +13,7 @@ from __future__ import annotations
 
 __all__ = ("ConsolidateFinalizeCharacterizationDetectorTask",)
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import astropy.table
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ._characterize import TableHandles
+
+_AT_ONCE = 16
+"""Tables of which copies are kept until they are put together."""
 
 
 class ConsolidateFinalizeCharacterizationDetectorTask(pipeBase.PipelineTask):
@@ -214,7 +217,7 @@ def _merge_tables(sources: Sequence[Any], bar: Any) -> astropy.table.Table:
     each detector's table would take longer than all the rest.
     """
     if all(isinstance(source, DeferredDatasetHandle) for source in sources):
-        return _concatenate([_step(bar, _get_arrow, source) for source in sources])
+        return _concatenate(_step(bar, _get_arrow, source) for source in sources)
     return _stack_tables([_step(bar, fetch, source) for source in sources])
 
 
@@ -223,23 +226,42 @@ def _get_arrow(handle: DeferredDatasetHandle) -> pa.Table:
     return streamed.read() if isinstance(streamed, StreamedTable) else handle.get(storageClass="ArrowTable")
 
 
-def _concatenate(tables: Sequence[pa.Table]) -> astropy.table.Table:
-    """Concatenate Arrow tables of identical columns."""
+def _concatenate(tables: Iterable[pa.Table]) -> astropy.table.Table:
+    """Concatenate Arrow tables of identical columns, leaving out empty ones.
+
+    A few at a time: what Arrow keeps of each file takes several times the
+    memory of its rows.
+    """
     import pyarrow as pa
 
     from lsst.daf.butler.formatters.parquet import arrow_to_astropy
 
-    filled = [table for table in tables if len(table)] or list(tables[:1])
-    first = filled[0]
-    for table in filled[1:]:
-        # Mostly they are the same, which is quickly found.
-        if table.schema.equals(first.schema) and _text_lengths(table) == _text_lengths(first):
+    merged: list[pa.Table] = []
+    waiting: list[pa.Table] = []
+    first: pa.Table | None = None
+    for table in tables:
+        if first is None or not len(first):
+            # An empty one counts if there are no others.
+            first = table if first is None or len(table) else first
+        if not len(table):
             continue
-        if differing := set(_arrow_columns(first)) ^ set(_arrow_columns(table)):
-            raise TypeError(f"Star tables differ in columns {sorted({name for name, *_ in differing})}.")
-        if table.schema.names != first.schema.names:
-            raise TypeError("Star tables differ in the order of columns.")
-    return WideTable(arrow_to_astropy(pa.concat_tables(filled)), copy=False)
+        _check_columns(table, first)
+        waiting.append(table)
+        if len(waiting) == _AT_ONCE:
+            merged.append(pa.concat_tables(waiting).combine_chunks())
+            waiting = []
+    return WideTable(arrow_to_astropy(pa.concat_tables([*merged, *waiting] or [first])), copy=False)
+
+
+def _check_columns(table: pa.Table, first: pa.Table) -> None:
+    """Raise `TypeError` if two tables differ in their columns."""
+    # Mostly they are the same, which is quickly found.
+    if table.schema.equals(first.schema) and _text_lengths(table) == _text_lengths(first):
+        return
+    if differing := set(_arrow_columns(first)) ^ set(_arrow_columns(table)):
+        raise TypeError(f"Star tables differ in columns {sorted({name for name, *_ in differing})}.")
+    if table.schema.names != first.schema.names:
+        raise TypeError("Star tables differ in the order of columns.")
 
 
 def _text_lengths(table: pa.Table) -> dict[bytes, bytes]:
