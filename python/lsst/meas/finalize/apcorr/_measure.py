@@ -27,6 +27,7 @@ from lsst.pipe.base import AlgorithmError, Struct, Task
 from ..focal_plane import FieldBasis, StarPlaces
 from ._chebyshev import ChebyshevBoundedFieldConfig, constant_field, fit_chebyshev, n_coefficients
 from ._registry import correctable_names
+from ._scatter import SIGMA_TO_MAD, robust_scatter
 from ._selectors import BaseSourceSelectorTask, sourceSelectorRegistry
 from ._visit import DetectorFluxes, chebyshev_projections, fit_visit_ratio
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 # Median absolute deviation of a unit normal distribution, and the floor that
 # upstream adds to its estimate of sigma (spec 01 §6.3).
-_SIGMA_TO_MAD = 0.6744897501960817
 _SIGMA_FLOOR = 1e-7
 
 
@@ -423,7 +423,7 @@ class MeasureApCorrTask(Task):
         for iteration in range(config.numIter):
             residuals = z - model
             mad = np.median(np.abs(residuals - np.median(residuals)))
-            sigma = float(mad / _SIGMA_TO_MAD + _SIGMA_FLOOR)
+            sigma = float(mad / SIGMA_TO_MAD + _SIGMA_FLOOR)
             keep = np.abs(residuals) <= config.numSigmaClip * sigma
             x, y, z, rows = x[keep], y[keep], z[keep], rows[keep]
             while len(x) - n_coefficients(order_x, order_y, triangular) < min_dof:
@@ -446,12 +446,11 @@ class MeasureApCorrTask(Task):
 
     def _report(self, name: str, residuals: npt.NDArray[np.float64]) -> None:
         """Log the quality of a fit."""
-        median = float(np.median(residuals))
         self.log.info(
             "Aperture correction for %s from %d stars: median %f, MAD %f, RMS %f",
             name,
             len(residuals),
-            median,
-            float(np.median(np.abs(residuals - median))) / _SIGMA_TO_MAD,
+            float(np.median(residuals)),
+            robust_scatter(residuals),
             math.sqrt(float(np.mean(residuals**2))),
         )

@@ -6,6 +6,7 @@
 #
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
+
 """Aperture corrections of all detectors of a visit, fitted together."""
 
 from __future__ import annotations
@@ -20,11 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..focal_plane import DetectorFrame, FieldBasis, FieldModel, Scores, StarPlaces, fit_fields
+from ._scatter import SIGMA_TO_MAD, robust_scatter
 
 if TYPE_CHECKING:
     from lsst.images import Box
-
-_SIGMA_TO_MAD = 0.6744897501960817
 
 _FLOOR = 1e-7
 """Least error of a ratio, relative, and of a scatter."""
@@ -66,8 +66,7 @@ class VisitRatioFit:
     @property
     def sigma(self) -> float:
         """Scatter of the used stars about the model."""
-        residuals = self.residuals[self.used]
-        return float(np.median(np.abs(residuals - np.median(residuals)))) / _SIGMA_TO_MAD + _FLOOR
+        return robust_scatter(self.residuals[self.used]) + _FLOOR
 
     def coefficients(
         self, detector: int, projections: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
@@ -126,7 +125,7 @@ def fit_visit_ratio(
         residuals = offset + _at_stars(model, places) - ratio
         if not last:
             pull = np.abs(residuals) / np.sqrt(error**2 + model.prior.star[0])
-            usual = float(np.median(pull[used])) / _SIGMA_TO_MAD
+            usual = float(np.median(pull[used])) / SIGMA_TO_MAD
             used = pull <= n_sigma * max(usual, _FLOOR)
             # Errors too small would make structure of noise.
             error = error * max(usual, 1.0)
@@ -137,8 +136,7 @@ def _usable_errors(ratio: npt.NDArray[np.float64], error: npt.NDArray[np.float64
     """Replace errors that aren't known by usual ones."""
     with np.errstate(invalid="ignore"):
         known = np.isfinite(error) & (error > 0.0)
-    scatter = float(np.median(np.abs(ratio - np.median(ratio)))) / _SIGMA_TO_MAD
-    usual = float(np.median(error[known])) if known.any() else scatter
+    usual = float(np.median(error[known])) if known.any() else robust_scatter(ratio)
     return np.maximum(np.where(known, error, usual), _FLOOR * np.maximum(np.abs(ratio), 1.0))
 
 

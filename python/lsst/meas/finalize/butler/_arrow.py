@@ -18,7 +18,6 @@ from __future__ import annotations
 
 __all__ = ("ArrowTableFormatter", "table_to_arrow")
 
-import itertools
 from functools import lru_cache
 from typing import Any
 
@@ -32,7 +31,7 @@ from lsst.daf.butler.formatters.parquet import ASTROPY_PANDAS_INDEX_KEY, Parquet
 from lsst.resources import ResourcePath
 from lsst.utils.introspection import get_full_type_name
 
-from ._row_groups import group_bounds
+from ._row_groups import group_bounds, write_row_groups
 
 type _ColumnKey = tuple[str, str, str | None, str | None, str | None]
 
@@ -77,7 +76,7 @@ class ArrowTableFormatter(ParquetFormatter):
             in_memory_dataset = table_to_arrow(in_memory_dataset)
             bounds = _detector_bounds(in_memory_dataset)
             if len(bounds) > 2:
-                _write_groups(in_memory_dataset, bounds, uri.ospath)
+                write_row_groups(in_memory_dataset, bounds, uri.ospath)
                 return
         super().write_local_file(in_memory_dataset, uri)
 
@@ -92,14 +91,6 @@ def _detector_bounds(table: pa.Table) -> list[int]:
     # Arrow's conversion to NumPy would import pandas.
     detector = np.array(column.to_pylist(), dtype=column.type.to_pandas_dtype())
     return [] if (detector[1:] < detector[:-1]).any() else group_bounds(detector)
-
-
-def _write_groups(table: pa.Table, bounds: list[int], path: str) -> None:
-    import pyarrow.parquet as pq
-
-    with pq.ParquetWriter(path, table.schema) as writer:
-        for start, stop in itertools.pairwise(bounds):
-            writer.write_table(table.slice(start, stop - start))
 
 
 def table_to_arrow(table: astropy.table.Table) -> pa.Table:

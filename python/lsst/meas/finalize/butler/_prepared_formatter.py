@@ -16,13 +16,12 @@ __all__ = ("PreparedStarsFormatter",)
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from lsst.daf.butler.formatters.parquet import ParquetFormatter, astropy_to_arrow
 from lsst.resources import ResourcePath
 from lsst.utils.introspection import get_full_type_name
 
-from ._row_groups import group_bounds
+from ._row_groups import group_bounds, write_row_groups
 
 
 class PreparedStarsFormatter(ParquetFormatter):
@@ -61,6 +60,4 @@ class PreparedStarsFormatter(ParquetFormatter):
             return
         table = astropy_to_arrow(in_memory_dataset)
         bounds = group_bounds(np.asarray(in_memory_dataset["detector"]))
-        with pq.ParquetWriter(uri.ospath, table.schema, write_page_checksum=True) as writer:
-            for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
-                writer.write_table(table.slice(start, stop - start))
+        write_row_groups(table, bounds, uri.ospath, write_page_checksum=True)

@@ -11,12 +11,18 @@
 
 from __future__ import annotations
 
-__all__ = ("group_bounds",)
+__all__ = ("group_bounds", "write_row_groups")
 
+import itertools
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _MIN_GROUP_ROWS = 1000
 # Each group makes the footer longer, which all readers of one detector read:
@@ -44,3 +50,24 @@ def group_bounds(detector: npt.NDArray[np.integer]) -> list[int]:
         if start - bounds[-1] >= group_rows:
             bounds.append(int(start))
     return [*bounds, len(detector)]
+
+
+def write_row_groups(table: pa.Table, bounds: Sequence[int], path: str, **options: Any) -> None:
+    """Write a Parquet file.
+
+    Parameters
+    ----------
+    table
+        The table.
+    bounds
+        Where row groups start, and the number of rows.
+    path
+        The file.
+    **options
+        Passed to `pyarrow.parquet.ParquetWriter`.
+    """
+    import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(path, table.schema, **options) as writer:
+        for start, stop in itertools.pairwise(bounds):
+            writer.write_table(table.slice(start, stop - start))

@@ -109,8 +109,9 @@ def find_status(sources: Iterable[RunSource]) -> list[VisitStatus]:
             _visit(visits, instrument, visit).expected.add(detector)
         for task in source.tasks:
             if task.kind is TaskKind.DETECTOR:
-                _add_detectors(visits, source, task)
-                _add_traces(visits, source, task)
+                whole = _whole(source, task)
+                _add_detectors(visits, source, task, whole)
+                _add_traces(visits, source, task, whole)
             else:
                 _add_visits(visits, source, task)
     for status in visits.values():
@@ -151,8 +152,10 @@ def _is_in(run: str, ref: DatasetRef | None) -> bool:
     return ref is not None and ref.run == run
 
 
-def _add_detectors(visits: dict[tuple[str, int], VisitStatus], source: RunSource, task: RunTask) -> None:
-    for instrument, visit, detector in _whole(source, task):
+def _add_detectors(
+    visits: dict[tuple[str, int], VisitStatus], source: RunSource, task: RunTask, whole: set[tuple[Any, ...]]
+) -> None:
+    for instrument, visit, detector in whole:
         status = _visit(visits, instrument, visit)
         if detector not in status.done:
             catalog, reason = _read(source, task.outputs, (instrument, visit, detector))
@@ -183,11 +186,13 @@ def _add_rows(status: VisitStatus, catalog: ExposureCatalog) -> None:
             status.without_ap_corr.add(int(record["id"]))
 
 
-def _add_traces(visits: dict[tuple[str, int], VisitStatus], source: RunSource, task: RunTask) -> None:
+def _add_traces(
+    visits: dict[tuple[str, int], VisitStatus], source: RunSource, task: RunTask, whole: set[tuple[Any, ...]]
+) -> None:
     """Tell failures from lack of work, by what a quantum has left."""
     finished = set(source.find(task.metadata))
     # What has all outputs, readable or not, has had work.
-    for key in (finished | set(source.find(task.log))) - _whole(source, task):
+    for key in (finished | set(source.find(task.log))) - whole:
         instrument, visit, detector = key
         status = _visit(visits, instrument, visit)
         if detector in status.done:

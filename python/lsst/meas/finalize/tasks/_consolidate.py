@@ -155,9 +155,7 @@ class ConsolidateFinalizeCharacterizationDetectorTask(pipeBase.PipelineTask):
         result, places = {}, {}
         for d, catalog in catalogs.items():
             ours = as_ours(catalog, ExposureCatalog, f"PSF catalogue of detector {d}")
-            record = ours.find(d)
-            if record is None:
-                raise ValueError(f"The PSF catalogue of detector {d} has no row with that id.")
+            record = _find(ours, d)
             places[d] = Place.from_text(record[PENDING_FIELD], f"detector {d}")
             fields = tuple(f for f in ours.schema if f.name != PENDING_FIELD)
             values = {name: value for name, value in record.values.items() if name != PENDING_FIELD}
@@ -170,6 +168,14 @@ def _names(catalog: Any) -> set[str]:
     """Return the names of fields of a catalogue, ours or the stack's."""
     schema = catalog.schema
     return set(schema.getNames() if hasattr(schema, "getNames") else schema.names)
+
+
+def _find(catalog: Any, detector: int) -> Any:
+    """Return the row of a detector in its catalogue, ours or the stack's."""
+    record = catalog.find(detector)
+    if record is None:
+        raise ValueError(f"The PSF catalogue of detector {detector} has no row with that id.")
+    return record
 
 
 def _step[Source, Result](bar: Any, read: Callable[[Source], Result], source: Source) -> Result:
@@ -194,10 +200,7 @@ def _merge_catalogs(catalogs: Mapping[int, Any]) -> Any:
             catalog = afw.to_afw(catalog) if from_stack else afw.from_afw(catalog)
         if from_stack and catalog.schema != first.schema:
             raise ValueError(f"The PSF catalogue of detector {detector} has other fields than the first one.")
-        record = catalog.find(detector)
-        if record is None:
-            raise ValueError(f"The PSF catalogue of detector {detector} has no row with that id.")
-        merged.append(record)
+        merged.append(_find(catalog, detector))
     # The stack's records are shared with the inputs until now.
     return merged.copy(deep=True) if from_stack else merged
 
@@ -239,18 +242,18 @@ def _concatenate(tables: Iterable[pa.Table]) -> astropy.table.Table:
     merged: list[pa.Table] = []
     waiting: list[pa.Table] = []
     first: pa.Table | None = None
+    empty: pa.Table | None = None  # counts if there are no others
     for table in tables:
-        if first is None or not len(first):
-            # An empty one counts if there are no others.
-            first = table if first is None or len(table) else first
         if not len(table):
+            empty = table if empty is None else empty
             continue
+        first = table if first is None else first
         _check_columns(table, first)
         waiting.append(table)
         if len(waiting) == _AT_ONCE:
             merged.append(pa.concat_tables(waiting).combine_chunks())
             waiting = []
-    return WideTable(arrow_to_astropy(pa.concat_tables([*merged, *waiting] or [first])), copy=False)
+    return WideTable(arrow_to_astropy(pa.concat_tables([*merged, *waiting] or [empty])), copy=False)
 
 
 def _check_columns(table: pa.Table, first: pa.Table) -> None:

@@ -6,6 +6,7 @@
 #
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
+
 """Aperture corrections that wait for the other detectors of a visit."""
 
 from __future__ import annotations

@@ -16,9 +16,6 @@ __all__ = ("FocalPlaneVisit",)
 import functools
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from .._config import SimulatedVisit
 from ._config import FocalPlaneSimulation
 
@@ -119,16 +116,6 @@ class FocalPlaneVisit(SimulatedVisit):
             Detector number.
         """
         return self.focal_plane.quarter_turns(detector)
-
-    def rotation(self, detector: int) -> npt.NDArray[np.float64]:
-        """Return the matrix [2, 2] from pixel axes to focal-plane axes.
-
-        Parameters
-        ----------
-        detector
-            Detector number.
-        """
-        return self.focal_plane.rotation(detector)
 
     def sensor_type(self, detector: int) -> str:
         """Return which of the two types, ``A`` or ``B``, a detector is of.
