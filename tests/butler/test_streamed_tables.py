@@ -23,7 +23,7 @@ import pytest
 from astropy.table import Table
 
 from lsst.daf.butler import Butler, DatasetType, FileDataset
-from lsst.meas.finalize.butler import PreparedStarsFormatter, StreamedTable, stream
+from lsst.meas.finalize.butler import PreparedStarsFormatter, StreamedTable, stream, stream_all
 from lsst.meas.finalize.stars import (
     PREPARED_FORMAT,
     ReserveIsolatedStarsTask,
@@ -150,6 +150,23 @@ def test_damage_is_named_when_reading_at_once(butler: Butler) -> None:
     path.write_bytes(bytes(len(content)))
     with pytest.raises((ValueError, OSError), match="stars"):
         stream(handle).read()
+
+
+def test_handles_are_looked_up_together(butler: Butler, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look up files one by one where one is missing, or means a part."""
+    refs = [butler.put(make_sources(), name) for name in ("stars", "table")]
+    deferred = [butler.getDeferred(ref) for ref in refs]
+    part = butler.getDeferred(refs[0], parameters={"columns": ["visit"]})
+    assert stream_all([part]) == [part]
+    with monkeypatch.context() as patch:
+        patch.setattr(type(butler), "getURI", None)
+        assert [handle.ref for handle in stream_all(deferred)] == refs
+        assert all(isinstance(handle, StreamedTable) for handle in stream_all(deferred))
+    butler.pruneDatasets([refs[1]], disassociate=False, unstore=True)
+    first, second = stream_all(deferred)
+    assert isinstance(first, StreamedTable)
+    with pytest.raises(FileNotFoundError, match="table"):
+        second.get()
 
 
 def test_row_groups_are_skipped(butler: Butler, tmp_path: Path) -> None:

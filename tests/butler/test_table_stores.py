@@ -22,7 +22,7 @@ import pytest
 from astropy.table import Table
 
 from lsst.daf.butler import Butler, DatasetRef, DatasetType, QuantumBackedButler
-from lsst.meas.finalize.butler import StreamedTable, stream
+from lsst.meas.finalize.butler import StreamedTable, stream, stream_all
 from lsst.meas.finalize.stars import ReserveIsolatedStarsTask, prepare_isolated_stars, read_prepared_stars
 
 OPTIONS: dict[str, Any] = {"id_column": "sourceId", "reserve": ReserveIsolatedStarsTask(), "visit": 107}
@@ -88,6 +88,10 @@ def check_tables(butler: Any, refs: dict[str, DatasetRef], tables: dict[str, Tab
     for handle in handles.values():
         assert isinstance(handle, StreamedTable) == streamed
         assert not streamed or handle.batches(["*"]) is not None
+    together = stream_all([butler.getDeferred(ref) for ref in refs.values()])
+    for handle, one in zip(together, handles.values(), strict=True):
+        assert type(handle) is type(one)
+        assert vars(handle) == vars(one)
     expected = tables["finalize_isolated_stars"]
     prepared = prepare_isolated_stars("r", {3: handles["stars"]}, {3: handles["sources"]}, **OPTIONS)
     assert prepared is not None

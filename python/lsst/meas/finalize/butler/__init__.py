@@ -39,6 +39,7 @@ else:
             "_parquet_stream": (
                 "StreamedTable",
                 "stream",
+                "stream_all",
             ),
             "_prepared_formatter": ("PreparedStarsFormatter",),
         },

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("StreamedTable", "stream")
+__all__ = ("StreamedTable", "stream", "stream_all")
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -52,15 +52,55 @@ def stream(handle: Any) -> Any:
     handle : `StreamedTable` or `object`
         The same handle if its butler doesn't tell of a Parquet file.
     """
-    butler, ref = getattr(handle, "butler", None), getattr(handle, "ref", None)
-    # With parameters of its own it means something else than the file.
-    if butler is None or ref is None or getattr(handle, "parameters", None):
+    if not _means_file(handle):
         return handle
     try:
-        uri = butler.getURI(ref)
+        uri = handle.butler.getURI(handle.ref)
     except Exception as error:  # stores without files raise various things
-        _LOG.debug("No file of %s: %s", ref, error)
+        _LOG.debug("No file of %s: %s", handle.ref, error)
         return handle
+    return _stream_file(handle, uri)
+
+
+def stream_all(handles: Sequence[Any]) -> list[Any]:
+    """Make handles of tables readable piece by piece, if they can be.
+
+    Parameters
+    ----------
+    handles
+        Any handles; those of one butler are looked up together.
+
+    Returns
+    -------
+    handles : `list`
+        See `stream`.
+    """
+    files = [handle for handle in handles if _means_file(handle)]
+    butlers = {id(handle.butler): handle.butler for handle in files}
+    uris: dict[tuple[int, Any], ResourcePath] = {}
+    for key, butler in butlers.items():
+        refs = [handle.ref for handle in files if handle.butler is butler]
+        try:
+            found = butler.get_many_uris(refs)
+        except Exception as error:  # so do some if a single one is missing
+            _LOG.debug("Files are looked up one by one: %s", error)
+            continue
+        uris |= {(key, ref): uri for ref, (uri, _) in found.items() if uri is not None}
+    result = []
+    for handle in handles:
+        uri = uris.get((id(handle.butler), handle.ref)) if _means_file(handle) else None
+        result.append(stream(handle) if uri is None else _stream_file(handle, uri))
+    return result
+
+
+def _means_file(handle: Any) -> bool:
+    """Return whether a handle is of all that is stored in a butler."""
+    # With parameters of its own it means something else than the file.
+    butler, ref = getattr(handle, "butler", None), getattr(handle, "ref", None)
+    return butler is not None and ref is not None and not getattr(handle, "parameters", None)
+
+
+def _stream_file(handle: Any, uri: ResourcePath) -> Any:
     if uri.scheme == "mem" or uri.fragment or uri.getExtension() not in _SUFFIXES:
         return handle
     return StreamedTable(handle, uri)

@@ -13,34 +13,25 @@ from __future__ import annotations
 
 __all__ = ("ConsolidateFinalizeCharacterizationDetectorTask",)
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import astropy.table
-
 import lsst.pipe.base as pipeBase
-from lsst.daf.butler import DeferredDatasetHandle
 from lsst.utils.timer import timeMethod
 
 from .. import afw
 from .._progress import progress_bar
 from ..afw import is_afw
-from ..butler import StreamedTable, stream
 from ..catalogs import ExposureCatalog, ExposureRecord, Schema
 from ._characterize import log_origin
 from ._config import ConsolidateFinalizeCharacterizationDetectorConfig
 from ._handles import sorted_by
-from ._output import WideTable
+from ._merged_table import merge_tables
 from ._pending import PENDING_FIELD, Place, correct_table, defers_ap_corr
 from ._stack_types import as_ours, as_stored, fetch
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from ._characterize import TableHandles
-
-_AT_ONCE = 16
-"""Tables of which copies are kept until they are put together."""
 
 
 class ConsolidateFinalizeCharacterizationDetectorTask(pipeBase.PipelineTask):
@@ -112,11 +103,15 @@ class ConsolidateFinalizeCharacterizationDetectorTask(pipeBase.PipelineTask):
             )
         detectors = sorted(psf_ap_corr_detector_dict)
         with progress_bar("Merging detectors", 2 * len(detectors)) as bar:
-            fetched = {d: _step(bar, fetch, psf_ap_corr_detector_dict[d]) for d in detectors}
+            fetched = {}
+            for detector in detectors:
+                fetched[detector] = fetch(psf_ap_corr_detector_dict[detector])
+                bar.update(1)
             from_stack = is_afw(fetched[detectors[0]])
             catalogs, places = self._take_places(fetched)
             catalog = _merge_catalogs(catalogs)
-            table = _merge_tables([src_detector_table_dict[detector] for detector in detectors], bar)
+            tables = [src_detector_table_dict[detector] for detector in detectors]
+            table = merge_tables(tables, lambda: bar.update(1))
         if places:
             maps = {record.id: record.ap_corr_map for record in catalog}
             correct_table(table, places, maps, self._make_subtasks, self.log)
@@ -178,13 +173,6 @@ def _find(catalog: Any, detector: int) -> Any:
     return record
 
 
-def _step[Source, Result](bar: Any, read: Callable[[Source], Result], source: Source) -> Result:
-    """Read an input, and tell that this is done."""
-    result = read(source)
-    bar.update(1)
-    return result
-
-
 def _merge_catalogs(catalogs: Mapping[int, Any]) -> Any:
     """Return a new catalogue with the rows of one-row catalogues.
 
@@ -211,86 +199,3 @@ def _new_like(catalog: ExposureCatalog) -> ExposureCatalog:
     for record in catalog:
         result.append(record)
     return result
-
-
-def _merge_tables(sources: Sequence[Any], bar: Any) -> astropy.table.Table:
-    """Concatenate tables, or what handles are of.
-
-    What a butler stores is concatenated as it is read: making columns of
-    each detector's table would take longer than all the rest.
-    """
-    if all(isinstance(source, DeferredDatasetHandle) for source in sources):
-        return _concatenate(_step(bar, _get_arrow, source) for source in sources)
-    return _stack_tables([_step(bar, fetch, source) for source in sources])
-
-
-def _get_arrow(handle: DeferredDatasetHandle) -> pa.Table:
-    streamed = stream(handle)
-    return streamed.read() if isinstance(streamed, StreamedTable) else handle.get(storageClass="ArrowTable")
-
-
-def _concatenate(tables: Iterable[pa.Table]) -> astropy.table.Table:
-    """Concatenate Arrow tables of identical columns, leaving out empty ones.
-
-    A few at a time: what Arrow keeps of each file takes several times the
-    memory of its rows.
-    """
-    import pyarrow as pa
-
-    from lsst.daf.butler.formatters.parquet import arrow_to_astropy
-
-    merged: list[pa.Table] = []
-    waiting: list[pa.Table] = []
-    first: pa.Table | None = None
-    empty: pa.Table | None = None  # counts if there are no others
-    for table in tables:
-        if not len(table):
-            empty = table if empty is None else empty
-            continue
-        first = table if first is None else first
-        _check_columns(table, first)
-        waiting.append(table)
-        if len(waiting) == _AT_ONCE:
-            merged.append(pa.concat_tables(waiting).combine_chunks())
-            waiting = []
-    return WideTable(arrow_to_astropy(pa.concat_tables([*merged, *waiting] or [empty])), copy=False)
-
-
-def _check_columns(table: pa.Table, first: pa.Table) -> None:
-    """Raise `TypeError` if two tables differ in their columns."""
-    # Mostly they are the same, which is quickly found.
-    if table.schema.equals(first.schema) and _text_lengths(table) == _text_lengths(first):
-        return
-    if differing := set(_arrow_columns(first)) ^ set(_arrow_columns(table)):
-        raise TypeError(f"Star tables differ in columns {sorted({name for name, *_ in differing})}.")
-    if table.schema.names != first.schema.names:
-        raise TypeError("Star tables differ in the order of columns.")
-
-
-def _text_lengths(table: pa.Table) -> dict[bytes, bytes]:
-    """Return the lengths of columns of text."""
-    metadata = (table.schema.metadata or {}).items()
-    return {key.rpartition(b"::len::")[2]: value for key, value in metadata if b"::len::" in key}
-
-
-def _arrow_columns(table: pa.Table) -> list[tuple[str, str, bytes | None]]:
-    """Return names, types and, of text, lengths of columns."""
-    lengths = _text_lengths(table)
-    return [(field.name, str(field.type), lengths.get(field.name.encode())) for field in table.schema]
-
-
-def _stack_tables(tables: Sequence[astropy.table.Table]) -> astropy.table.Table:
-    """Concatenate tables of identical columns, leaving out empty ones."""
-    filled = [table for table in tables if len(table)] or list(tables[:1])
-    first = filled[0]
-    for table in filled[1:]:
-        if table.dtype != first.dtype:
-            differing = set(first.dtype.descr) ^ set(table.dtype.descr)
-            raise TypeError(f"Star tables differ in columns {sorted({name for name, *_ in differing})}.")
-    stacked = astropy.table.vstack(filled, join_type="exact", metadata_conflicts="silent")
-    stacked.meta = {
-        key: value
-        for key, value in first.meta.items()
-        if not key.startswith("LSST.BUTLER") and all(key in t.meta and t.meta[key] == value for t in filled)
-    }
-    return stacked

@@ -1,0 +1,143 @@
+# This file is part of meas_finalize.
+#
+# An independent implementation, no product of Rubin Observatory.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# Use of this source code is governed by a 3-clause BSD-style
+# license that can be found in the LICENSE file.
+
+"""The star tables of detectors put together."""
+
+from __future__ import annotations
+
+__all__ = ("merge_tables",)
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import astropy.table
+import numpy.typing as npt
+
+from lsst.daf.butler import DeferredDatasetHandle
+
+from ..butler import StreamedTable, stream_all
+from ._column_blocks import ColumnBlocks
+from ._output import WideTable
+from ._stack_types import fetch
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def merge_tables(sources: Sequence[Any], done: Callable[[], object]) -> astropy.table.Table:
+    """Concatenate tables, or what handles are of.
+
+    What a butler stores is concatenated as it is read: making columns of
+    each detector's table would take longer than all the rest.
+
+    Parameters
+    ----------
+    sources
+        Tables or handles of them.
+    done
+        Called when a table has been read.
+
+    Returns
+    -------
+    table : `astropy.table.Table`
+        Their rows.
+
+    Raises
+    ------
+    TypeError
+        Raised if the tables differ in columns or their types.
+    """
+    if all(isinstance(source, DeferredDatasetHandle) for source in sources):
+        return _concatenate(_read_each(sources, done), len(sources))
+    tables = []
+    for source in sources:
+        tables.append(fetch(source))
+        done()
+    return _stack_tables(tables)
+
+
+def _read_each(handles: Sequence[DeferredDatasetHandle], done: Callable[[], object]) -> Iterator[pa.Table]:
+    for handle in stream_all(handles):
+        if isinstance(handle, StreamedTable):
+            yield handle.read()
+        else:
+            yield handle.get(storageClass="ArrowTable")
+        done()
+
+
+def _concatenate(tables: Iterable[pa.Table], n_tables: int) -> astropy.table.Table:
+    """Concatenate Arrow tables of identical columns, without empty ones."""
+    blocks: ColumnBlocks | None = None
+    first: pa.Schema | None = None
+    for table in tables:
+        if first is None or (blocks is None and len(table)):
+            first = table.schema
+        if len(table):
+            blocks = ColumnBlocks(table.schema, n_tables) if blocks is None else blocks
+            _check_columns(table.schema, first)
+            blocks.append(table)
+        del table  # so that the next one is read to the same memory, which takes less time
+    return _make_table(first, {} if blocks is None else blocks.columns())
+
+
+def _make_table(schema: pa.Schema, columns: dict[str, npt.NDArray[Any]]) -> WideTable:
+    """Return a table described as the butler describes one."""
+    from lsst.daf.butler.formatters.parquet import arrow_to_astropy
+
+    described = arrow_to_astropy(schema.empty_table())
+    if not columns:
+        return WideTable(described, copy=False)
+    table = WideTable(list(columns.values()), names=list(columns), copy=False, meta=described.meta)
+    for column, description in zip(table.columns.values(), described.columns.values(), strict=True):
+        for attribute in ("description", "format", "unit"):
+            if (value := getattr(description, attribute)) is not None:
+                setattr(column, attribute, value)
+        if description.meta:
+            column.meta = description.meta
+    return table
+
+
+def _check_columns(schema: pa.Schema, first: pa.Schema) -> None:
+    """Raise `TypeError` if two tables differ in their columns."""
+    # Mostly they are the same, which is quickly found.
+    if schema.equals(first) and _text_lengths(schema) == _text_lengths(first):
+        return
+    if differing := set(_described_columns(first)) ^ set(_described_columns(schema)):
+        raise TypeError(f"Star tables differ in columns {sorted({name for name, *_ in differing})}.")
+    if schema.names != first.names:
+        raise TypeError("Star tables differ in the order of columns.")
+
+
+def _text_lengths(schema: pa.Schema) -> dict[bytes, bytes]:
+    """Return the lengths of columns of text."""
+    metadata = (schema.metadata or {}).items()
+    return {key.rpartition(b"::len::")[2]: value for key, value in metadata if b"::len::" in key}
+
+
+def _described_columns(schema: pa.Schema) -> list[tuple[str, str, bytes | None]]:
+    """Return names, types and, of text, lengths of columns."""
+    lengths = _text_lengths(schema)
+    return [(field.name, str(field.type), lengths.get(field.name.encode())) for field in schema]
+
+
+def _stack_tables(tables: Sequence[astropy.table.Table]) -> astropy.table.Table:
+    """Concatenate tables of identical columns, leaving out empty ones."""
+    filled = [table for table in tables if len(table)] or list(tables[:1])
+    first = filled[0]
+    for table in filled[1:]:
+        if table.dtype != first.dtype:
+            differing = set(first.dtype.descr) ^ set(table.dtype.descr)
+            raise TypeError(f"Star tables differ in columns {sorted({name for name, *_ in differing})}.")
+    stacked = astropy.table.vstack(filled, join_type="exact", metadata_conflicts="silent")
+    stacked.meta = {
+        key: value
+        for key, value in first.meta.items()
+        if not key.startswith("LSST.BUTLER") and all(key in t.meta and t.meta[key] == value for t in filled)
+    }
+    return stacked
