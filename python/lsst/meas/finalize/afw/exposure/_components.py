@@ -41,10 +41,11 @@ from .._errors import ComponentError, FitsFormatError, UnsupportedPersistableErr
 from ..archive import ArchiveReader
 from ..components import DetectorRecord, FilterLabel, PhotoCalib, read_visit_info_cards
 from ..fits import FitsFile, hdu_label
-from ..psfs import set_psf_bounds
+from ..psfs import PIFF_NAME, piff_bytes, set_psf_bounds
 from ..wcs import SkyWcs
 from ._clean_header import read_clean_header
 from ._component import component
+from ._deferred_psf import DeferredPiff
 from ._header import filter_from_header, make_obs_info, photo_calib_from_header, read_unit
 from ._header_wcs import header_projection
 from ._kinds import check_kind
@@ -345,6 +346,23 @@ class ExposureComponents:
         if box is not None:
             set_psf_bounds(psf, box)
         return cast(PointSpreadFunction, psf)
+
+    def _deferred_psf(self) -> DeferredPiff | None:
+        """Return the PSF to be made later.
+
+        `None` if it is none of Piff's, or can't be found, which the property
+        tells.
+        """
+        archive_id = self._component_id("PSF")
+        try:
+            archive = self._archive
+            if archive is None or archive_id not in archive or archive.name(archive_id) != PIFF_NAME:
+                return None
+            data = piff_bytes(archive, archive.tables(archive_id), PIFF_NAME)
+        except Exception as error:  # damage raises various things
+            _LOG.debug("%s: PSF: %s", self.where, error)
+            return None
+        return DeferredPiff(self.where, data, self._optional("_detector_box"))
 
     @property
     def _frame(self) -> DetectorFrame:

@@ -22,9 +22,12 @@ from astro_metadata_translator import ObservationInfo
 
 from lsst.images import Box, Image, Mask, VisitImage
 from lsst.images.fits import FitsOpaqueMetadata
+from lsst.images.psfs import PointSpreadFunction
 
+from ...catalogs import resolve
 from .._errors import ComponentError, FitsFormatError
 from ._components import ExposureComponents
+from ._deferred_psf import DeferredPsfImage
 from ._mask import make_mask, read_mask_planes
 from ._partial import PartialVisitImage
 
@@ -38,7 +41,6 @@ _COMPONENTS_OF_IMAGE = (
     "metadata",
     "obs_info",
     "photometric_scaling",
-    "psf",
     "sky_projection",
     "summary_stats",
     "unit",
@@ -224,7 +226,7 @@ class ExposureReader(ExposureComponents):
                 found[name] = getattr(self, name)
             except ComponentError as error:
                 problems[name] = error
-        found["psf"] = found.get("psf") or problems.pop("psf")
+        found["psf"] = self._deferred_psf() or self._psf_or_error()
         if "bounds" in found:
             found["bounds"] = self._clip_bounds(image.bbox)
         for name in ("unit", "sky_projection"):
@@ -232,6 +234,12 @@ class ExposureReader(ExposureComponents):
         result = self._assemble(image, planes, found, problems)
         result._opaque_metadata = self._make_opaque_metadata()
         return result
+
+    def _psf_or_error(self) -> PointSpreadFunction | ComponentError:
+        try:
+            return self.psf
+        except ComponentError as error:
+            return error
 
     def _assemble(
         self, image: Image, planes: dict[str, Any], found: dict[str, Any], problems: dict[str, ComponentError]
@@ -244,7 +252,8 @@ class ExposureReader(ExposureComponents):
         # lsst.images stores a missing detector without looking at it.
         components: dict[str, Any] = fillers | found
         if not problems:
-            return VisitImage(image, **planes, **components)
+            return DeferredPsfImage(image, **planes, **components)
+        components["psf"] = resolve(components["psf"])
         texts = [str(error).removeprefix(f"{self.where}: ") for error in problems.values()]
         _LOG.warning("%s: %s", self.where, "; ".join(texts))
         return PartialVisitImage(image, **planes, problems=problems, frame=self._frame, **components)

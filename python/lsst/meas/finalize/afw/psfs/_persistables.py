@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("EVERYWHERE", "set_psf_bounds")
+__all__ = ("EVERYWHERE", "PIFF_NAME", "make_piff", "piff_bytes", "set_psf_bounds")
 
 import math
 
@@ -31,6 +31,9 @@ from ._psfs import DoubleGaussianPsf, GaussianPsf, KernelPsf, RectangularGaussia
 
 EVERYWHERE = Box.factory[-(2**24) : 2**24, -(2**24) : 2**24]
 """Bounds of a PSF that comes without any."""
+
+PIFF_NAME = "PiffPsf"
+"""Persistence name of Piff's PSFs."""
 
 _DIMENSIONS = (
     Field("dimensions_x", "I", "width/height of kernel", "pixel"),
@@ -154,16 +157,59 @@ def _read_psfex(archive: ArchiveReader, tables: list[TableView], name: str) -> P
 writes(PsfexPsf, name="PsfexPsf", module="lsst.meas.extensions.psfex")(write_stored)
 
 
-@reads("PiffPsf")
-def _read_piff(archive: ArchiveReader, tables: list[TableView], name: str) -> PiffWrapper:
-    table = archive.one_row(tables, name)
-    data = np.asarray(table["bytes"][0], dtype=np.uint8).tobytes()
-    width, _, psf = loads_piff(data, archive.accepted_pickles)
+def make_piff(data: bytes, accepted: set[bytes] | None = None) -> PiffWrapper:
+    """Make a PSF of its pickle.
+
+    Parameters
+    ----------
+    data
+        The pickle.
+    accepted
+        Digests of pickles that need no further check (see `loads_piff`).
+
+    Returns
+    -------
+    psf : `lsst.images.psfs.PiffWrapper`
+        The PSF, valid everywhere.
+
+    Raises
+    ------
+    UnsupportedPersistableError
+        Raised if the PSF needs unknown classes.
+    PiffPickleError
+        Raised if the pickle is malformed.
+    """
+    width, _, psf = loads_piff(data, accepted)
     chromatic = "colorValue" in psf.interp_property_names
     return (ChromaticPiffWrapper if chromatic else PiffWrapper)(psf, bounds=EVERYWHERE, stamp_size=width)
 
 
-@writes(PiffWrapper, name="PiffPsf", module="lsst.meas.extensions.piff.piffPsf")
+def piff_bytes(archive: ArchiveReader, tables: list[TableView], name: str) -> bytes:
+    """Return the pickle of a stored PSF.
+
+    Parameters
+    ----------
+    archive
+        The archive.
+    tables
+        Tables of the PSF.
+    name
+        Its class, for messages.
+
+    Raises
+    ------
+    MalformedArchiveError
+        Raised if there is no such pickle.
+    """
+    return np.asarray(archive.one_row(tables, name)["bytes"][0], dtype=np.uint8).tobytes()
+
+
+@reads(PIFF_NAME)
+def _read_piff(archive: ArchiveReader, tables: list[TableView], name: str) -> PiffWrapper:
+    return make_piff(piff_bytes(archive, tables, name), archive.accepted_pickles)
+
+
+@writes(PiffWrapper, name=PIFF_NAME, module="lsst.meas.extensions.piff.piffPsf")
 def _write_piff(record: ObjectRecord, obj: PiffWrapper) -> None:
     size = obj.kernel_bbox.x.size
     data = dumps_piff(size, size, obj.piff_psf, getattr(obj, "average_color", math.nan))
