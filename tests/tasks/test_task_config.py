@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import io
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from lsst.meas.finalize._open_registry import OpenRegistry
 from lsst.meas.finalize.apcorr import MeasureApCorrTask
-from lsst.pex.config import FieldValidationError
+from lsst.pex.config import Config, Field, FieldValidationError, Registry
 from lsst.pipe.base import Task
 from lsst.pipe.tasks.finalizeCharacterization import FinalizeCharacterizationDetectorConfig
 
@@ -195,3 +197,34 @@ def test_retargeting_to_a_task_of_the_stack() -> None:
     own = type("OwnTask", (target,), {"__module__": "lsst.meas.own"})
     config.measure_ap_corr.retarget(own)
     config.validate()
+
+
+def test_options_are_taken_over_as_in_any_registry() -> None:
+    """Assign options to a config that has others, looked at or not."""
+
+    class Options(Config):
+        number = Field[int]("A number.", default=1)
+
+    results = []
+    for kind in (Registry, partial(OpenRegistry, doc="Items.")):
+        registry = kind(Options)
+        for name in "abc":
+            registry.register(name, object, Options)
+
+        class Holder(Config):
+            items = registry.makeField("Items.", default=["a"], multi=True)
+
+        source, target = Holder(), Holder()
+        source.items["b"].number = 2
+        source.items.names = ["b", "c"]
+        target.items["a"].number = 3
+        target.items["c"].number = 4
+        target.items = source.items
+        source.items["b"].number = 5
+        untouched = Holder()
+        untouched.items = Holder().items
+        results.append((target.saveToString(), untouched.saveToString(), target.items["c"].toDict()))
+        assert target.items["b"].number == 2
+        assert target.items["a"].number == 1
+        target.validate()
+    assert results[0] == results[1]

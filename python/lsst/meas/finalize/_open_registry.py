@@ -80,6 +80,10 @@ class _OpenInstanceDict(RegistryInstanceDict):
         object.__setattr__(result, "_absent", set(self._absent))
         return result
 
+    def made(self) -> set[str]:
+        """Return the names whose options have been looked at."""
+        return set(self._dict)
+
     def selected(self) -> list[str]:
         """Return the active names."""
         selection: Any = self._selection
@@ -97,6 +101,30 @@ class OpenRegistryField(RegistryField):
     """
 
     instanceDictClass = _OpenInstanceDict
+
+    def __set__(self, instance: Config, value: Any, at: Any = None, label: str = "assignment") -> None:
+        """Set options, or the active items.
+
+        Parameters
+        ----------
+        instance
+            Config with this field.
+        value
+            Options by name, as another config has them, or what is active.
+        at
+            Where the value was set.
+        label
+            How the value was set.
+        """
+        if not isinstance(value, self.instanceDictClass):
+            super().__set__(instance, value, at, label)
+            return
+        # The base class makes the options of all items there are, which is
+        # most of the time it takes to make a config; the others are as new.
+        chosen: Any = self.__get__(instance)
+        for name in sorted(value.made() | chosen.made()):
+            chosen.__setitem__(name, value[name], at=at, label=label)
+        chosen._setSelection(value._selection, at=at, label=label)
 
     def validate(self, instance: Config) -> None:
         """Check the active items.
