@@ -214,7 +214,6 @@ def test_rooms_are_entered_by_the_door() -> None:
 
 # Folders and modules of a room that others import past its door.
 SIDE_DOORS = {
-    ("check", "measure.jit_numba"): "where compiled code is kept concerns no plugin",
     ("cli", "quality.site"): "only who writes pages needs Jinja",
     ("psf._piff_setup", "afw.piff"): "only coordinates on the sky need these classes, and GalSim",
 }

@@ -171,7 +171,7 @@ def _inspect_use(findings: Findings) -> None:
 
         library = "starlink-pyast" if _ast.USING_STARLINK_PYAST else "astshim"
         findings.facts.append(("AST library of lsst.images", library))
-        from .measure.jit_numba import cache_folders
+        from ._jit_numba import cache_folders
 
         sources = _kernel_sources()
         compiled = sum(

@@ -10,7 +10,7 @@
 """Compile the measurement plugins before they are needed.
 
 Numba compiles a plugin where it is first used, which takes about a minute for
-the default ones, and the result is kept (see `measure.jit_numba`).  Run this
+the default ones, and the result is kept (see `_jit_numba`).  Run this
 once after installing, for instance into a container, so that no quantum has
 to.
 
@@ -28,6 +28,8 @@ import time
 from collections.abc import Sequence
 
 from lsst.pipe.tasks.finalizeCharacterization import FinalizeCharacterizationDetectorConfig
+
+from .afw import compile_reading
 
 # These take as long as all others together.
 _MODELS = ("modelfit_DoubleShapeletPsfApprox", "modelfit_CModel")
@@ -92,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("Compiling the measurement plugins: this takes minutes the first time.", flush=True)
     start = time.monotonic()
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        pool.apply_async(compile_reading).get()
         for number, _ in enumerate(pool.imap_unordered(compile_plugins, portions()), start=1):
             print(
                 f"Part {number} of {len(portions())} is done ({time.monotonic() - start:.0f} s).", flush=True

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         write_source_catalog,
     )
     from .components import UnreadableField
-    from .exposure import ExposureReader, read_exposure
+    from .exposure import ExposureReader, compile_reading, read_exposure
 else:
     __getattr__, __dir__, __all__ = _lazy_room(
         __name__,
@@ -56,6 +56,7 @@ else:
             "components": ("UnreadableField",),
             "exposure": (
                 "ExposureReader",
+                "compile_reading",
                 "read_exposure",
             ),
         },

@@ -24,7 +24,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from .jit_numba import njit
+from .._jit_numba import njit
 
 # Reduction by ln 2 in two parts, then a polynomial: in float32 that of S.
 # Moshier's Cephes library, in float64 the exponential series.

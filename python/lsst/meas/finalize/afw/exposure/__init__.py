@@ -12,6 +12,7 @@
 Uses all the other rooms of `afw` but `catalogs`.
 """
 
+from ._compile import *
 from ._in_memory import *
 from ._read import *
 from ._reader import *

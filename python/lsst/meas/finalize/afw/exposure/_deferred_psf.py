@@ -77,6 +77,8 @@ class DeferredPiff(Deferred):
 class DeferredPsfImage(VisitImage):
     """A visit image whose ``psf`` may be given as `Deferred`."""
 
+    _given_psf: Any
+
     @property
     def _psf(self) -> Any:
         # lsst.images looks at its own attribute only, which may be an

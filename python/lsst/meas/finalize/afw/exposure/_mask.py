@@ -76,29 +76,19 @@ def make_mask(blocks: Iterable[tuple[slice, npt.NDArray[Any]]], planes: dict[str
         Mask with the planes that lsst.images has for visit images, followed
         by the other planes of the file under their own names.
     """
+    from . import _mask_numba
+
     known = get_legacy_visit_image_mask_planes()
     targets = {name: known.get(name) or MaskPlane(name, f"Mask plane {name} of the file.") for name in planes}
     ordered = dict.fromkeys([*known.values(), *targets.values()])
     schema = MaskSchema(ordered, dtype=np.uint8)
-    # Sixteen bits at a time through tables of all bytes of the result, not
-    # plane by plane; there are at most 32 planes besides the known ones.
-    word = np.dtype("<u4" if schema.mask_size <= 4 else "<u8")
-    tables = np.zeros((2, 2**16), dtype=word)
-    values = np.arange(2**16)
+    # All planes at once; there are at most 32 besides the known ones.
+    words = np.zeros(32, dtype=np.uint64)
     for name, bit in planes.items():
         target = schema.bit(targets[name].name)
-        tables[bit // 16, values >> bit % 16 & 1 == 1] |= word.type(int(target.mask) << 8 * target.index)
+        words[bit] |= np.uint64(int(target.mask) << 8 * target.index)
     result = np.zeros((*box.shape, schema.mask_size), dtype=np.uint8)
-    has_high = tables[1].any()
     for rows, pixels in blocks:
-        bits = np.ascontiguousarray(pixels, dtype="<i4").ravel()
-        at: Any = np.flatnonzero(bits != 0)
-        if 2 * len(at) > len(bits):
-            at = slice(None)  # where most pixels have bits, picking them takes longer
-        halves = bits[at].view("<u2").reshape(-1, 2)
-        found = tables[0][halves[:, 0]]
-        if has_high:
-            found |= tables[1][halves[:, 1]]
-        new = found.view(np.uint8).reshape(-1, word.itemsize)[:, : schema.mask_size]
-        result[rows].reshape(-1, schema.mask_size)[at] = new
+        bits = np.require(pixels, np.int32, ["C", "W"]).ravel()
+        _mask_numba.convert_bits(bits, words, result[rows].reshape(-1, schema.mask_size))
     return Mask(result, schema=schema, bbox=box)

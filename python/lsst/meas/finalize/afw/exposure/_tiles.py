@@ -10,8 +10,10 @@
 """Tables of compressed tiles: what is checked before anything is expanded, and
 the decoding of the kinds that the stack writes.
 
-The loops over tiles call compiled functions of `astropy` and `zlib`: each tile
-is a stream of its own, and some fifty microseconds of work.
+Quantized tiles of Rice's method, the usual ones, are expanded by a kernel of
+our own (`_rice_numba`).  The loops over other tiles call compiled functions of
+`astropy` and `zlib`: each tile is a stream of its own, and some fifty
+microseconds of work.
 """
 
 from __future__ import annotations
@@ -19,10 +21,10 @@ from __future__ import annotations
 __all__ = ("TileTable",)
 
 import dataclasses
+import functools
 import sys
 import zlib
 from collections.abc import Iterator
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,8 +37,21 @@ from ._nulls import replace_nulls
 
 _DITHERING = {"NO_DITHER": -1, "SUBTRACTIVE_DITHER_1": 1, "SUBTRACTIVE_DITHER_2": 2}
 _TARGETS = {-32: np.dtype(np.float32), 32: np.dtype(np.int32)}
+_NO_BLANK = 2**32  # no integer of 32 bits
 _BLOCK_PIXELS = 2**18
 """Pixels decoded at once: what fits into a cache."""
+
+
+@functools.cache
+def _random_sequence(n: int) -> npt.NDArray[np.float32]:
+    """Return the random numbers for dithering (FITS standard 4.0, appendix
+    I: the generator of Park and Miller).
+    """
+    numbers, seed = [], 1
+    for _ in range(n):
+        seed = 16807 * seed % (2**31 - 1)
+        numbers.append(seed / (2**31 - 1))
+    return np.array(numbers, dtype=np.float32)
 
 
 def _setting(header: fits.Header, name: str, default: int) -> Any:
@@ -103,15 +118,15 @@ class TileTable:
     tile_shape: tuple[int, int]
     where: str
 
-    @cached_property
+    @functools.cached_property
     def _layout(self) -> TableLayout:
         return parse_layout(header_cards(self.header), self.where)
 
-    @cached_property
+    @functools.cached_property
     def _columns(self) -> dict[str, Column]:
         return {column.name: column for column in self._layout.columns}
 
-    @cached_property
+    @functools.cached_property
     def _rows(self) -> npt.NDArray[np.uint8]:
         layout = self._layout
         self.file.seek(self.start)
@@ -150,7 +165,7 @@ class TileTable:
                         f"{longest} bytes"
                     )
 
-    @cached_property
+    @functools.cached_property
     def is_fast(self) -> bool:
         """Whether `blocks` knows this kind of tiles: whole rows of 32-bit
         numbers, compressed by Rice's method or GZIP.
@@ -170,7 +185,7 @@ class TileTable:
             and not self._is_scaled
         )
 
-    @property
+    @functools.cached_property
     def _is_rice(self) -> bool:
         return str(self.header.get("ZCMPTYPE")).startswith("RICE")
 
@@ -205,9 +220,14 @@ class TileTable:
 
     def _heap(self, descriptors: npt.NDArray[np.int64]) -> list[bytes]:
         """Read the items of some descriptors."""
+        data, starts = self._read_heap(descriptors)
+        return [data[at : at + n] for n, at in zip(descriptors[:, 0].tolist(), starts.tolist(), strict=True)]
+
+    def _read_heap(self, descriptors: npt.NDArray[np.int64]) -> tuple[bytes, npt.NDArray[np.int64]]:
+        """Read the items of some descriptors; return where they start, too."""
         used = descriptors[descriptors[:, 0] > 0]
         if not len(used):
-            return [b""] * len(descriptors)
+            return b"", np.zeros(len(descriptors), dtype=np.int64)
         limit = self._layout.heap_bytes
         if (descriptors[:, 0] < 0).any() or (used < 0).any() or (used > limit).any():
             raise ValueError("a tile is outside of the data")
@@ -217,13 +237,12 @@ class TileTable:
         origin = self.start + self._layout.heap_offset
         if last - first <= 2 * int(used[:, 0].sum()) + 4096:
             self.file.seek(origin + first)
-            data = self.file.read(last - first)
-            return [data[at - first : at - first + n] for n, at in descriptors.tolist()]
-        result = []
+            return self.file.read(last - first), np.maximum(descriptors[:, 1] - first, 0)
+        items = []
         for n, at in descriptors.tolist():
             self.file.seek(origin + at)
-            result.append(self.file.read(n) if n else b"")
-        return result
+            items.append(self.file.read(n) if n else b"")
+        return b"".join(items), np.cumsum(descriptors[:, 0]) - descriptors[:, 0]
 
     def blocks(self, first_row: int, last_row: int) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         """Decode rows of a plane whose tiles are of a known kind.
@@ -251,9 +270,9 @@ class TileTable:
         height, width = self.tile_shape[0], self.shape[1]
         # The last tile may be lower than the others.
         sizes = [width * min(height, self.shape[0] - n * height) for n in range(tiles.start, tiles.stop)]
-        data = self._heap(self._descriptors("COMPRESSED_DATA")[tiles])
         if "ZSCALE" in self._columns:
-            return self._decode_quantized(tiles, data, sizes).reshape(-1, width)
+            return self._decode_quantized(tiles, sizes).reshape(-1, width)
+        data = self._heap(self._descriptors("COMPRESSED_DATA")[tiles])
         if self._is_rice:
             if not all(data):
                 raise ValueError("a tile is empty")
@@ -303,18 +322,57 @@ class TileTable:
                 yield slice(start, stop), n_bytes // size
                 start = stop
 
-    def _decode_quantized(self, tiles: slice, data: list[bytes], sizes: list[int]) -> npt.NDArray[np.float32]:
+    def _decode_quantized(self, tiles: slice, sizes: list[int]) -> npt.NDArray[np.float32]:
+        descriptors = self._descriptors("COMPRESSED_DATA")[tiles]
         if self._is_rice:
-            integers = self._expand_rice(data, sizes)
+            pixels = self._expand_quantized(descriptors, sizes, tiles)
         else:
             integers = [
                 self._expand_gzip([item], [size], _TARGETS[32]).tobytes() if item else b""
-                for item, size in zip(data, sizes, strict=True)
+                for item, size in zip(self._heap(descriptors), sizes, strict=True)
             ]
-        pixels = self._unquantize(integers, sizes, tiles)
-        if not all(integers):
-            self._fill_fallback(pixels, integers, sizes, tiles)
+            pixels = self._unquantize(integers, sizes, tiles)
+        empty = descriptors[:, 0] == 0
+        if empty.any():
+            self._fill_fallback(pixels, empty.tolist(), sizes, tiles)
         return pixels
+
+    def _expand_quantized(
+        self, descriptors: npt.NDArray[np.int64], sizes: list[int], tiles: slice
+    ) -> npt.NDArray[np.float32]:
+        """Expand tiles of Rice's method, and scale them."""
+        from . import _rice_numba
+
+        data, starts = self._read_heap(descriptors)
+        spans = np.stack([starts, descriptors[:, 0], sizes], axis=1)
+        if (spans[:, :2].sum(axis=1) > len(data)).any():
+            raise ValueError("the file ends within a tile")
+        pixels = np.zeros(sum(sizes), dtype=np.float32)
+        block, method, seed, blank = self._quantization
+        bad = _rice_numba.decode_tiles(
+            np.frombuffer(data + bytes(_rice_numba.PADDING), dtype=np.uint8),
+            spans,
+            block,
+            self._values("ZSCALE", ">f8", tiles)[:, 0].astype(np.float64),
+            self._values("ZZERO", ">f8", tiles)[:, 0].astype(np.float64),
+            method,
+            seed + tiles.start,
+            _random_sequence(_rice_numba.N_RANDOM),
+            blank,
+            np.empty(max(sizes), dtype=np.int32),
+            pixels,
+        )
+        if bad >= 0:
+            raise ValueError(f"tile {tiles.start + bad} ends early")
+        return pixels
+
+    @functools.cached_property
+    def _quantization(self) -> tuple[int, int, int, int]:
+        """Length of blocks, method of dithering, seed, blank value."""
+        header = self.header
+        method = _DITHERING[header.get("ZQUANTIZ", "NO_DITHER")]
+        seed = 1 if method == -1 else self._seed()
+        return _setting(header, "BLOCKSIZE", 32), method, seed, header.get("ZBLANK", _NO_BLANK)
 
     def _seed(self) -> int:
         seed = self.header.get("ZDITHER0", 1)
@@ -349,16 +407,16 @@ class TileTable:
         return result
 
     def _fill_fallback(
-        self, pixels: npt.NDArray[np.float32], integers: list[bytes], sizes: list[int], tiles: slice
+        self, pixels: npt.NDArray[np.float32], wanted: list[bool], sizes: list[int], tiles: slice
     ) -> None:
         """Fill in the tiles that couldn't be quantized."""
         if "GZIP_COMPRESSED_DATA" not in self._columns:
             raise ValueError("a tile is empty")
         data = self._heap(self._descriptors("GZIP_COMPRESSED_DATA")[tiles])
         end = 0
-        for compressed, item, size in zip(data, integers, sizes, strict=True):
+        for compressed, is_wanted, size in zip(data, wanted, sizes, strict=True):
             end += size
-            if not item:
+            if is_wanted:
                 part = pixels[end - size : end]
                 part[:] = np.frombuffer(_gunzip(compressed, (4 * size,)), dtype=">f4")
                 replace_nulls(part)

@@ -16,7 +16,7 @@ __all__ = ("naive_sums", "sinc_sums")
 import numpy as np
 import numpy.typing as npt
 
-from ..jit_numba import njit
+from ..._jit_numba import njit
 
 _LANES = 16
 """Pixels that loops take at a time; those left over take as long each."""

@@ -18,7 +18,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from ..jit_numba import njit
+from ..._jit_numba import njit
 from . import _optimizer_numba as opt
 from ._model_numba import ellipse_to_pixels, model_column
 from ._prior_numba import log_prior_derivatives, prior_probability

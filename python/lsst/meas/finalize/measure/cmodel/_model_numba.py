@@ -23,8 +23,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from ..._jit_numba import njit
 from ..exp_numba import exp_float32
-from ..jit_numba import njit
 
 type Array = npt.NDArray[np.float64]
 type Array32 = npt.NDArray[np.float32]

@@ -18,7 +18,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from ..jit_numba import njit
+from ..._jit_numba import njit
 
 type Array = npt.NDArray[np.float64]
 

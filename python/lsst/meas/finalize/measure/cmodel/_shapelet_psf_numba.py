@@ -23,8 +23,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from ..._jit_numba import njit
 from ..exp_numba import exp_float64
-from ..jit_numba import njit
 from . import _optimizer_numba as opt
 
 type Array = npt.NDArray[np.float64]

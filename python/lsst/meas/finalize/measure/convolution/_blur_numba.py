@@ -16,7 +16,7 @@ __all__ = ("blur_windows",)
 import numpy as np
 import numpy.typing as npt
 
-from ..jit_numba import njit
+from ..._jit_numba import njit
 
 
 @njit(error_model="numpy", inline="always")

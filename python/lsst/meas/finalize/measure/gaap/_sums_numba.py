@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..jit_numba import njit
+from ..._jit_numba import njit
 from ..moments.gaussian_numba import FAILED, invert, needs_subpixel, region, weighted_sums
 
 _F = np.float32

@@ -24,8 +24,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from ..._jit_numba import njit
 from ..exp_numba import exp_float64
-from ..jit_numba import njit
 
 # GalSim's HSMParams defaults (spec 04 §7.1), all of them fixed upstream.
 _MAX_ITERATIONS = 400

@@ -22,8 +22,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from ..._jit_numba import njit
 from ..exp_numba import exp_float64
-from ..jit_numba import njit
 from ._adaptive_numba import iterate_elliptical, working_box
 
 type Array = npt.NDArray[np.float64]

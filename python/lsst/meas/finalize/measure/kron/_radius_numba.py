@@ -16,7 +16,7 @@ __all__ = ("radius_sums",)
 import numpy as np
 import numpy.typing as npt
 
-from ..jit_numba import njit
+from ..._jit_numba import njit
 
 # Mean distance from the centre of a pixel's points, in pixels.
 _PIXEL_RADIUS = 0.38259771140356325

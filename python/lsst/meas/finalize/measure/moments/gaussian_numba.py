@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from ..jit_numba import njit
+from ..._jit_numba import njit
 
 _EPS32 = 1.1920928955078125e-07  # float32 epsilon
 _F = np.float32

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..jit_numba import njit
+from ..._jit_numba import njit
 from ._ziggurat import TAIL
 
 _F = np.float32

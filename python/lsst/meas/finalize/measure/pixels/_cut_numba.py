@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..jit_numba import njit
+from ..._jit_numba import njit
 
 
 @njit()

@@ -41,7 +41,7 @@ except ImportError:  # Windows has no such locks.
     fcntl = None  # type: ignore[assignment]
 
 _LOG = logging.getLogger(__name__)
-_ROOM = Path(__file__).parent
+_PACKAGE = Path(__file__).parent
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -157,7 +157,7 @@ def _is_own(folder: Path) -> bool:
 def _source_stamp() -> str:
     """Return a digest of all kernels, as they are compiled into each other."""
     digest = hashlib.sha256()
-    for path in sorted(_ROOM.rglob("*_numba.py")):
+    for path in sorted(_PACKAGE.rglob("*_numba.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
