@@ -141,6 +141,26 @@ def test_row_groups_end_with_detectors(tmp_path: Path, sizes: tuple[int, ...], n
     assert len(groups) == n_groups
 
 
+@pytest.mark.parametrize("n_detectors", [1, 5])
+def test_measured_numbers_have_no_dictionary(tmp_path: Path, n_detectors: int) -> None:
+    """Make files of one and of several detectors smaller than by default."""
+    rng = np.random.default_rng(1)
+    n = 1000 * n_detectors
+    table = astropy.table.Table({f"flux{i}": rng.random(n) for i in range(9)})
+    table["pair"] = rng.random((n, 2))
+    table["a.b"] = np.full(n, "text")
+    table["detector"] = np.repeat(np.arange(n_detectors), 1000)
+    path = tmp_path / "t.parq"
+    ArrowTableFormatter.write_local_file(object.__new__(ArrowTableFormatter), table, ResourcePath(path))
+    with pyarrow.parquet.ParquetFile(path) as stored:
+        assert arrow_to_astropy(stored.read()).values_equal(table).colnames == table.colnames
+        group = stored.metadata.row_group(0)
+    columns = [group.column(i) for i in range(group.num_columns)]
+    assert {c.path_in_schema for c in columns if c.has_dictionary_page} == {"a.b", "detector"}
+    pyarrow.parquet.write_table(table_to_arrow(table), tmp_path / "default.parq")
+    assert path.stat().st_size < 0.9 * (tmp_path / "default.parq").stat().st_size
+
+
 def test_detectors_out_of_order_are_no_groups(tmp_path: Path) -> None:
     """Store a table that isn't sorted as the butler does."""
     table = astropy.table.Table({"detector": np.repeat([2, 1, 0], 1500)})

@@ -24,10 +24,16 @@ from typing import Any
 import astropy.table
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 from astropy.table.meta import get_yaml_from_header, get_yaml_from_table
 
-from lsst.daf.butler.formatters.parquet import ASTROPY_PANDAS_INDEX_KEY, ParquetFormatter, astropy_to_arrow
+from lsst.daf.butler.formatters.parquet import (
+    ASTROPY_PANDAS_INDEX_KEY,
+    ParquetFormatter,
+    astropy_to_arrow,
+    compute_row_group_size,
+)
 from lsst.resources import ResourcePath
 from lsst.utils.introspection import get_full_type_name
 
@@ -72,13 +78,18 @@ class ArrowTableFormatter(ParquetFormatter):
         uri : `lsst.resources.ResourcePath`
             Where it goes.
         """
-        if isinstance(in_memory_dataset, astropy.table.Table):
-            in_memory_dataset = table_to_arrow(in_memory_dataset)
-            bounds = _detector_bounds(in_memory_dataset)
-            if len(bounds) > 2:
-                write_row_groups(in_memory_dataset, bounds, uri.ospath)
-                return
-        super().write_local_file(in_memory_dataset, uri)
+        if not isinstance(in_memory_dataset, astropy.table.Table):
+            super().write_local_file(in_memory_dataset, uri)
+            return
+        table = table_to_arrow(in_memory_dataset)
+        # Measured numbers hardly repeat: dictionaries take space and time.
+        repeating = [field.name for field in table.schema if not pa.types.is_floating(field.type)]
+        bounds = _detector_bounds(table)
+        if len(bounds) > 2:
+            write_row_groups(table, bounds, uri.ospath, use_dictionary=repeating)
+        else:
+            rows = compute_row_group_size(table.schema)
+            pq.write_table(table, uri.ospath, row_group_size=rows, use_dictionary=repeating)
 
 
 def _detector_bounds(table: pa.Table) -> list[int]:

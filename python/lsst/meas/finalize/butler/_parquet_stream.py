@@ -199,20 +199,22 @@ class StreamedTable:
         OSError
             Raised if the file is damaged.
         """
-        with ExitStack() as open_files:
-            try:
-                parquet = _parquet_file(self._open(open_files), 0)
-                written = parquet.metadata.metadata or {}
-            except Exception as error:  # stores and Arrow raise various things
-                _LOG.debug("%s can't be opened: %s", self._uri, error)
-                written = {}
-            # The butler does more than reading where pandas or astropy wrote.
-            if b"lsst::arrow::rowcount" not in written or b"pandas" in written:
-                return self.get(storageClass="ArrowTable")
-            try:
-                table = parquet.read(use_threads=False)
-            except Exception as error:
-                raise OSError(f"{self.ref} can't be read from {self._uri}: {error}") from error
+        import pyarrow as pa
+
+        try:
+            # At once: all of it is needed, and each column would be a read.
+            parquet = _parquet_file(pa.BufferReader(self._uri.read()), 0)
+            written = parquet.metadata.metadata or {}
+        except Exception as error:  # stores and Arrow raise various things
+            _LOG.debug("%s can't be opened: %s", self._uri, error)
+            written = {}
+        # The butler does more than reading where pandas or astropy wrote.
+        if b"lsst::arrow::rowcount" not in written or b"pandas" in written:
+            return self.get(storageClass="ArrowTable")
+        try:
+            table = parquet.read(use_threads=False)
+        except Exception as error:
+            raise OSError(f"{self.ref} can't be read from {self._uri}: {error}") from error
         metadata = dict(table.schema.metadata)
         metadata.pop(_ASTROPY_YAML, None)
         return table.replace_schema_metadata(metadata)
