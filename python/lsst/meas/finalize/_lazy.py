@@ -23,6 +23,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from ._collection import collection_paused
+
 
 def lazy_room(
     room: str, exports: Mapping[str, Sequence[str]]
@@ -49,10 +51,10 @@ def lazy_room(
 
     def get(name: str) -> Any:
         if name in exports:
-            return importlib.import_module(f"{room}.{name}")
+            return _import(f"{room}.{name}")
         if name not in module_of:
             raise AttributeError(f"module {room!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"{room}.{module_of[name]}"), name)
+        value = getattr(_import(f"{room}.{module_of[name]}"), name)
         setattr(sys.modules[room], name, value)
         return value
 
@@ -60,6 +62,11 @@ def lazy_room(
         return sorted({*vars(sys.modules[room]), *module_of})
 
     return get, list_names, sorted(module_of)
+
+
+def _import(module: str) -> ModuleType:
+    with collection_paused():
+        return importlib.import_module(module)
 
 
 def when_imported(module: str, action: Callable[[], None]) -> None:

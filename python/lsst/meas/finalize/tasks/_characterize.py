@@ -29,6 +29,7 @@ from lsst.daf.butler import FileIntegrityError
 from lsst.utils.logging import LsstLogAdapter
 
 from .. import afw
+from .._collection import collection_paused
 from ..afw import is_afw
 from ..catalogs import (
     ExposureCatalog,
@@ -255,15 +256,14 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         With ``measure_ap_corr.fitVisit`` the fluxes are uncorrected, and the
         map has those corrections only that the image brings along.
         """
-        exposure = fetch(exposure)
-        if not is_afw(exposure):
-            return self._compute(
-                visit, detector, exposure, src, isolated_source_table, fgcm_standard_star_cat
-            )
-        exposure = Unconverted(exposure, {})
-        return results_as_afw(
-            *self._compute(visit, detector, exposure, src, isolated_source_table, fgcm_standard_star_cat)
-        )
+        others = src, isolated_source_table, fgcm_standard_star_cat
+        # Libraries and kernels are loaded in here.
+        with collection_paused():
+            exposure = fetch(exposure)
+            if not is_afw(exposure):
+                return self._compute(visit, detector, exposure, *others)
+            exposure = Unconverted(exposure, {})
+            return results_as_afw(*self._compute(visit, detector, exposure, *others))
 
     def _compute(
         self,

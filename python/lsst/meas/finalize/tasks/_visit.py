@@ -26,6 +26,7 @@ from lsst.daf.butler import FileIntegrityError
 from lsst.utils.timer import timeMethod
 
 from .. import afw
+from .._collection import keep_what_is_loaded
 from ..afw import is_afw
 from ..catalogs import ExposureRecord, SourceCatalog
 from ..stars import read_fgcm_standard_stars
@@ -95,6 +96,7 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
         ref = outputRefs.finalized_psf_ap_corr_cat
         butlerQC.put(as_stored(struct.psf_ap_corr_cat, ref), ref)
         butlerQC.put(struct.output_table, outputRefs.finalized_src_table)
+        keep_what_is_loaded()
 
     @timeMethod
     def run(
