@@ -11,7 +11,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import weakref
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import astropy.units as u
@@ -54,6 +55,22 @@ def test_empty_tables_keep_their_columns() -> None:
     assert concatenate([make_table(0), make_table(0, extra=float)]).colnames == ["id", "detector", "color"]
     merged = concatenate([make_table(0), make_table(2, extra=float), make_table(0)])
     assert merged.colnames == ["id", "detector", "color", "extra"]
+
+
+def test_tables_are_dropped_once_copied() -> None:
+    """Keep no table while the next one is read."""
+    alive: list[weakref.ref[pa.Table]] = []
+
+    def read() -> Iterator[pa.Table]:
+        for detector in range(4):
+            assert [ref() for ref in alive] == [None] * detector
+            table = make_table(9, detector)
+            alive.append(weakref.ref(table))
+            yield table
+            del table
+
+    assert len(_concatenate(read(), 4)) == 36
+    assert len(alive) == 4
 
 
 def test_tables_that_differ_are_refused() -> None:

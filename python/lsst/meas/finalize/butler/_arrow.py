@@ -23,6 +23,7 @@ from typing import Any
 
 import astropy.table
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
@@ -139,19 +140,25 @@ def _array(column: astropy.table.Column, type: pa.DataType) -> pa.Array:
     if pa.types.is_boolean(type):
         values = np.packbits(values, bitorder="little")
     elif pa.types.is_string(type):
-        return _text_array(values.tolist())
+        return _text_array(values)
     elif not pa.types.is_primitive(type):
         return pa.array(values.tolist(), type=type)
     return pa.Array.from_buffers(type, len(column), [None, pa.py_buffer(values)], null_count=0)
 
 
-def _text_array(values: list[str]) -> pa.StringArray:
+def _text_array(values: npt.NDArray[np.str_]) -> pa.StringArray:
     # As Arrow reads texts of numpy: they end at the first zero.
-    texts = [value.partition("\0")[0].encode() for value in values]
-    ends = np.cumsum([0, *map(len, texts)])
+    codes = values.view(np.uint32).reshape(len(values), values.itemsize // 4)
+    if (codes < 128).all():
+        used = np.logical_and.accumulate(codes != 0, axis=1)
+        lengths, content = used.sum(axis=1), codes[used].astype(np.uint8).tobytes()
+    else:
+        texts = [value.partition("\0")[0].encode() for value in values.tolist()]
+        lengths, content = np.array(list(map(len, texts))), b"".join(texts)
+    ends = np.concatenate([[0], np.cumsum(lengths)])
     if ends[-1] > np.iinfo(np.int32).max:
-        return pa.array([text.decode() for text in texts], type=pa.string())
-    buffers = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(texts))]
+        return pa.array([value.partition("\0")[0] for value in values.tolist()], type=pa.string())
+    buffers = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(content)]
     return pa.Array.from_buffers(pa.string(), len(values), buffers, null_count=0)
 
 

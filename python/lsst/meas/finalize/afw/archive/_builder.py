@@ -163,12 +163,12 @@ class ArchiveBuilder:
     def __len__(self) -> int:
         return self._next_id - 1
 
-    def hdus(self) -> list[bytes]:
+    def hdus(self) -> list[bytearray]:
         """Encode the index and the data tables.
 
         Returns
         -------
-        hdus : `list` [`bytes`]
+        hdus : `list` [`bytearray`]
             HDUs to be written one after another.
 
         Raises
@@ -183,7 +183,7 @@ class ArchiveBuilder:
         except (ValueError, OverflowError) as error:
             raise ArchiveError(f"archive can't be written: {error}") from error
 
-    def _encode_index(self) -> bytes:
+    def _encode_index(self) -> bytearray:
         columns: dict[str, npt.NDArray[Any]] = {}
         names = [f.name for f in dataclasses.fields(_IndexChunk)]
         for field, name in zip(_INDEX_SCHEMA.fields, names, strict=True):
@@ -198,7 +198,7 @@ class ArchiveBuilder:
         ]
         return encode_table(_INDEX_SCHEMA, columns, len(columns["id"]), cards, where="archive index")
 
-    def _encode_table(self, table: DataTable) -> bytes:
+    def _encode_table(self, table: DataTable) -> bytearray:
         extver = 1 + sum(
             other.last_class == table.last_class
             for other in self._tables.values()

@@ -212,13 +212,7 @@ class ArchiveCopier:
         """Group entries by table and class; return table, class, entries and
         their rows.
         """
-        numbers, names = archive.catalogs[entries], archive.names[entries]
-        order = np.lexsort((names, numbers))
-        changes = (np.diff(numbers[order]) != 0) | (names[order][1:] != names[order][:-1])
-        for group in np.split(order, np.flatnonzero(changes) + 1):
-            # In the order of the file, so that copies look the same.
-            chosen = entries[group]
-            chosen = chosen[np.argsort(archive.positions[chosen])]
+        for chosen in _split(archive, entries):
             number, name = int(archive.catalogs[chosen[0]]), str(archive.names[chosen[0]])
             if number < 0:
                 yield None, name, chosen, np.zeros(0, dtype=np.int64)
@@ -258,7 +252,8 @@ class ArchiveCopier:
         if n_copied > _MAX_SHARING * len(table):
             raise MalformedArchiveError(f"{table.where}: objects share too many rows")
         schema, columns = self._columns(table)
-        taken = {key: column[rows] for key, column in columns.items()}
+        everything = len(rows) == len(table) and np.array_equal(rows, np.arange(len(rows)))
+        taken = {key: column if everything else column[rows] for key, column in columns.items()}
         for column in _REFERENCES.get(name, ()):
             if column in taken:
                 old = taken[column]
@@ -269,9 +264,23 @@ class ArchiveCopier:
 
     def _columns(self, table: FitsTable) -> tuple[Schema, dict[str, npt.NDArray[Any]]]:
         if id(table) not in self._schemas:
-            schema, columns = table_schema(table, aliases=False, strict=True)
+            schema, columns = table_schema(table, aliases=False, strict=True, copy=False)
             self._schemas[id(table)] = table, schema, columns
         return self._schemas[id(table)][1:]
+
+
+def _split(archive: ArchiveReader, entries: _Ints) -> Iterator[_Ints]:
+    """Split entries by table and class."""
+    if len(entries) == 1:
+        yield entries
+        return
+    numbers, names = archive.catalogs[entries], archive.names[entries]
+    order = np.lexsort((names, numbers))
+    changes = (np.diff(numbers[order]) != 0) | (names[order][1:] != names[order][:-1])
+    for group in np.split(order, np.flatnonzero(changes) + 1):
+        # In the order of the file, so that copies look the same.
+        chosen = entries[group]
+        yield chosen[np.argsort(archive.positions[chosen])]
 
 
 def load_tables(archive: ArchiveReader, archive_id: int) -> None:

@@ -100,6 +100,8 @@ def _stored_objects(
     ids = table.column(name)
     if ids.dtype != np.int32 or ids.ndim != 1:
         raise FitsFormatError(f"{table.where}: column {name!r} is no column of archive ids")
+    if not ids.any():
+        return ComponentList([None] * len(ids))
     expected = _COMPONENTS[component].cls
     shared: dict[int, StoredObject | None] = {0: None}
     for archive_id, row_id in zip(ids.tolist(), row_ids.tolist(), strict=True):
@@ -194,5 +196,5 @@ def write_exposure_catalog(catalog: ExposureCatalog, path: FitsTarget) -> None:
         ("AFW_TYPE", "EXPOSURE", "Tells lsst::afw to load this as an Exposure table."),
         ("EXPTABLE_VER", _TABLE_VERSION, "Exposure table version"),
     ]
-    hdus = [PRIMARY_HDU, encode_table(schema, columns, len(catalog), cards, where=where)]
-    write_file(path, hdus + archive.hdus())
+    table = encode_table(schema, columns, len(catalog), cards, where=where)
+    write_file(path, [PRIMARY_HDU, table, *archive.hdus()])

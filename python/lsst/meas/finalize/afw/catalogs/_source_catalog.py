@@ -132,5 +132,5 @@ def write_source_catalog(catalog: SourceCatalog, path: FitsTarget, *, footprints
         columns[_FOOTPRINT.name] = write_footprints(archive, catalog.footprints)
         cards.append(("AR_HDU", 3, "HDU (1-indexed) containing the archive index for non-table data"))
     cards += [TABLE_VERSION, ("AFW_TYPE", "SOURCE", "Tells lsst::afw to load this as a Source table.")]
-    hdus = [PRIMARY_HDU, encode_table(schema, columns, len(catalog), cards, where=where)]
-    write_file(path, hdus + (archive.hdus() if archive is not None else []))
+    table = encode_table(schema, columns, len(catalog), cards, where=where)
+    write_file(path, [PRIMARY_HDU, table, *(archive.hdus() if archive is not None else [])])

@@ -39,6 +39,8 @@ from ._read_cards import blank_stray_continues
 _BLOCK = 2880
 _END = b"END".ljust(80)
 _SIZE_KEY = re.compile(rb"(BITPIX|NAXIS\d{0,3}|PCOUNT|GCOUNT) *=(.*)")
+_SIZE_LETTERS = b"BNPGE"
+"""First ones of these keywords and of END."""
 _INTEGER = re.compile(rb" *(-?\d{1,18}) *(/.*)?")
 _GZIP = b"\x1f\x8b"
 _MAX_EXPANDED = 2**33
@@ -176,7 +178,9 @@ def _read_sizes(stream: BinaryIO, where: str) -> dict[str, int] | None:
             return None
         if len(block) < _BLOCK:
             raise FitsFormatError(f"{where}: the header has no end")
-        for start in range(0, _BLOCK, 80):
+        for start, letter in zip(range(0, _BLOCK, 80), block[::80], strict=True):
+            if letter not in _SIZE_LETTERS:
+                continue
             card = block[start : start + 80]
             if card == _END:
                 return sizes

@@ -35,8 +35,8 @@ from ...catalogs import Field, Schema
 from .._errors import FitsFormatError, MalformedArchiveError
 from ._layout import Column, FlagBit
 from ._open import NATIVE, FitsFile, is_native
-from ._read_cards import UnreadableCard, read_cards
-from ._table import FitsTable, read_table
+from ._read_cards import UnreadableCard
+from ._table import FitsTable, read_table, table_cards
 
 _LOG = logging.getLogger(__name__)
 
@@ -207,7 +207,12 @@ def _add_old_compound(
 
 
 def table_schema(
-    table: FitsTable, skip: Collection[str] = (), *, aliases: bool = True, strict: bool = False
+    table: FitsTable,
+    skip: Collection[str] = (),
+    *,
+    aliases: bool = True,
+    strict: bool = False,
+    copy: bool = True,
 ) -> tuple[Schema, dict[str, npt.NDArray[Any]]]:
     """Turn a table into the schema and columns of a catalogue.
 
@@ -221,6 +226,8 @@ def table_schema(
         Whether to read aliases.
     strict : `bool`, optional
         Whether columns that can't be kept are an error.
+    copy : `bool`, optional
+        Whether columns are copies, which may be modified.
 
     Returns
     -------
@@ -244,7 +251,8 @@ def table_schema(
         if field.name in columns:
             raise table.error(f"{table.where}: duplicate column {field.name!r}")
         schema.add_field(field.name, field.type, doc=field.doc, unit=field.unit, size=field.size)
-        columns[field.name] = np.array(values, dtype=field.dtype if values.dtype != object else None)
+        dtype = field.dtype if values.dtype != object else None
+        columns[field.name] = np.array(values, dtype=dtype, copy=copy or None)
 
     for item in table.layout.items:
         if item.name in skip:
@@ -377,10 +385,10 @@ def read_catalog_table(file: FitsFile, expected: str) -> FitsTable:
     FitsFormatError
         Raised if there is no table, or one of another kind of records.
     """
-    if is_native({keyword for keyword, _, _ in read_cards(file.read_header(0))}):
+    if is_native({keyword for keyword, _, _ in table_cards(file.read_header(0))}):
         raise FitsFormatError(f"{file.filename()}: not a catalogue; {NATIVE}")
     if len(file) > 1:
-        header = {keyword: value for keyword, value, _ in read_cards(file.read_header(1))}
+        header = {keyword: value for keyword, value, _ in table_cards(file.read_header(1))}
         exttype = header.get("EXTTYPE")
         if (
             exttype in ("IMAGE", "MASK", "VARIANCE")

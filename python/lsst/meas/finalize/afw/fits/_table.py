@@ -23,11 +23,13 @@ __all__ = (
     "raw_header",
     "read_header",
     "read_table",
+    "table_cards",
 )
 
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -496,17 +498,36 @@ class TableView:
         return self[name] if name in self.table else default
 
 
-_parsed: OrderedDict[bytes, tuple[Sequence[tuple[str, Any, str]], TableLayout]] = OrderedDict()
 _MAX_PARSED = 256
+_cached_cards = lru_cache(maxsize=_MAX_PARSED)(lambda raw: tuple(read_cards(raw)))
+
+
+def table_cards(raw: bytes) -> Sequence[tuple[str, Any, str]]:
+    """List the cards of a header, which may be parsed already.
+
+    Parameters
+    ----------
+    raw : `bytes`
+        Cards of a header, 80 bytes each.
+
+    Returns
+    -------
+    cards : sequence of (`str`, value, `str`)
+        See `read_cards`.
+    """
+    # Wide headers are few, and aren't worth the memory.
+    return _cached_cards(raw) if len(raw) <= _MAX_HEADER else tuple(read_cards(raw))
+
+
+_parsed: OrderedDict[bytes, tuple[Sequence[tuple[str, Any, str]], TableLayout]] = OrderedDict()
 
 
 def _parse_header(raw: bytes, where: str) -> tuple[Sequence[tuple[str, Any, str]], TableLayout]:
     """Parse the cards of a table; those of a visit's files are the same."""
     found = _parsed.get(raw)
     if found is None:
-        cards = tuple(read_cards(raw))
+        cards = table_cards(raw)
         found = cards, parse_layout(cards, where)
-        # Wide headers are few, and aren't worth the memory.
         if len(raw) <= _MAX_HEADER:
             _parsed[raw] = found
             while len(_parsed) > _MAX_PARSED:

@@ -67,7 +67,7 @@ def _encode_fixed(field: Field, values: npt.NDArray[Any], where: str) -> npt.NDA
     if field.type == "String":
         if not len(values):
             return np.zeros(0, dtype=f"S{field.size}")
-        encoded = np.strings.encode(values.astype(np.str_), "utf-8")
+        encoded = _encode_texts(values.astype(np.str_))
         lengths = np.strings.str_len(encoded)
         if int(lengths.max()) > field.size:
             longest = str(values[int(np.argmax(lengths))])
@@ -78,7 +78,14 @@ def _encode_fixed(field: Field, values: npt.NDArray[Any], where: str) -> npt.NDA
     letter = _letter(field)
     if _base_type(field) == "U":
         values = values.astype(np.int32) - 32768
-    return values.astype(_DTYPES[letter])
+    return values.astype(_DTYPES[letter], copy=False)
+
+
+def _encode_texts(values: npt.NDArray[np.str_]) -> npt.NDArray[np.bytes_]:
+    codes = np.ascontiguousarray(values).view(np.uint32).reshape(len(values), values.itemsize // 4)
+    if (codes < 128).all():
+        return codes.astype(np.uint8).view(f"S{codes.shape[1]}").reshape(len(values))
+    return np.strings.encode(values, "utf-8")
 
 
 def _heap_bytes(field: Field, value: Any) -> bytes:
@@ -163,6 +170,26 @@ def _check_columns(
     return checked
 
 
+def _fill_rows(
+    rows: npt.NDArray[np.uint8],
+    flags: Sequence[Field],
+    others: Sequence[Field],
+    values: Mapping[str, npt.NDArray[Any]],
+    where: str,
+) -> None:
+    """Set the bytes of all rows; values of variable length are encoded."""
+    start = -(-len(flags) // 8)
+    if flags:
+        bits = np.stack([values[f.name].astype(bool) for f in flags], axis=1)
+        rows[:, :start] = np.packbits(bits, axis=1)
+    for field in others:
+        found = values[field.name]
+        encoded = found if _is_variable(field) else _encode_fixed(field, found, where)
+        stop = start + _row_bytes(field)
+        rows[:, start:stop] = np.ascontiguousarray(encoded).view(np.uint8).reshape(len(rows), stop - start)
+        start = stop
+
+
 def encode_table(
     schema: Schema,
     columns: Mapping[str, npt.NDArray[Any]],
@@ -170,7 +197,7 @@ def encode_table(
     cards: Iterable[tuple[str, Any, str]] = (),
     *,
     where: str = "table",
-) -> bytes:
+) -> bytearray:
     """Encode a binary table HDU with the cards in field order.
 
     Flags are packed into the first column; each flag's cards stand where the
@@ -192,7 +219,7 @@ def encode_table(
 
     Returns
     -------
-    hdu : `bytes`
+    hdu : `bytearray`
         Header and data, both padded to 2880 bytes.
 
     Raises
@@ -205,31 +232,32 @@ def encode_table(
     flags = [f for f in schema.fields if f.type == "Flag"]
     others = [f for f in schema.fields if f.type != "Flag"]
     descriptors, longest, heap = _encode_heap([f for f in others if _is_variable(f)], values, n_rows)
-    parts: list[npt.NDArray[np.uint8]] = []
-    if flags:
-        bits = np.stack([values[f.name].astype(bool) for f in flags], axis=1)
-        parts.append(np.packbits(bits, axis=1))
-    for field in others:
-        if field.name in descriptors:
-            encoded = descriptors[field.name].astype(">i8")
-        else:
-            encoded = _encode_fixed(field, values[field.name], where)
-        parts.append(np.frombuffer(encoded.tobytes(), dtype=np.uint8).reshape(n_rows, _row_bytes(field)))
-    rows = np.concatenate(parts, axis=1) if parts else np.zeros((n_rows, 0), dtype=np.uint8)
-    data = rows.tobytes() + heap
-    header = [
-        ("XTENSION", "BINTABLE", "binary table extension"),
-        ("BITPIX", 8, "8-bit bytes"),
-        ("NAXIS", 2, "2-dimensional binary table"),
-        ("NAXIS1", rows.shape[1], "width of table in bytes"),
-        ("NAXIS2", n_rows, "number of rows in table"),
-        ("PCOUNT", len(heap), "size of special data area"),
-        ("GCOUNT", 1, "one data group (required keyword)"),
-        ("TFIELDS", len(others) + bool(flags), "number of fields in each row"),
-        *_schema_cards(schema, longest),
-        *cards,
-    ]
-    return format_block(header) + data + bytes(-len(data) % _BLOCK)
+    row_bytes = -(-len(flags) // 8) + sum(map(_row_bytes, others))
+    header = format_block(
+        [
+            ("XTENSION", "BINTABLE", "binary table extension"),
+            ("BITPIX", 8, "8-bit bytes"),
+            ("NAXIS", 2, "2-dimensional binary table"),
+            ("NAXIS1", row_bytes, "width of table in bytes"),
+            ("NAXIS2", n_rows, "number of rows in table"),
+            ("PCOUNT", len(heap), "size of special data area"),
+            ("GCOUNT", 1, "one data group (required keyword)"),
+            ("TFIELDS", len(others) + bool(flags), "number of fields in each row"),
+            *_schema_cards(schema, longest),
+            *cards,
+        ]
+    )
+    heap_start = len(header) + n_rows * row_bytes
+    stop = heap_start + len(heap)
+    # Everything goes to its place at once: a file is tens of megabytes.
+    hdu = bytearray(stop + -(stop - len(header)) % _BLOCK)
+    hdu[: len(header)] = header
+    hdu[heap_start:stop] = heap
+    rows = np.frombuffer(hdu, np.uint8, heap_start - len(header), len(header)).reshape(n_rows, row_bytes)
+    _fill_rows(
+        rows, flags, others, values | {name: d.astype(">i8") for name, d in descriptors.items()}, where
+    )
+    return hdu
 
 
 def _row_bytes(field: Field) -> int:
@@ -240,14 +268,14 @@ def _row_bytes(field: Field) -> int:
     return np.dtype(_DTYPES[_letter(field)]).itemsize * (field.size if field.is_array else 1)
 
 
-def write_file(path: FitsTarget, hdus: Iterable[bytes]) -> None:
+def write_file(path: FitsTarget, hdus: Iterable[bytes | bytearray]) -> None:
     """Write a file completely or not at all.
 
     Parameters
     ----------
     path : `str`, `os.PathLike` or `typing.BinaryIO`
         File to write or replace, or a stream to write to.
-    hdus : `~collections.abc.Iterable` [`bytes`]
+    hdus : `~collections.abc.Iterable` [`bytes` or `bytearray`]
         Contents; an exception while iterating leaves the old file alone.
 
     Raises
