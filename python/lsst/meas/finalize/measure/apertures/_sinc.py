@@ -41,7 +41,7 @@ _MAX_HALF_SIZE = 1024
 _MAX_CACHED_HALF_SIZE = 64
 """Largest grid of a circle that is kept: 129 kB, radius 32."""
 
-_MAX_CHUNK_PIXELS = 4_000_000
+_MAX_CHUNK_PIXELS = 1_000_000
 """Pixels cut out at a time."""
 
 _CIRCLE_TOLERANCE = float(np.finfo(np.float32).eps)

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 type FloatArray = npt.NDArray[np.float64]
 
+_AT_ONCE = 128
+"""Stars of which there are arrays of all pixels."""
+
 
 class PsfFits(NamedTuple):
     """Results of `fit_psf_fluxes`, float64 and int64 of shape (N,)."""
@@ -130,18 +133,33 @@ class PsfFluxPlugin(SingleFramePlugin):
         rows = rows[drawn]
         if not len(rows):
             return
-        height, width = models.shape[1:]
-        stamps = batch.cutout(x0[rows], y0[rows], width, height, rows)
-        inside = np.ones(stamps.image.shape, dtype=bool) if stamps.valid is None else stamps.valid
-        used = inside & ((stamps.mask & bad) == 0)
-        edge = rows[~inside.all(axis=(1, 2))]
-        batch.set_flag(edge, f"{self.name}_flag_edge")
-        fits = fit_psf_fluxes(stamps, models[rows], used)
+        # A few stars at a time, for less memory.
+        parts = [rows[i : i + _AT_ONCE] for i in range(0, len(rows), _AT_ONCE)]
+        fitted = [self._fit(batch, part, models[part], x0[part], y0[part], bad) for part in parts]
+        fits = PsfFits(*(np.concatenate(column) for column in zip(*(fit for fit, _ in fitted), strict=True)))
+        edge = rows[np.concatenate([at_edge for _, at_edge in fitted])]
         empty = fits.n_pixels == 0
+        batch.set_flag(edge, f"{self.name}_flag_edge")
         batch.set_flag(rows[empty], f"{self.name}_flag_noGoodPixels")
         finite = np.isfinite(fits.flux) & np.isfinite(fits.flux_err)
         batch.fail(np.concatenate([edge, rows[empty | ~finite]]), self.name)
         self._write(batch, rows, fits, ~empty, ~empty & finite)
+
+    def _fit(
+        self,
+        batch: MeasureBatch,
+        rows: npt.NDArray[np.int64],
+        models: FloatArray,
+        x0: npt.NDArray[np.int64],
+        y0: npt.NDArray[np.int64],
+        bad: np.uint32,
+    ) -> tuple[PsfFits, npt.NDArray[np.bool_]]:
+        """Fit some stars; return the results, and whose image is cut off."""
+        height, width = models.shape[1:]
+        stamps = batch.cutout(x0, y0, width, height, rows)
+        inside = np.ones(stamps.image.shape, dtype=bool) if stamps.valid is None else stamps.valid
+        used = inside & ((stamps.mask & bad) == 0)
+        return fit_psf_fluxes(stamps, models, used), ~inside.all(axis=(1, 2))
 
     def _write(
         self,

@@ -29,7 +29,7 @@ type IntArray = npt.NDArray[np.int64]
 
 _FAR = 2**30
 _LARGEST = 1002  # no Gaussian window has a half-width above 1000
-_CHUNK_PIXELS = 4_000_000  # pixels of one cut-out set, ~48 MB
+_CHUNK_PIXELS = 1_000_000  # pixels of one cut-out set, ~12 MB
 
 
 class Window(NamedTuple):

@@ -30,7 +30,7 @@ import numpy.typing as npt
 from ...catalogs import StampSet
 
 _FAR = 2.0**53
-_MAX_BATCH_PIXELS = 4_000_000
+_MAX_BATCH_PIXELS = 1_000_000
 """Pixels cut out at a time, unless a single star has more."""
 
 
