@@ -13,6 +13,7 @@ from __future__ import annotations
 
 __all__ = ("OutputSchema", "alias_names", "to_output_table")
 
+import functools
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
@@ -55,6 +56,14 @@ def alias_names(name: str, aliases: Mapping[str, str]) -> list[str]:
     return [
         alias + name[len(target) :] for alias, target in sorted(aliases.items()) if name.startswith(target)
     ]
+
+
+@functools.lru_cache(maxsize=256)
+def _parse_unit(text: str) -> astropy.units.UnitBase:
+    """Return a unit, known or not; those that astropy doesn't know are what
+    takes time.
+    """
+    return astropy.units.Unit(text, parse_strict="silent")
 
 
 class OutputSchema:
@@ -226,7 +235,7 @@ def to_output_table(*catalogs: SourceCatalog) -> astropy.table.Table:
     values, described = {}, {}
     aliases = first.schema.aliases
     for field in first.schema:
-        unit = astropy.units.Unit(field.unit, parse_strict="silent") if field.unit else None
+        unit = _parse_unit(field.unit) if field.unit else None
         for name in (field.name, *alias_names(field.name, aliases)):
             values[name] = np.concatenate([catalog[field.name] for catalog in catalogs])
             described[name] = unit, field.doc

@@ -48,10 +48,10 @@ def _inverse(matrix: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], 
     if info != 0:
         return matrix, 0.0
     rcond = float(scipy.linalg.lapack.dpocon(factor, norm, uplo="L")[0])
-    inverse, info = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
-    inverse = np.tril(inverse)
-    inverse += np.tril(inverse, -1).T
-    return inverse, rcond
+    # LAPACK's dpotri does this, too, but OpenBLAS's wakes all its threads for
+    # the smallest matrices: 60 ms instead of 0.02 ms on two cores.
+    root = np.tril(scipy.linalg.lapack.dtrtri(factor, lower=1, overwrite_c=1)[0])
+    return root.T @ root, rcond
 
 
 def _check_condition(rcond: float) -> None:
