@@ -157,10 +157,13 @@ def main() -> None:
     parser.add_argument(
         "--snr", type=float, nargs="+", default=[0.0, 200.0], help="least signal-to-noise ratio (task: 200)"
     )
+    parser.add_argument("--detectors", type=int, choices=[21, 189], default=21)
     parser.add_argument("--cache", type=Path, help="directory of simulated visits")
     arguments = parser.parse_args()
     for count in arguments.stars:
-        visits = [make_visit(s, 21, max(arguments.stars), arguments.cache) for s in arguments.seeds]
+        visits = [
+            make_visit(s, arguments.detectors, max(arguments.stars), arguments.cache) for s in arguments.seeds
+        ]
         measured = [_Measured(visit, count) for visit in visits]
         for snr in arguments.snr:
             _compare(measured, count, snr)

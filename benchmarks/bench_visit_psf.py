@@ -81,8 +81,8 @@ def _fit_together(visit: Visit, count: int, options: HierarchicalOptions) -> dic
     return {**summarize(judge(visit, images)), "cpu": cpu}
 
 
-def _table(results: dict[str, list[dict[str, Any]]]) -> None:
-    """Print the means over seeds, and the ratios."""
+def _table(results: dict[str, list[dict[str, Any]]], seeds: list[int]) -> None:
+    """Print the means over seeds, and the ratios, of each seed, too."""
     means = {
         name: {m: np.mean([r[m] for r in runs]) for m in (*METRICS, "cpu")} for name, runs in results.items()
     }
@@ -93,6 +93,11 @@ def _table(results: dict[str, list[dict[str, Any]]]) -> None:
     if means:
         ratios = [together[m] / min(values[m] for values in means.values()) for m in METRICS]
         print(f"{'ratio':>12}" + "".join(f"{ratio:12.2f}" for ratio in ratios), flush=True)
+        # The order of each metric is that of the mean over all seeds.
+        best = {m: min(means, key=lambda name, m=m: means[name][m]) for m in METRICS}
+        for i, seed in enumerate(seeds):
+            own = (results["together"][i][m] / results[best[m]][i][m] for m in METRICS)
+            print(f"{'seed ' + str(seed):>12}" + "".join(f"{ratio:12.2f}" for ratio in own), flush=True)
 
 
 def main() -> None:
@@ -127,7 +132,7 @@ def main() -> None:
                     row = {**summarize(judge(visit, images)), "cpu": cpu}
                     results.setdefault(f"order {order}", []).append(row)
         print(f"\n{count} stars on each of {arguments.detectors} detectors, {len(arguments.seeds)} visits")
-        _table(results)
+        _table(results, arguments.seeds)
     print(f"\nPeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 
