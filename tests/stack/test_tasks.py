@@ -27,6 +27,7 @@ from lsst.meas.finalize.psf import as_batch_psf
 from lsst.meas.finalize.tasks._stack_types import as_stored
 from lsst.pipe.base import InMemoryDatasetHandle
 from lsst.pipe.tasks.finalizeCharacterization import (
+    ConsolidateFinalizeCharacterizationDetectorConfig,
     ConsolidateFinalizeCharacterizationDetectorTask,
     FinalizeCharacterizationConfig,
     FinalizeCharacterizationDetectorConfig,
@@ -35,6 +36,7 @@ from lsst.pipe.tasks.finalizeCharacterization import (
 )
 
 VISIT, BAND, DETECTORS = 20260304011, "r", (0, 1)
+KINDS = {"src": "SourceCatalog", "exposure": "ExposureF"}
 PLUGINS = (
     "base_FPPosition",
     "base_GaussianFlux",
@@ -194,6 +196,44 @@ def test_visit_and_consolidation(
         assert len(catalog) == 1
         assert merged.psf_ap_corr_cat.find(detector).getPsf() is catalog[0].getPsf()
         assert merged.psf_ap_corr_cat.find(detector) is not catalog[0]
+
+
+def test_aperture_corrections_of_a_visit(stack: Any, inputs: dict[int, Inputs], tables: Any) -> None:
+    """Correct fluxes after the detectors, as the visit task does."""
+
+    def with_visit(config: Any) -> Any:
+        config.measure_ap_corr.fitVisit = True
+        config.measure_ap_corr.sourceSelector["science"].signalToNoise.minimum = 30.0
+        return config
+
+    config = with_visit(configured(FinalizeCharacterizationDetectorConfig()))
+    task = FinalizeCharacterizationDetectorTask(config=config)
+    singles = {d: task.run(visit=VISIT, band=BAND, detector=d, **tables, **inputs[d].afw) for d in DETECTORS}
+    for single in singles.values():
+        assert isinstance(single.psf_ap_corr_cat, stack.table.ExposureCatalog)
+        assert np.asarray(single.output_table["base_PsfFlux_flag_apCorr"]).all()
+    consolidation = ConsolidateFinalizeCharacterizationDetectorTask(
+        config=with_visit(ConsolidateFinalizeCharacterizationDetectorConfig())
+    )
+    merged = consolidation.run(
+        psf_ap_corr_detector_dict={d: single.psf_ap_corr_cat for d, single in singles.items()},
+        src_detector_table_dict={d: single.output_table for d, single in singles.items()},
+    )
+    visit_task = FinalizeCharacterizationTask(config=with_visit(configured(FinalizeCharacterizationConfig())))
+    handles = ({d: handle(i.afw[name], kind) for d, i in inputs.items()} for name, kind in KINDS.items())
+    visit = visit_task.run(VISIT, BAND, *tables.values(), *handles)
+    assert_same(merged.output_table, visit.output_table)
+    assert np.asarray(merged.output_table["apcorr_base_PsfFlux_used"]).any()
+    assert not np.asarray(merged.output_table["base_PsfFlux_flag_apCorr"]).any()
+    at = np.array([30.0, 90.0]), np.array([40.0, 20.0])
+    for catalog in (merged.psf_ap_corr_cat, visit.psf_ap_corr_cat):
+        assert isinstance(catalog, stack.table.ExposureCatalog)
+        assert "pending_ap_corr" not in catalog.schema
+    for ours, theirs in zip(merged.psf_ap_corr_cat, visit.psf_ap_corr_cat, strict=True):
+        assert ours.getId() == theirs.getId()
+        maps = [{n: f.evaluate(*at).tolist() for n, f in r.getApCorrMap().items()} for r in (ours, theirs)]
+        assert maps[0] == maps[1]
+        assert "base_PsfFlux_instFlux" in maps[0]
 
 
 def one_row(detector: int) -> ExposureCatalog:
