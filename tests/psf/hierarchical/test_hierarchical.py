@@ -47,7 +47,8 @@ from lsst.meas.finalize.psf.hierarchical import (
     to_focal,
 )
 from lsst.meas.finalize.psf.hierarchical._basis import make_basis, smooth
-from lsst.meas.finalize.psf.hierarchical._fit import _distances
+from lsst.meas.finalize.psf.hierarchical._fit import _confirmed, _distances, _interpolant, _mean
+from lsst.meas.finalize.psf.hierarchical._scores import Shifter
 from lsst.meas.finalize.simulate.focal_plane import (
     FocalPlanePsf,
     FocalPlaneSimulation,
@@ -196,6 +197,33 @@ def test_outliers_are_judged_by_the_others() -> None:
         outside = _distances(fit_fields(scores, places, others, basis, 1), scores, places, others)
         assert inside[star] == pytest.approx(outside[star], rel=0.1)
         assert inside[star] > 2.0
+
+
+def test_detector_out_of_focus_keeps_its_stars(fitted: _Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bright stars far from the mean are used, but no blends."""
+    monkeypatch.setitem(fitted.psf.optics.focus_shift, 2, 20.0)
+    parts = [*fitted.parts[:2], simulate_stars(fitted.psf, 2), *fitted.parts[3:6]]
+    stars = _join(fitted.psf.simulation, parts)
+    mine = np.flatnonzero(stars.detector == 2)
+    single = mine[~parts[2].is_galaxy]
+    single = single[np.argsort(parts[2].flux[~parts[2].is_galaxy])]
+    single, blends = single[:-2], single[-2:]
+    # Neighbors that no direction of change describes.
+    stars.image[blends, 16:20, 16:20] += 0.02 * stars.image[blends].sum(axis=(1, 2))[:, None, None]
+    shifter = Shifter(_interpolant("Lanczos(11)"), stars.size)
+    near_mean = _mean(stars, shifter, HierarchicalOptions())[2]
+    assert np.count_nonzero(~near_mean[single]) >= 2
+    used = fit_visit(stars).used
+    assert not used[blends].any()
+    assert used[single].mean() > 0.9
+
+
+def test_unusual_stars_need_a_majority() -> None:
+    """Stars are taken back where more than half agree with the field."""
+    detector = np.array([0, 0, 0, 1, 1, 1, 1, 2])
+    unusual = np.array([True, True, True, True, True, False, False, False])
+    near = np.array([True, True, False, True, False, True, True, True])
+    np.testing.assert_array_equal(_confirmed(detector, unusual, near), [True] * 3 + [False] * 5)
 
 
 def test_errors_are_larger_where_there_are_no_stars(fitted: _Fitted) -> None:

@@ -27,6 +27,7 @@ from ._model import VisitPsfModel
 from ._scores import (
     Shifter,
     StarStates,
+    chisq_of_directions,
     mean_image,
     measure_scores,
     refit_stars,
@@ -43,6 +44,9 @@ _LEADING = 3
 
 _MIN_STARS = 30
 """Least number of stars of a visit."""
+
+_REJECTIONS = 3
+"""How often stars are rejected or taken back."""
 
 
 class TooFewStarsError(RuntimeError):
@@ -119,7 +123,8 @@ def fit_visit(stars: VisitStars, options: HierarchicalOptions | None = None) -> 
     basis = make_basis(basis.mean, options.derivative_order)
     fields_basis = FieldBasis(tuple(stars.frames), options.focal_order, options.detector_order)
     scores = measure_scores(stars, basis, None, states, shifter, options.max_snr)
-    model, use = _fit_robustly(scores, stars, use, fields_basis, options)
+    like_others = _acceptable(chisq_of_directions(stars, scores, states))
+    model, use = _fit_robustly(scores, stars, use & like_others, like_others, fields_basis, options)
     _LOG.info("Used %d of %d stars on %d detectors.", use.sum(), len(stars), len(stars.frames))
     return VisitPsfModel(basis, model, states, use)
 
@@ -156,7 +161,8 @@ def _mean(
     for i in range(3):
         for _ in range(2):
             states = refit_stars(stars, basis, None, states, shifter, options.max_snr)
-        good = usable & np.isfinite(states.chisq)
+        states.chisq[~usable] = np.inf
+        good = np.isfinite(states.chisq)
         _check_number(good)
         if i == 2:
             break
@@ -166,8 +172,12 @@ def _mean(
         _check_number(good)
         mean = mean_image(stars, basis, states, good, shifter, options.max_snr)
         basis = Basis(_centred(smooth(mean)), nothing)
-    limit = 1.5 * max(1.0, float(np.median(states.chisq[good])))
-    return basis, states, good & (states.chisq < limit)
+    return basis, states, _acceptable(states.chisq)
+
+
+def _acceptable(chisq: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Tell which chi-squares per degree of freedom aren't bad [N]."""
+    return chisq < 1.5 * max(1.0, float(np.median(chisq[np.isfinite(chisq)])))
 
 
 def _centred(mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -187,27 +197,47 @@ def _centred(mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _fit_robustly(
     scores: Scores,
     stars: VisitStars,
-    use: npt.NDArray[np.bool_],
+    first: npt.NDArray[np.bool_],
+    candidates: npt.NDArray[np.bool_],
     basis: FieldBasis,
     options: HierarchicalOptions,
 ) -> tuple[FieldModel, npt.NDArray[np.bool_]]:
-    """Fit the fields, reject what has another size or shape, fit again."""
-    candidates = use & (np.einsum("nkk->nk", scores.matrix) > 0.0).all(axis=1)
-    use = candidates
+    """Fit the fields, reject what has another size or shape, fit again.
+
+    The ``first`` stars are those near the mean.  Other ``candidates`` are
+    either stars of a detector whose PSF is unusual, or unusual themselves.
+    """
+    measured = (np.einsum("nkk->nk", scores.matrix) > 0.0).all(axis=1)
+    first, candidates = first & measured, candidates & measured
+    use = first
     # Galaxies among the stars hide each other at first.
-    for _ in range(2):
+    for _ in range(_REJECTIONS):
         _check_number(use)
         model = fit_fields(scores, stars, use, basis, options.prior_iterations)
         distance = _distances(model, scores, stars, use)
         limit = max(
             options.outlier_sigma, float(np.quantile(distance[candidates], 1.0 - options.max_removed))
         )
-        kept = candidates & (distance <= limit)
+        near = candidates & (distance <= limit)
+        kept = near & (first | _confirmed(stars.detector, candidates & ~first, near))
         if (kept == use).all():
             return model, use
         use = kept
     _check_number(use)
     return fit_fields(scores, stars, use, basis, options.prior_iterations), use
+
+
+def _confirmed(
+    detector: npt.NDArray[np.int64], unusual: npt.NDArray[np.bool_], near: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Tell which stars are on detectors that most unusual stars agree with.
+
+    Bright stars out of focus are far from the mean, but have the size that
+    the faint ones tell; galaxies have a size each.
+    """
+    count = np.bincount(detector[unusual], minlength=detector.max() + 1)
+    agree = np.bincount(detector[unusual & near], minlength=len(count))
+    return (2 * agree > count)[detector]
 
 
 def _distances(

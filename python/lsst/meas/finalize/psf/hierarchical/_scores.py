@@ -11,7 +11,14 @@
 
 from __future__ import annotations
 
-__all__ = ("Shifter", "StarStates", "mean_image", "measure_scores", "refit_stars")
+__all__ = (
+    "Shifter",
+    "StarStates",
+    "chisq_of_directions",
+    "mean_image",
+    "measure_scores",
+    "refit_stars",
+)
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -293,3 +300,33 @@ def measure_scores(
     if coefficients is not None:
         vector += np.einsum("nab,nb->na", matrix, coefficients)
     return Scores(matrix, vector)
+
+
+def chisq_of_directions(stars: VisitStars, scores: Scores, states: StarStates) -> npt.NDArray[np.float64]:
+    """Return chi-squares of the stars' own fits of all directions of change.
+
+    A PSF far from the mean, as of a detector out of focus, is described by
+    the directions, but a blend or a trail isn't.
+
+    Parameters
+    ----------
+    stars
+        The stars.
+    scores
+        Their equations about the mean.
+    states
+        Fluxes, centres and chi-squares for the mean.
+
+    Returns
+    -------
+    chisq
+        Chi-squares per degree of freedom [N]; infinite like those of
+        ``states``.
+    """
+    n_directions = scores.vector.shape[1]
+    # Coefficients are a few tenths at most; 1 solves for what isn't measured.
+    matrix = scores.matrix + np.eye(n_directions)
+    solution = np.linalg.solve(matrix, scores.vector[:, :, np.newaxis])[:, :, 0]
+    freedom = np.maximum(np.count_nonzero(stars.good, axis=(1, 2)) - 3, 1)
+    left = states.chisq * freedom - (solution * scores.vector).sum(axis=1)
+    return left / np.maximum(freedom - n_directions, 1)
