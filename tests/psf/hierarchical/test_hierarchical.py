@@ -293,6 +293,25 @@ def test_export_is_plain_piff(fitted: _Fitted, detector: int, tmp_path: Path) ->
     assert not [s for s in psf.stars if s.is_reserve]
 
 
+def test_export_loses_less_than_a_tenth_of_the_error(fitted: _Fitted) -> None:
+    """Stored polynomials are near the fields anywhere on each detector."""
+    from lsst.meas.finalize.psf.hierarchical._export import _pixel_polynomials
+
+    model = fitted.model
+    vectors = model.basis.vectors.reshape(len(model.basis.vectors), -1)
+    x, y = np.random.default_rng(1).uniform(0.0, 3999.0, (2, 200))
+    orders = [export_order(model, d) for d in range(21)]
+    for detector, order in enumerate(orders):
+        coefficients = _pixel_polynomials(model, detector, order)
+        stored = np.stack(
+            [np.polynomial.polynomial.polyval2d(x, y, c) for c in coefficients.T.swapaxes(1, 2)]
+        )
+        lost = (stored.T - model.fields.values(detector, x, y)) @ vectors
+        own = model.fields.variances(detector, x, y) @ (vectors**2).sum(axis=1)
+        assert (lost**2).sum(axis=1).mean() < 0.1**2 * own.mean()
+    assert min(orders) < 5
+
+
 def test_export_of_full_order_is_exact(fitted: _Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the orders of the fields nothing is lost, but to rounding."""
     from lsst.meas.finalize.psf.hierarchical import _export as module

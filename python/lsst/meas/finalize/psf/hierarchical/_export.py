@@ -35,7 +35,7 @@ _LOG = logging.getLogger(__name__)
 _GRID = 9
 """Positions per axis of a detector where polynomials are fitted."""
 
-_TOLERANCE = 0.08
+_TOLERANCE = 0.065
 """Largest error of the export on a lattice, in units of the model's own error,
 so that it is below a tenth elsewhere, too.
 """
@@ -67,7 +67,7 @@ def export_order(model: VisitPsfModel, detector: int) -> int:
     Returns
     -------
     order
-        Least order whose pixels' rms error is below 0.08 of the model's
+        Least order whose pixels' rms error is below 0.065 of the model's
         own, without the scatter of stars.
     """
     basis = model.fields.basis
