@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
-import scipy.sparse.linalg
 
 from ._stars import NotCoveredError
 from ._terms import orthonormal_terms, reduced_terms
@@ -303,6 +302,9 @@ def solve_minimum_norm(
     constrained directions last; a limited number of steps leaves out those
     that would only amplify noise, and bounds the time.
     """
+    # Well-determined fits, which are the rule, do without.
+    import scipy.sparse.linalg
+
     terms, back = reduced_terms(equations.terms, star_weight)
     system = dataclasses.replace(equations, terms=terms)
     root = np.sqrt(system.weight)
