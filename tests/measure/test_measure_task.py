@@ -223,6 +223,34 @@ def test_errors(
             task.run(catalog, exposure)
 
 
+@pytest.mark.parametrize("error", [None, MeasurementFatalError("slot undefined"), KeyboardInterrupt()])
+def test_image_is_as_before(
+    error: BaseException | None,
+    recorders: list[str],
+    make_exposure: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Leave no noise on the image, whatever happens while it is there."""
+    image = np.random.default_rng(1).normal(10, 3, (40, 50)).astype(np.float32)
+    exposure = make_exposure(image.copy())
+    task = _make_task(["test_A"])
+    seen = []
+
+    def measure(batch: MeasureBatch) -> None:
+        seen.append(exposure.image.array.copy())
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(task.plugins["test_A"], "measure", measure)
+    if error is None:
+        task.run(_stars(task, 3), exposure)
+    else:
+        with pytest.raises(type(error)):
+            task.run(_stars(task, 3), exposure)
+    np.testing.assert_array_equal(exposure.image.array, image)
+    assert (seen[0] != image).sum() == 3 * 4 * 3
+
+
 def test_missing_fields_and_footprints(recorders: list[str], make_exposure: Callable[..., Any]) -> None:
     """Complain about catalogues that don't fit."""
     task = _make_task(["test_A"])

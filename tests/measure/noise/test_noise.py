@@ -10,6 +10,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -171,13 +173,17 @@ def test_tables() -> None:
     np.testing.assert_allclose(area, area[0], rtol=1e-8)
 
 
+@pytest.mark.parametrize("in_place", [True, False])
 @pytest.mark.parametrize("order", [[1, 2, 3, 4, 5, 6], [4, 1, 5, 3, 6, 2], [3, 6]])
-def test_same_as_one_after_the_other(order: list[int], make_exposure: Callable[..., Any]) -> None:
+def test_same_as_one_after_the_other(
+    order: list[int], in_place: bool, make_exposure: Callable[..., Any]
+) -> None:
     """Show every star as if the image had been changed for each in turn."""
     image, detected = _image(), _blend()
-    exposure = make_exposure(image)
+    exposure = make_exposure(image.copy())
     config = _config(noiseSource="variance_median")
-    replacer = NoiseReplacer(config, exposure, detected, np.array(order))
+    replacer = NoiseReplacer(config, exposure, detected, np.array(order), in_place=in_place)
+    assert np.shares_memory(replacer._plane, exposure.image.array) == in_place
     reference = _Upstream(image, detected, 0.0, 1.0)
     stamps = _whole(exposure, len(order))
     replacer.insert(stamps, np.arange(len(order)))
@@ -189,7 +195,50 @@ def test_same_as_one_after_the_other(order: list[int], make_exposure: Callable[.
     restored = _whole(exposure, 1)
     replacer.restore(restored)
     np.testing.assert_array_equal(restored.image[0], reference.image)
+    replacer.end()
+    replacer.end()
     np.testing.assert_array_equal(exposure.image.array, image)
+
+
+def _mapped(image: np.ndarray, path: Path) -> np.ndarray:
+    image.tofile(path)
+    return np.memmap(path, dtype=image.dtype, mode="r+", shape=image.shape)
+
+
+def _of_another_library(image: np.ndarray, path: Path) -> np.ndarray:
+    return np.frombuffer(bytearray(image.tobytes()), dtype=image.dtype).reshape(image.shape)
+
+
+def _read_only(image: np.ndarray, path: Path) -> np.ndarray:
+    image.flags.writeable = False
+    return image
+
+
+def _strided(image: np.ndarray, path: Path) -> np.ndarray:
+    return np.repeat(image, 2, axis=1)[:, ::2]
+
+
+@pytest.mark.parametrize("make", [_mapped, _of_another_library, _read_only, _strided])
+def test_pixels_of_others_are_never_changed(
+    make: Callable[[np.ndarray, Path], np.ndarray], tmp_path: Path, make_exposure: Callable[..., Any]
+) -> None:
+    """Copy pixels that somebody else may look at."""
+    expected = _image().astype(np.float32)
+    array = make(expected.copy(), tmp_path / "pixels")
+    exposure = make_exposure(expected)
+    view = SimpleNamespace(image=SimpleNamespace(array=array), bbox=exposure.bbox, metadata={})
+    replacer = NoiseReplacer(_config(), view, _blend(), np.array([1]), in_place=True)
+    assert not np.shares_memory(replacer._plane, array)
+    np.testing.assert_array_equal(array, expected)
+
+
+def test_image_is_restored_after_errors(make_exposure: Callable[..., Any]) -> None:
+    """Leave no noise behind if it can't be made."""
+    exposure, detected = make_exposure(_image()), _blend()
+    noise = np.zeros((3, 4), dtype=np.float32)
+    with pytest.raises(ValueError, match="noise image is"):
+        NoiseReplacer(_config(), exposure, detected, np.array([1]), noise_image=noise, in_place=True)
+    np.testing.assert_array_equal(exposure.image.array, _image())
 
 
 def test_windows_and_origin(make_exposure: Callable[..., Any]) -> None:
@@ -252,7 +301,9 @@ def test_given_noise(make_exposure: Callable[..., Any]) -> None:
     """Use an image of noise that is given."""
     exposure, detected = make_exposure(_image()), _blend()
     noise = np.random.default_rng(1).normal(size=_SHAPE).astype(np.float32)
-    replacer = NoiseReplacer(_config(), exposure, detected, np.array([2, 1]), noise_image=noise)
+    replacer = NoiseReplacer(
+        _config(), exposure, detected, np.array([2, 1]), noise_image=noise, in_place=True
+    )
     stamps = _whole(exposure, 2)
     replacer.insert(stamps, np.arange(2))
     np.testing.assert_array_equal(stamps.image[0, 5:21, 5:25], noise[5:21, 5:25])

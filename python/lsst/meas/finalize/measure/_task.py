@@ -136,7 +136,8 @@ class SingleFrameMeasurementTask(Task):
         measCat : `SourceCatalog`
             Stars to measure; its columns are written.
         exposure : `lsst.images.VisitImage`
-            Image, which is not changed.
+            Image, which is as before in the end; meanwhile its pixels may
+            show noise in place of sources.
         noiseImage : `numpy.ndarray`, optional
             Noise to use instead of a random one, shaped like the image.
         exposureId : `int`, optional
@@ -162,6 +163,7 @@ class SingleFrameMeasurementTask(Task):
         """
         self._check_schema(measCat)
         done: set[SingleFramePlugin] = set()
+        batch: MeasureBatch | None = None
         try:
             batch = self._make_batch(measCat, exposure, footprints, noiseImage, exposureId, psf, color)
             # Pixels and positions may be anything; what comes of it is a flag.
@@ -171,6 +173,9 @@ class SingleFrameMeasurementTask(Task):
             due = {plugin for _, plugin in self._run_order() if _is_due(plugin, beginOrder, endOrder)}
             self.fail(measCat, done | (set(self.plugins.values()) - due))
             raise
+        finally:
+            if batch is not None:
+                batch.end()
 
     def check(
         self,
@@ -241,14 +246,19 @@ class SingleFrameMeasurementTask(Task):
         replacer = None
         if self.config.doReplaceWithNoise and detected is not None:
             replacer = self._make_replacer(measCat, exposure, detected, exposureId, noiseImage)
-        return MeasureBatch(
-            measCat,
-            exposure,
-            psf=psf,
-            footprints=_own_footprints(measCat, detected),
-            replacer=replacer,
-            color=color,
-        )
+        try:
+            return MeasureBatch(
+                measCat,
+                exposure,
+                psf=psf,
+                footprints=_own_footprints(measCat, detected),
+                replacer=replacer,
+                color=color,
+            )
+        except BaseException:
+            if replacer is not None:
+                replacer.end()
+            raise
 
     def _measure(
         self, batch: MeasureBatch, begin: float | None, end: float | None, done: set[SingleFramePlugin]
@@ -283,7 +293,9 @@ class SingleFrameMeasurementTask(Task):
     ) -> NoiseReplacer:
         """Make the noise and record in the metadata how."""
         config = self.config.noiseReplacer
-        replacer = NoiseReplacer(config, exposure, detected, catalog["id"], exposure_id, noise_image)
+        replacer = NoiseReplacer(
+            config, exposure, detected, catalog["id"], exposure_id, noise_image, in_place=True
+        )
         catalog.metadata["NOISE_SEED_MULTIPLIER"] = int(config.noiseSeedMultiplier)
         catalog.metadata["NOISE_SOURCE"] = str(config.noiseSource)
         catalog.metadata["NOISE_OFFSET"] = float(config.noiseOffset)

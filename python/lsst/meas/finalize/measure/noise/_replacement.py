@@ -10,9 +10,9 @@
 """Replacement of other sources by noise (spec 03 §2).
 
 Upstream changes the exposure for one source after the other.  Here one image
-with noise in place of all sources is made; a star's own pixels are pasted into
-its private cut-outs of it, after what measuring the stars before it would have
-left behind.
+with noise in place of all sources is made, or the exposure itself is until the
+end; a star's own pixels are pasted into its private cut-outs of it, after what
+measuring the stars before it would have left behind.
 """
 
 from __future__ import annotations
@@ -156,6 +156,20 @@ def find_rows(detected: DetectedFootprints, ids: IntArray, what: str) -> IntArra
     return rows.astype(np.int64)
 
 
+def _can_be_borrowed(array: npt.NDArray[Any]) -> bool:
+    """Tell whether pixels can be changed for a while and nobody sees it."""
+    # What is mapped to a file, or belongs to another library, is left alone.
+    owner = array
+    while isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    return (
+        array.dtype == np.float32
+        and array.dtype.isnative
+        and bool(array.flags.c_contiguous and array.flags.writeable and owner.flags.owndata)
+        and type(owner) is np.ndarray
+    )
+
+
 class NoiseReplacer:
     """Pixels of stars among noise.
 
@@ -164,7 +178,7 @@ class NoiseReplacer:
     config : `NoiseReplacerConfig`
         How to make the noise.
     exposure : `lsst.images.VisitImage`
-        Image with all sources.  It is not changed.
+        Image with all sources.  It is not changed but with ``in_place``.
     detected : `DetectedFootprints`
         All sources on the image.
     measured_ids : `numpy.ndarray`
@@ -173,6 +187,10 @@ class NoiseReplacer:
         Identifier to seed the generator with.
     noise_image : `numpy.ndarray`, optional
         Noise to use instead of a random one, shaped like the image.
+    in_place : `bool`, optional
+        Whether the exposure may show the noise until `end` is called, which
+        saves a copy of the image.  One is made all the same of pixels that
+        can't be changed, or aren't in memory of NumPy's own.
 
     Raises
     ------
@@ -189,6 +207,8 @@ class NoiseReplacer:
         measured_ids: IntArray,
         exposure_id: int | None = None,
         noise_image: npt.NDArray[np.float32] | None = None,
+        *,
+        in_place: bool = False,
     ) -> None:
         self._exposure = exposure
         self._source = np.ascontiguousarray(exposure.image.array, dtype=np.float32).view()
@@ -209,12 +229,49 @@ class NoiseReplacer:
         self._keep, n_keep = self._plan_kept_noise()
         self._noise = np.zeros(n_keep, dtype=np.float32)
         self._covered: npt.NDArray[np.bool_] | None = None
-        self._plane = np.array(self._source, dtype=np.float32, order="C")
-        if noise_image is None:
-            self._fill(config, exposure_id)
+        # Writable, which is what kernels are compiled for.
+        self._values = np.require(self._footprints.heavy_image, np.float32, ["C", "W"])
+        self._saved: tuple[IntArray, npt.NDArray[np.float32]] | None = None
+        if in_place and _can_be_borrowed(exposure.image.array):
+            self._plane = exposure.image.array
+            self._save()
         else:
-            self._fill_from(noise_image)
-        self._overwritten = self._find_overwritten()
+            self._plane = np.array(self._source, dtype=np.float32, order="C")
+        try:
+            if noise_image is None:
+                self._fill(config, exposure_id)
+            else:
+                self._fill_from(noise_image)
+            self._overwritten = self._find_overwritten()
+        except BaseException:
+            self.end()
+            raise
+
+    def _save(self) -> None:
+        """Keep the pixels that noise will replace, and take those of the
+        stars from there.
+        """
+        from .replacement_numba import save_pixels
+
+        area = np.asarray(self._footprints.area, dtype=np.int64)[self._replaced]
+        pixels = np.empty(int(area.sum()), dtype=np.float32)
+        save_pixels(self._source, *self._origin, self._replaced, *self._spans, pixels)
+        start = np.full_like(self._start, -1)
+        start[self._replaced] = np.cumsum(area) - area
+        self._saved = start, pixels
+        light = self._start < 0
+        self._start[light] = np.where(start[light] < 0, -1, len(self._values) + start[light])
+        self._values = np.concatenate([self._values, pixels])
+
+    def end(self) -> None:
+        """Show all sources on the exposure again, if it shows noise.
+
+        Afterwards no more stars can be cut out.
+        """
+        if self._saved is not None:
+            start, pixels = self._saved
+            self._paste_all(self._plane[None], self._origin, self._replaced, start, values=pixels)
+            self._saved = None
 
     def _resolve_own(self, rows: IntArray) -> IntArray:
         """Return whose pixels each star is measured with: its own, or those
@@ -333,7 +390,7 @@ class NoiseReplacer:
             self._bboxes,
             *self._spans,
             start,
-            self._footprints.heavy_image if values is None else values,
+            self._values if values is None else values,
             self._source if plane is None else plane,
             *self._origin,
         )
@@ -367,7 +424,7 @@ class NoiseReplacer:
                 values=self._noise,
                 count=np.asarray(rows, dtype=np.int64),
             )
-        self._paste_own(stamps.image, stamps, rows, self._start, self._footprints.heavy_image)
+        self._paste_own(stamps.image, stamps, rows, self._start, self._values)
 
     def _paste_own(
         self, images: np.ndarray, stamps: StampSet, rows: IntArray, start: IntArray, values: np.ndarray

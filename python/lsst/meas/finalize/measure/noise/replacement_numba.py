@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("draw_normal", "fill_noise", "paste_all", "paste_own")
+__all__ = ("draw_normal", "fill_noise", "paste_all", "paste_own", "save_pixels")
 
 import math
 from typing import Any
@@ -169,6 +169,28 @@ def fill_noise(
                         out += 1
             while s < last and span_y[s] == y:
                 s += 1
+
+
+@njit()
+def save_pixels(
+    plane: Any,
+    origin_x: Any,
+    origin_y: Any,
+    order: Any,
+    offsets: Any,
+    span_y: Any,
+    span_x0: Any,
+    span_x1: Any,
+    out: Any,
+) -> Any:
+    """Copy the pixels of footprints, one behind the other."""
+    position = 0
+    for k in order:
+        for s in range(offsets[k], offsets[k + 1]):
+            row = plane[span_y[s] - origin_y]
+            for x in range(span_x0[s], span_x1[s] + 1):
+                out[position] = row[x - origin_x]
+                position += 1
 
 
 @njit()
