@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -97,7 +99,7 @@ def make_wide(n: int, start: int, masked: bool = False, seed: int = 0) -> pa.Tab
         table[name][::3] = np.nan
     for i in range(11):
         table[f"flag{i}"] = rng.random(n) < 0.5
-    for name, dtype in (("text", "U7"), ("bytes", "S3")):
+    for name, dtype in (("text", "U7"), ("long", "U1001"), ("bytes", "S3")):
         table[name] = rng.integers(0, 999, n).astype(dtype)
     table["time"] = rng.integers(0, 10**9, n).astype("M8[us]")
     table["pair"] = rng.random((n, 2))
@@ -178,3 +180,29 @@ def test_columns_that_are_there_twice_are_refused() -> None:
     twice = table.append_column("id", table["detector"])
     with pytest.raises(KeyError, match="id"):
         concatenate([twice, twice])
+
+
+MERGING = """
+import sys
+import astropy.table, astropy.units, numpy
+from lsst.meas.finalize.butler import table_to_arrow
+from lsst.meas.finalize.tasks._merged_table import _concatenate
+
+columns = {"detector": numpy.arange(3), "t": ["a", "", "c"], "x": numpy.ones(3), "f": numpy.ones(3, bool)}
+table = astropy.table.Table(columns)
+table["x"].unit = astropy.units.nJy
+table = table_to_arrow(table)
+metadata = {key: value for key, value in table.schema.metadata.items() if key != b"table_meta_yaml"}
+table = table.replace_schema_metadata(metadata)
+merged = _concatenate([table, table], 2)
+assert merged["t"].tolist() == ["a", "", "c"] * 2
+assert merged["x"].unit == astropy.units.nJy
+table_to_arrow(merged)
+assert "pandas" not in sys.modules
+"""
+
+
+def test_tables_are_merged_without_pandas() -> None:
+    """Merge in a process that doesn't need pandas."""
+    result = subprocess.run([sys.executable, "-c", MERGING], capture_output=True, text=True, check=False)
+    assert not result.returncode, result.stderr

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 __all__ = ("ColumnBlocks",)
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,10 @@ _MAX_GUESS = 2**30
 """Bytes of rows that are expected but may never come."""
 _AT_ONCE = 2**14
 """Rows that are there twice."""
+_TEXT_LENGTH = b"lsst::arrow::len::"
+"""Key of the length of a column of text, in characters."""
+_MAX_TEXT = 1000
+"""Characters; of longer ones each row mustn't get so many."""
 
 
 class ColumnBlocks:
@@ -41,10 +46,11 @@ class ColumnBlocks:
 
     Notes
     -----
-    Numbers and flags are copied to arrays as each table comes, so that its
-    memory is used again for the next one: to keep all of them and put them
-    together in the end takes several times the memory and the time.  Columns
-    with gaps, and those of other types, remain as they are until the end.
+    Numbers, flags and texts of known length are copied to arrays as each
+    table comes, so that its memory is used again for the next one: to keep
+    all of them and put them together in the end takes several times the
+    memory and the time.  Columns with gaps, and those of other types, remain
+    as they are until the end.
 
     There is an array per column rather than per type: large pages of memory
     would make several columns' rows to come occupy memory at once.
@@ -55,12 +61,13 @@ class ColumnBlocks:
         self._arrays: dict[int, npt.NDArray[Any]] = {}
         self._by_type: dict[pa.DataType, list[int]] = {}
         self._others: dict[int, list[pa.Array]] = {}
-        for i, type in enumerate(schema.types):
-            if _is_plain(type):
-                self._arrays[i] = np.empty(0, dtype=type.to_pandas_dtype())
-                self._by_type.setdefault(type, []).append(i)
-            else:
+        for i, field in enumerate(schema):
+            dtype = _find_dtype(field, schema.metadata or {})
+            if dtype is None:
                 self._others[i] = []
+            else:
+                self._arrays[i] = np.empty(0, dtype=dtype)
+                self._by_type.setdefault(field.type, []).append(i)
         self._n_tables = n_tables
         self._n_done = self._n_rows = self._capacity = 0
 
@@ -138,13 +145,20 @@ class ColumnBlocks:
         self._by_type[type] = [i for i in self._by_type[type] if i not in columns]
         for i in columns:
             values = self._arrays.pop(i)[: self._n_rows]
-            self._others[i] = [pa.array(values, type=type)]
+            self._others[i] = [pa.array(values.tolist() if values.dtype.kind == "U" else values, type=type)]
 
 
-def _is_plain(type: pa.DataType) -> bool:
+def _find_dtype(field: pa.Field, metadata: Mapping[bytes, bytes]) -> Any:
+    """Return the type of a column's array, `None` if it isn't known."""
     import pyarrow as pa
 
-    return pa.types.is_boolean(type) or pa.types.is_integer(type) or type in (pa.float32(), pa.float64())
+    type = field.type
+    if pa.types.is_boolean(type) or pa.types.is_integer(type) or type in (pa.float32(), pa.float64()):
+        return type.to_pandas_dtype()
+    length = metadata.get(_TEXT_LENGTH + field.name.encode(), b"")
+    if pa.types.is_string(type) and length.isdigit() and 0 < int(length) <= _MAX_TEXT:
+        return f"U{int(length)}"
+    return None
 
 
 def _gaps(batch: pa.RecordBatch, columns: list[int]) -> list[int]:
@@ -152,14 +166,17 @@ def _gaps(batch: pa.RecordBatch, columns: list[int]) -> list[int]:
     return [i for i in columns if batch.column(i).null_count]
 
 
-def _to_numpy(batch: pa.RecordBatch, type: pa.DataType, columns: list[int]) -> npt.NDArray[Any] | None:
-    """Return columns of a type, one row of the result each; `None` if there
-    are gaps.
-    """
+def _to_numpy(
+    batch: pa.RecordBatch, type: pa.DataType, columns: list[int]
+) -> npt.NDArray[Any] | list[Any] | None:
+    """Return the rows of each column of a type; `None` if there are gaps."""
     import pyarrow as pa
 
     if not columns:
-        return np.zeros((0, len(batch)))
+        return []
+    if pa.types.is_string(type):
+        # Arrow's own conversion would import pandas.
+        return None if _gaps(batch, columns) else [batch.column(i).to_pylist() for i in columns]
     if not pa.types.is_boolean(type):
         try:
             return batch.select(columns).to_tensor(row_major=False).to_numpy().T

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 __all__ = ("merge_tables",)
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import astropy.table
@@ -28,6 +28,9 @@ from ._stack_types import fetch
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_ASTROPY_YAML = b"table_meta_yaml"
 
 
 def merge_tables(sources: Sequence[Any], done: Callable[[], object]) -> astropy.table.Table:
@@ -88,8 +91,15 @@ def _concatenate(tables: Iterable[pa.Table], n_tables: int) -> astropy.table.Tab
 
 def _make_table(schema: pa.Schema, columns: dict[str, npt.NDArray[Any]]) -> WideTable:
     """Return a table described as the butler describes one."""
-    from lsst.daf.butler.formatters.parquet import arrow_to_astropy
+    from lsst.daf.butler.formatters.parquet import ASTROPY_PANDAS_INDEX_KEY, arrow_to_astropy
 
+    special = {_ASTROPY_YAML, ASTROPY_PANDAS_INDEX_KEY.encode()} & (schema.metadata or {}).keys()
+    if columns and not special and len(columns) == len(schema):
+        table = WideTable(list(columns.values()), names=list(columns), copy=False)
+        for column, field in zip(table.columns.values(), schema, strict=True):
+            _describe(column, field.metadata or {})
+        return table
+    # This would import pandas.
     described = arrow_to_astropy(schema.empty_table())
     if not columns:
         return WideTable(described, copy=False)
@@ -101,6 +111,13 @@ def _make_table(schema: pa.Schema, columns: dict[str, npt.NDArray[Any]]) -> Wide
         if description.meta:
             column.meta = description.meta
     return table
+
+
+def _describe(column: astropy.table.Column, metadata: Mapping[bytes, bytes]) -> None:
+    """Give a column the description and unit that its field has."""
+    for attribute in ("description", "unit"):
+        if value := metadata.get(attribute.encode(), b"").decode():
+            setattr(column, attribute, value)
 
 
 def _check_columns(schema: pa.Schema, first: pa.Schema) -> None:
