@@ -157,6 +157,10 @@ def test_measured_numbers_have_no_dictionary(tmp_path: Path, n_detectors: int) -
         group = stored.metadata.row_group(0)
     columns = [group.column(i) for i in range(group.num_columns)]
     assert {c.path_in_schema for c in columns if c.has_dictionary_page} == {"a.b", "detector"}
+    with_statistics = [c.path_in_schema for c in columns if c.is_stats_set]
+    assert {"a.b", "detector"} <= set(with_statistics)
+    # A single row group is read in any case.
+    assert ("flux0" in with_statistics) == (n_detectors > 1)
     pyarrow.parquet.write_table(table_to_arrow(table), tmp_path / "default.parq")
     assert path.stat().st_size < 0.9 * (tmp_path / "default.parq").stat().st_size
 

@@ -88,9 +88,13 @@ class ArrowTableFormatter(ParquetFormatter):
         bounds = _detector_bounds(table)
         if len(bounds) > 2:
             write_row_groups(table, bounds, uri.ospath, use_dictionary=repeating)
-        else:
-            rows = compute_row_group_size(table.schema)
-            pq.write_table(table, uri.ospath, row_group_size=rows, use_dictionary=repeating)
+            return
+        # Smallest and largest numbers tell which row groups to skip: of one
+        # group only those of ids, visits and detectors may be of use.
+        searched = [name for name in repeating if not pa.types.is_boolean(table.schema.field(name).type)]
+        rows = compute_row_group_size(table.schema)
+        options = {"write_statistics": searched} if len(table) <= rows else {}
+        pq.write_table(table, uri.ospath, row_group_size=rows, use_dictionary=repeating, **options)
 
 
 def _detector_bounds(table: pa.Table) -> list[int]:
