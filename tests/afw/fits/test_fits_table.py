@@ -221,6 +221,21 @@ def test_lying_headers_are_refused(edit_card: Callable[..., bytes], key: str, va
     assert "HDU 1" in str(info.value)
 
 
+@pytest.mark.parametrize("kind", ["ArrayB", "ArrayD"])
+def test_columns_may_be_changed_if_copied(kind: str) -> None:
+    """Copy arrays of variable length, or share them as they are."""
+    schema = Schema((Field("a", kind), Field("n", "I")))
+    rows = np.empty(2, dtype=object)
+    rows[:] = [np.arange(3), np.arange(5)]
+    table = _read(PRIMARY_HDU + encode_table(schema, {"a": rows, "n": np.arange(2)}, 2))
+    columns, shared = table_schema(table)[1], table_schema(table, copy=False)[1]
+    columns["a"][1][:], columns["n"][:] = 7, 7
+    assert [values.tolist() for values in shared["a"]] == [[0, 1, 2], [0, 1, 2, 3, 4]]
+    assert shared["n"].tolist() == [0, 1]
+    with pytest.raises(ValueError, match="read-only"):
+        shared["n"][0] = 7
+
+
 def test_rows_without_bytes_are_refused() -> None:
     """Refuse any number of rows that cost the file nothing."""
     schema = Schema((Field("s", "String", size=4),))

@@ -251,8 +251,13 @@ def table_schema(
         if field.name in columns:
             raise table.error(f"{table.where}: duplicate column {field.name!r}")
         schema.add_field(field.name, field.type, doc=field.doc, unit=field.unit, size=field.size)
-        dtype = field.dtype if values.dtype != object else None
-        columns[field.name] = np.array(values, dtype=dtype, copy=copy or None)
+        if values.dtype != object:
+            columns[field.name] = np.array(values, dtype=field.dtype, copy=copy or None)
+            return
+        columns[field.name] = values.copy() if copy else values
+        if copy and field.is_array:
+            # Each row has an array, which may be a view of the file.
+            columns[field.name][:] = [array.copy() for array in values]
 
     for item in table.layout.items:
         if item.name in skip:

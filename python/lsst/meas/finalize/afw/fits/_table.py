@@ -349,6 +349,9 @@ class FitsTable:
     def _convert(self, column: Column, raw: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         if column.code == "A":
             return raw
+        if column.code == "B":
+            # Pickles of PSFs are most of an archive: they aren't copied.
+            return raw.reshape(-1)
         if column.code not in _DTYPES:
             raise self.error(f"{self.where}: column {column.name!r} has the unsupported type {column.code!r}")
         values = np.frombuffer(raw.tobytes(), dtype=_DTYPES[column.code])

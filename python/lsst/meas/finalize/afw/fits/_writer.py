@@ -88,19 +88,22 @@ def _encode_texts(values: npt.NDArray[np.str_]) -> npt.NDArray[np.bytes_]:
     return np.strings.encode(values, "utf-8")
 
 
-def _heap_bytes(field: Field, value: Any) -> bytes:
+def _heap_bytes(field: Field, value: Any) -> bytes | memoryview:
     if field.type == "String":
         # The stack stores an empty string as one NUL.
         return str(value).encode("utf-8") or b"\0"
-    return _encode_fixed(field, np.asarray(value), "").tobytes()
+    return np.ascontiguousarray(_encode_fixed(field, np.asarray(value), "")).view(np.uint8).data
 
 
 def _encode_heap(
     fields: Sequence[Field], columns: Mapping[str, npt.NDArray[Any]], n_rows: int
-) -> tuple[dict[str, npt.NDArray[np.int64]], dict[str, int], bytes]:
+) -> tuple[dict[str, npt.NDArray[np.int64]], dict[str, int], list[bytes | memoryview]]:
+    """Return descriptors and largest counts of fields, and what is in the
+    heap, piece by piece.
+    """
     descriptors = {f.name: np.zeros((n_rows, 2), dtype=np.int64) for f in fields}
     longest = {f.name: 0 for f in fields}
-    chunks: list[bytes] = []
+    chunks: list[bytes | memoryview] = []
     position = 0
     # The heap is laid out row by row, in the order the stack writes it.
     for row in range(n_rows if fields else 0):
@@ -112,7 +115,7 @@ def _encode_heap(
             longest[field.name] = max(longest[field.name], count)
             chunks.append(chunk)
             position += len(chunk)
-    return descriptors, longest, b"".join(chunks)
+    return descriptors, longest, chunks
 
 
 def _field_cards(field: Field, number: int, longest: int) -> list[tuple[str, Any, str]]:
@@ -232,6 +235,7 @@ def encode_table(
     flags = [f for f in schema.fields if f.type == "Flag"]
     others = [f for f in schema.fields if f.type != "Flag"]
     descriptors, longest, heap = _encode_heap([f for f in others if _is_variable(f)], values, n_rows)
+    heap_bytes = sum(map(len, heap))
     row_bytes = -(-len(flags) // 8) + sum(map(_row_bytes, others))
     header = format_block(
         [
@@ -240,7 +244,7 @@ def encode_table(
             ("NAXIS", 2, "2-dimensional binary table"),
             ("NAXIS1", row_bytes, "width of table in bytes"),
             ("NAXIS2", n_rows, "number of rows in table"),
-            ("PCOUNT", len(heap), "size of special data area"),
+            ("PCOUNT", heap_bytes, "size of special data area"),
             ("GCOUNT", 1, "one data group (required keyword)"),
             ("TFIELDS", len(others) + bool(flags), "number of fields in each row"),
             *_schema_cards(schema, longest),
@@ -248,12 +252,15 @@ def encode_table(
         ]
     )
     heap_start = len(header) + n_rows * row_bytes
-    stop = heap_start + len(heap)
+    stop = heap_start + heap_bytes
     # Everything goes to its place at once: a file is tens of megabytes.
     hdu = bytearray(stop + -(stop - len(header)) % _BLOCK)
-    hdu[: len(header)] = header
-    hdu[heap_start:stop] = heap
-    rows = np.frombuffer(hdu, np.uint8, heap_start - len(header), len(header)).reshape(n_rows, row_bytes)
+    with memoryview(hdu) as target:
+        target[: len(header)] = header
+        for piece in heap:
+            target[heap_start : heap_start + len(piece)] = piece
+            heap_start += len(piece)
+    rows = np.frombuffer(hdu, np.uint8, n_rows * row_bytes, len(header)).reshape(n_rows, row_bytes)
     _fill_rows(
         rows, flags, others, values | {name: d.astype(">i8") for name, d in descriptors.items()}, where
     )
