@@ -53,9 +53,8 @@ def alias_names(name: str, aliases: Mapping[str, str]) -> list[str]:
     """Names a field has through aliases whose target is a prefix of its own
     (spec 01 §1.8), in order of the aliases.
     """
-    return [
-        alias + name[len(target) :] for alias, target in sorted(aliases.items()) if name.startswith(target)
-    ]
+    found = [(alias, target) for alias, target in aliases.items() if name.startswith(target)]
+    return [alias + name[len(target) :] for alias, target in sorted(found)]
 
 
 @functools.lru_cache(maxsize=256)
