@@ -118,6 +118,28 @@ def test_errors_that_are_too_small_do_no_harm() -> None:
     assert scatter[1] < 1.2 * scatter[0]
 
 
+def test_errors_that_say_nothing_give_finite_maps() -> None:
+    """Ratios all far from any model by their errors have a scatter."""
+    _, detectors = make_detectors([4] * 9)
+    x, y = (np.concatenate([d.catalog[f"cen_{c}"] for d in detectors.values()]) for c in "xy")
+    places = StarPlaces(FRAMES, np.repeat(np.arange(9), 4), x, y)
+    ratio = 1.0 + np.random.default_rng(4).choice([-0.01, 0.01], 36)
+    fit = fit_visit_ratio(
+        places, ratio, np.full(36, 1e-6), FieldBasis(tuple(FRAMES), 0, 0), n_iter=1, n_sigma=4.0
+    )
+    assert fit.used.all()
+    assert fit.sigma == pytest.approx(0.01, rel=0.3)
+    np.testing.assert_allclose(fit.residuals + ratio, 1.0, atol=0.011)
+
+
+def test_clipping_of_all_stars_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """Too few stars are left as in the fit of a detector."""
+    task, detectors = make_detectors([10] * 9)
+    task.config.numSigmaClip = 0.01
+    assert set(task.run_visit(detectors).values()) == {None}
+    assert "usable source(s), at least" in caplog.text
+
+
 def test_outliers_are_rejected_detectors_are_not() -> None:
     """A wild star is left out; one detector unlike the others isn't."""
     task, detectors = make_detectors([10] * 9)

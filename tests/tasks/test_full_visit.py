@@ -27,8 +27,9 @@ from lsst.meas.finalize.tasks import (
     FitVisitPsfConfig,
     FitVisitPsfTask,
     GatherPsfStarsConfig,
+    GatherPsfStarsTask,
 )
-from lsst.pipe.base import Pipeline
+from lsst.pipe.base import NoWorkFound, Pipeline
 from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
@@ -169,6 +170,89 @@ def test_detector_without_stars_is_predicted(parallel: Butler, simulation: Visit
             assert record["fewStars"]
             at = np.array([9.0])
             assert np.isfinite(as_batch_psf(record.psf).draw_kernel_images(at, at)).all()
+
+
+def _gather(
+    butler: Butler, simulation: VisitSimulation, detector: int, number: int | None = None, **options: int
+) -> astropy.table.Table:
+    """Gather a detector's stars, of its first sources only."""
+    config = GatherPsfStarsConfig()
+    config.make_psf_candidates.update(**options)
+    data_id = {"instrument": "SynthCam", "visit": simulation.visit}
+    return (
+        GatherPsfStarsTask(config=config)
+        .run(
+            simulation.visit,
+            simulation.band,
+            detector,
+            butler.get("src", data_id, detector=detector)[slice(number)],
+            butler.get("calexp", data_id, detector=detector),
+            butler.getDeferred("finalize_isolated_stars", data_id),
+        )
+        .psf_stars
+    )
+
+
+@pytest.fixture(scope="module")
+def inputs(parallel: Butler, simulated_repo: Path) -> Butler:
+    """Return a butler that finds the inputs, too."""
+    return Butler.from_config(str(simulated_repo), collections=["test/full/detectors", "simulated/inputs"])
+
+
+def test_detector_without_sources_is_gathered(inputs: Butler, simulation: VisitSimulation) -> None:
+    """What a detector without any source has to do with the visit is its
+    place, where the others predict.
+    """
+    table = _gather(inputs, simulation, 1, 0)
+    assert len(table) == 0
+    tables = {d: _stars(inputs, simulation, d) for d in (0, 2)} | {1: table}
+    config = FitVisitPsfConfig()
+    config.psf_determiner["hierarchical"].predictWithoutStars = True
+    record = FitVisitPsfTask(config=config).run(simulation.visit, tables).visit_psf_catalog.find(1)
+    assert record["fewStars"]
+
+
+def test_candidates_of_even_size_have_odd_stamps(inputs: Butler, simulation: VisitSimulation) -> None:
+    """The model needs a middle pixel whatever the size of the candidates."""
+    table = _gather(inputs, simulation, 1, kernelSize=24)
+    assert len(table) > 10
+    assert table.meta["size"] == 23
+    expected = _gather(inputs, simulation, 1, kernelSize=23)
+    np.testing.assert_array_equal(table["image"], expected["image"])
+
+
+def test_detector_without_place_is_left_to_itself(
+    inputs: Butler,
+    simulation: VisitSimulation,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It isn't an error, which would leave the visit without a fit."""
+
+    def no_place(exposure: object) -> None:
+        raise ValueError("no place")
+
+    monkeypatch.setattr("lsst.meas.finalize.psf.hierarchical._determiner.frame_of", no_place)
+    with pytest.raises(NoWorkFound, match=r"No PSF stars could be gathered from visit \d+, detector 1"):
+        _gather(inputs, simulation, 1)
+    assert "The fit of the visit does without visit" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "damage", ["x", "kept", "size", "scale", "image", "variance", "weight", "orientation"]
+)
+def test_damaged_stars_are_named(parallel: Butler, simulation: VisitSimulation, damage: str) -> None:
+    """Nothing that the fit couldn't have been given gets into it."""
+    table = _stars(parallel, simulation, 1)
+    stars_from_table(table, "The table")
+    if damage in ("size", "orientation"):
+        del table.meta[damage]
+    elif damage == "scale":
+        table.meta[damage] = np.nan
+    else:
+        table[damage] = np.full_like(table[damage], -1 if damage == "kept" else np.nan)
+    with pytest.raises(ValueError, match="The table is damaged: "):
+        stars_from_table(table, "The table")
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,14 @@ import logging
 from pathlib import Path
 
 import astropy.table
+import galsim
 import numpy as np
 import piff
 import pytest
 
 from lsst.daf.butler import Butler
 from lsst.meas.finalize.psf import as_batch_psf
+from lsst.meas.finalize.psf._interpolant import InterpolantTaps
 from lsst.meas.finalize.simulate import VisitSimulation
 from lsst.meas.finalize.tasks import FinalizeCharacterizationConfig, FinalizeCharacterizationTask
 from lsst.pipe.base import Struct
@@ -115,6 +117,45 @@ def test_few_stars_are_flagged(butler: Butler, simulation: VisitSimulation) -> N
     table = result.output_table
     assert np.asarray(table["calib_psf_fewStars"]).all()
     assert all(record.psf is not None for record in result.psf_ap_corr_cat)
+
+
+def test_largest_orders_can_be_set() -> None:
+    """Options reach the limits that the fit and their documentation name."""
+    config = FinalizeCharacterizationConfig()
+    config.psf_determiner.name = "hierarchical"
+    determiner = config.psf_determiner["hierarchical"]
+    determiner.update(derivativeOrder=6, focalPlaneOrder=12, detectorOrder=8, minimumUnmaskedFraction=0.2)
+    config.measure_ap_corr.update(focalPlaneOrder=12, detectorOrder=8)
+    config.validate()
+    options = determiner.options()
+    assert (options.derivative_order, options.focal_order, options.detector_order) == (6, 12, 8)
+    assert options.min_unmasked == 0.2
+    for option in ("derivativeOrder", "focalPlaneOrder", "detectorOrder"):
+        with pytest.raises(ValueError, match=option):
+            setattr(determiner, option, 13)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Lanczos(0)",
+        "Lanczos(1)",
+        "galsim.Lanczos(5)",
+        *map("galsim.{}".format, ("Cubic", "Delta", "Linear", "Nearest", "Quintic", "SincInterpolant")),
+    ],
+)
+def test_interpolants_are_those_that_can_be_drawn(name: str) -> None:
+    """Those without a smooth finite kernel are refused before any work."""
+    config = FinalizeCharacterizationConfig()
+    config.psf_determiner.name = "hierarchical"
+    config.psf_determiner["hierarchical"].interpolant = name
+    made = eval(name.removeprefix("galsim."), dict(vars(galsim)))
+    interpolant = made if isinstance(made, galsim.Interpolant) else made()
+    if InterpolantTaps.supports(interpolant):
+        config.validate()
+    else:
+        with pytest.raises(ValueError, match="can't interpolate with"):
+            config.validate()
 
 
 @pytest.mark.parametrize("option", [{"useColor": True}, {"useCoordinates": "sky"}, {"samplingSize": 0.5}])

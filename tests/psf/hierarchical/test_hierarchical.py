@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import galsim
@@ -322,6 +322,31 @@ def test_export_of_full_order_is_exact(fitted: _Fitted, monkeypatch: pytest.Monk
     x, y = np.array([0.0, 3999.0, 2222.0]), np.array([3999.0, 10.0, 1111.0])
     batch = PiffPsf(_export(fitted, 5), Box.factory[0:4000, 0:4000], 25).draw_kernel_images(x, y)
     np.testing.assert_allclose(batch, fitted.model.draw(5, x, y), atol=1e-9)
+
+
+def test_export_of_the_largest_orders_is_exact(fitted: _Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enough positions are fitted for every order that can be set."""
+    from lsst.meas.finalize.psf.hierarchical import _export as module
+
+    monkeypatch.setattr(module, "_TOLERANCE", 0.0)
+    fine = _Fitted(
+        fitted.psf, fitted.parts, fitted.stars, fit_visit(fitted.stars, HierarchicalOptions(2, 12, 8, 2))
+    )
+    rng = np.random.default_rng(2)
+    # Structure of the highest degree, which a fit may find little of.
+    fine.model.fields.focal += rng.normal(0.0, 1e-3, fine.model.fields.focal.shape)
+    x, y = np.array([0.0, 3999.0, 2222.0]), np.array([3999.0, 10.0, 1111.0])
+    batch = PiffPsf(_export(fine, 5), Box.factory[0:4000, 0:4000], 25).draw_kernel_images(x, y)
+    np.testing.assert_allclose(batch, fine.model.draw(5, x, y), atol=1e-9)
+
+
+def test_stars_with_few_pixels_are_the_option(fitted: _Fitted) -> None:
+    """Stars with a third of their pixels are used if that is allowed."""
+    stars = replace(fitted.stars, good=fitted.stars.good.copy())
+    y, x = np.indices((25, 25)) - 12
+    stars.good[:20] &= np.hypot(x, y) < 8.2
+    assert not fit_visit(stars).used[:20].any()
+    assert fit_visit(stars, HierarchicalOptions(min_unmasked=0.3)).used[:20].mean() > 0.7
 
 
 def test_bad_input_is_refused(fitted: _Fitted) -> None:

@@ -29,7 +29,7 @@ from ._chebyshev import ChebyshevBoundedFieldConfig, constant_field, fit_chebysh
 from ._registry import correctable_names
 from ._scatter import SIGMA_TO_MAD, robust_scatter
 from ._selectors import BaseSourceSelectorTask, sourceSelectorRegistry
-from ._visit import DetectorFluxes, chebyshev_projections, fit_visit_ratio
+from ._visit import DetectorFluxes, TooFewRatiosError, chebyshev_projections, fit_visit_ratio
 
 if TYPE_CHECKING:
     from lsst.images import Box, VisitImage
@@ -120,10 +120,20 @@ class MeasureApCorrConfig(Config):
         default=False,
     )
     focalPlaneOrder: Field[int] = RangeField(
-        "With fitVisit, degree of the polynomials over the focal plane.", dtype=int, default=6, min=0, max=12
+        "With fitVisit, degree of the polynomials over the focal plane.",
+        dtype=int,
+        default=6,
+        min=0,
+        max=12,
+        inclusiveMax=True,
     )
     detectorOrder: Field[int] = RangeField(
-        "With fitVisit, degree of the polynomials over each detector.", dtype=int, default=4, min=0, max=8
+        "With fitVisit, degree of the polynomials over each detector.",
+        dtype=int,
+        default=4,
+        min=0,
+        max=8,
+        inclusiveMax=True,
     )
 
     def setDefaults(self) -> None:
@@ -332,15 +342,22 @@ class MeasureApCorrTask(Task):
         for name in self.names:
             places, ratio, error, rows = self._ratios(detectors, selected, name)
             needed = config.minDegreesOfFreedom + 1
-            if len(ratio) < needed:
-                failure = MeasureApCorrError(name=name, nSources=len(ratio), ndof=needed)
+            try:
+                fit = fit_visit_ratio(
+                    places,
+                    ratio,
+                    error,
+                    basis,
+                    n_iter=config.numIter,
+                    n_sigma=config.numSigmaClip,
+                    least=needed,
+                )
+            except TooFewRatiosError as few:
+                failure = MeasureApCorrError(name=name, nSources=few.number, ndof=needed)
                 if name not in config.allowFailure:
-                    raise failure
+                    raise failure from None
                 self.log.warning("%s Failure is allowed for this flux, continuing without it.", failure)
                 continue
-            fit = fit_visit_ratio(
-                places, ratio, error, basis, n_iter=config.numIter, n_sigma=config.numSigmaClip
-            )
             self._report(name, fit.residuals[fit.used])
             for d, detector in enumerate(detectors):
                 used = np.zeros(len(detector.catalog), dtype=bool)

@@ -11,7 +11,13 @@
 
 from __future__ import annotations
 
-__all__ = ("DetectorFluxes", "VisitRatioFit", "chebyshev_projections", "fit_visit_ratio")
+__all__ = (
+    "DetectorFluxes",
+    "TooFewRatiosError",
+    "VisitRatioFit",
+    "chebyshev_projections",
+    "fit_visit_ratio",
+)
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +37,20 @@ _FLOOR = 1e-7
 
 _UPDATES, _LAST_UPDATES = 4, 8
 """Updates of the prior between rejections of stars and after the last."""
+
+
+class TooFewRatiosError(RuntimeError):
+    """Raised if too few stars have a ratio, or are left by the rejection.
+
+    Parameters
+    ----------
+    number
+        How many there are.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"There are {number} ratios of fluxes only.")
+        self.number = number
 
 
 @dataclass
@@ -86,6 +106,7 @@ def fit_visit_ratio(
     *,
     n_iter: int,
     n_sigma: float,
+    least: int = 1,
 ) -> VisitRatioFit:
     """Fit the ratio of two fluxes over all detectors of a visit.
 
@@ -101,11 +122,18 @@ def fit_visit_ratio(
         Number of fits.
     n_sigma
         Stars further off are left out of the next fit.
+    least
+        Least number of stars of a fit.
 
     Returns
     -------
     fit
         The fields.
+
+    Raises
+    ------
+    TooFewRatiosError
+        Raised if there are fewer than ``least`` stars.
 
     Notes
     -----
@@ -113,6 +141,8 @@ def fit_visit_ratio(
     first fit those of a detector unlike the others are all far off.  Errors
     are scaled up if the stars scatter more than they say.
     """
+    if len(ratio) < least:
+        raise TooFewRatiosError(len(ratio))
     offset = float(np.median(ratio))
     error = _usable_errors(ratio, error)
     used = np.ones(len(ratio), dtype=bool)
@@ -127,6 +157,8 @@ def fit_visit_ratio(
             pull = np.abs(residuals) / np.sqrt(error**2 + model.prior.star[0])
             usual = float(np.median(pull[used])) / SIGMA_TO_MAD
             used = pull <= n_sigma * max(usual, _FLOOR)
+            if np.count_nonzero(used) < least:
+                raise TooFewRatiosError(int(np.count_nonzero(used)))
             # Errors too small would make structure of noise.
             error = error * max(usual, 1.0)
     return VisitRatioFit(offset, model, used, residuals)

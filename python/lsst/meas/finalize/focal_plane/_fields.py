@@ -307,8 +307,10 @@ class _Fit:
             variance[part] = model._variances(d, self.focal_terms[part], self.own_terms[part])
         weight = self.diagonal**2
         excess = (self.raw - self.values) ** 2 + variance - 1.0 / self.diagonal
-        # Stars far off don't tell what the others scatter.
-        usual = np.abs(self.raw - self.values) < 4.0 / np.sqrt(self.weight)
+        # Stars far off don't tell what the others scatter; most are usual,
+        # however wrong their errors are.
+        pull = np.abs(self.raw - self.values) * np.sqrt(self.weight)
+        usual = pull < np.maximum(4.0, 2.0 * np.median(pull, axis=0))
         mean = (weight * excess * usual).sum(axis=0) / (weight * usual).sum(axis=0)
         return np.clip(mean, 1e-6 * self.noise, self.noise)
 

@@ -39,7 +39,7 @@ from ._piff_setup import (
     minimum_stars,
 )
 from ._registry import psfDeterminerRegistry
-from ._weights import good_pixels, star_weights
+from ._weights import flat_pixels, good_pixels, star_weights
 
 if TYPE_CHECKING:
     import piff
@@ -234,7 +234,7 @@ class PiffPsfDeterminerTask(BasePsfDeterminerTask):
         good = good_pixels(stamps, self.config.zeroWeightMaskBits)
         usable = good.mean(axis=(1, 2)) >= self.config.minimumUnmaskedFraction
         weights = star_weights(stamps, good, self.config.maxSNR)
-        no_weight = usable & ~(weights.reshape(len(weights), -1) > 0.0).any(axis=1)
+        no_weight = usable & ~(flat_pixels(weights) > 0.0).any(axis=1)
         if no_weight.any():
             self.log.warning(
                 "Not using %d PSF candidates whose variance without signal isn't positive.", no_weight.sum()

@@ -11,9 +11,11 @@
 
 from __future__ import annotations
 
-__all__ = ("good_pixels", "sky_variance", "star_weights")
+__all__ = ("flat_pixels", "good_pixels", "sky_variance", "star_weights")
 
+import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +50,23 @@ def good_pixels(stamps: StampSet, zero_weight_bits: Iterable[str]) -> npt.NDArra
     return good
 
 
+def flat_pixels(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the pixels of each star in one row.
+
+    Parameters
+    ----------
+    pixels
+        Pixels of N stars, shape (N, h, w); N may be 0, for which NumPy can't
+        tell the length of the rows.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Shape (N, h w).
+    """
+    return pixels.reshape(len(pixels), math.prod(pixels.shape[1:]))
+
+
 def sky_variance(
     image: npt.NDArray[np.float32], variance: npt.NDArray[np.float32], good: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float64]:
@@ -72,9 +91,9 @@ def sky_variance(
     The star's own photon noise must not enter the weights: it would bias
     the fit towards low pixels.  Everything in float64 (spec 01 §5.3).
     """
-    x = np.where(good, image, 0.0).astype(np.float64).reshape(len(image), -1)
-    y = np.where(good, variance, 0.0).astype(np.float64).reshape(len(image), -1)
-    use = good.reshape(len(image), -1)
+    x = flat_pixels(np.where(good, image, 0.0).astype(np.float64))
+    y = flat_pixels(np.where(good, variance, 0.0).astype(np.float64))
+    use = flat_pixels(good)
     number = use.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean_x = x.sum(axis=1) / number

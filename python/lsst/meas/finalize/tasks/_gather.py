@@ -20,8 +20,8 @@ import numpy as np
 
 import lsst.pipe.base as pipeBase
 
+from .. import afw
 from .. import psf as psf_room
-from ..afw import is_afw
 from ..butler import stream
 from ..catalogs import SourceCatalog
 from ..stars import read_prepared_stars
@@ -58,8 +58,8 @@ def gather_stars(
     Returns
     -------
     stars
-        The stars, maybe none; `None` if there are no candidates because
-        making them failed.
+        The stars, maybe none; `None` if making candidates or gathering them
+        failed, for a reason that is logged.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def gather_stars(
     where = f"visit {visit}, detector {detector}"
     with damaged_input_is_no_work(task.log, where):
         src = as_ours(src, SourceCatalog, f"src of {where}")
-        if is_afw(exposure):
+        if afw.is_afw(exposure):
             exposure = Unconverted(exposure, {"band": band})
         data_id = {"visit": visit, "detector": detector}
         exposure = as_ours(exposure, VisitImage, f"calexp of {where}", data_id)
@@ -79,7 +79,17 @@ def gather_stars(
     if measured is None:
         measured = task._bind(src.schema).output.make_catalog(src[np.zeros(0, dtype=np.int64)])
     candidates = task._psf_candidates(exposure, measured, where)
-    return None if candidates is None else task.psf_determiner.gather(exposure, candidates, band)
+    if candidates is None:
+        return None
+    try:
+        stars: DetectorStars = task.psf_determiner.gather(exposure, candidates, band)
+    except afw.ComponentError:
+        raise
+    except Exception:
+        # The others can be fitted together, and this one perhaps alone.
+        task.log.exception("The fit of the visit does without %s.", where)
+        return None
+    return stars
 
 
 class GatherPsfStarsTask(FinalizeCharacterizationTaskBase):
@@ -134,7 +144,7 @@ class GatherPsfStarsTask(FinalizeCharacterizationTaskBase):
         Raises
         ------
         lsst.pipe.base.NoWorkFound
-            Raised if no candidates could be made.
+            Raised if the fit of the visit has to do without the detector.
         """
         prepared = read_prepared_stars(
             prepared_isolated_stars,
@@ -150,6 +160,6 @@ class GatherPsfStarsTask(FinalizeCharacterizationTaskBase):
             exposure, src = fetch(exposure), fetch(src)
         stars = gather_stars(self, visit, band, detector, exposure, src, isolated)
         if stars is None:
-            raise pipeBase.NoWorkFound(f"No PSF candidates could be made for {where}.")
+            raise pipeBase.NoWorkFound(f"No PSF stars could be gathered from {where}.")
         self.log.info("Gathered %d stars of %s.", len(stars.id), where)
         return pipeBase.Struct(psf_stars=psf_room.stars_to_table(stars))

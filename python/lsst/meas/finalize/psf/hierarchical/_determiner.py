@@ -18,6 +18,7 @@ __all__ = (
     "VisitPsfFit",
 )
 
+import re
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -33,7 +34,7 @@ from .._config import PiffPsfDeterminerConfig
 from .._determiner import PiffPsfDeterminerTask, PsfFit, _remove_star_data
 from .._piff_setup import make_coordinates, make_piff_config, make_piff_stars, minimum_stars
 from .._registry import psfDeterminerRegistry
-from .._weights import good_pixels, sky_variance, star_weights
+from .._weights import flat_pixels, good_pixels, sky_variance, star_weights
 from ._stars import VisitStars
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
     from .._piff_psf import PiffPsf  # noqa: F401  # in the signature that VisitPsfFit inherits
     from ._fit import HierarchicalOptions
     from ._model import VisitPsfModel
+
+_SMOOTH_INTERPOLANTS = re.compile(r"(galsim\.)?Lanczos\(0*[1-9]\d*\)|galsim\.(Cubic|Linear|Quintic)")
+"""Those that have a finite kernel and derivatives."""
 
 
 @dataclass
@@ -126,12 +130,23 @@ class HierarchicalPsfDeterminerConfig(PiffPsfDeterminerConfig):
         default=4,
         min=2,
         max=6,
+        inclusiveMax=True,
     )
     focalPlaneOrder = pexConfig.RangeField(
-        dtype=int, doc="Degree of the polynomials over the focal plane.", default=6, min=0, max=12
+        dtype=int,
+        doc="Degree of the polynomials over the focal plane.",
+        default=6,
+        min=0,
+        max=12,
+        inclusiveMax=True,
     )
     detectorOrder = pexConfig.RangeField(
-        dtype=int, doc="Degree of the polynomials over each detector.", default=5, min=0, max=8
+        dtype=int,
+        doc="Degree of the polynomials over each detector.",
+        default=5,
+        min=0,
+        max=8,
+        inclusiveMax=True,
     )
     priorIterations = pexConfig.RangeField(
         dtype=int,
@@ -157,6 +172,10 @@ class HierarchicalPsfDeterminerConfig(PiffPsfDeterminerConfig):
                 raise pexConfig.FieldValidationError(
                     field, self, f"The fit of a visit needs {field.name}={value!r}."
                 )
+        if _SMOOTH_INTERPOLANTS.fullmatch(self.interpolant) is None:
+            raise pexConfig.FieldValidationError(
+                cls.interpolant, self, f"The fit of a visit can't interpolate with {self.interpolant!r}."
+            )
         if self.piffPsfConfigYaml is not None:
             raise pexConfig.FieldValidationError(
                 cls.piffPsfConfigYaml, self, "The fit of a visit has a model of its own."
@@ -173,6 +192,7 @@ class HierarchicalPsfDeterminerConfig(PiffPsfDeterminerConfig):
             prior_iterations=self.priorIterations,
             max_snr=self.visitMaxSNR,
             outlier_sigma=self.outlierNSigma,
+            min_unmasked=self.minimumUnmaskedFraction,
             interpolant=self.interpolant,
         )
 
@@ -227,11 +247,13 @@ class HierarchicalPsfDeterminerTask(PiffPsfDeterminerTask):
         index = self.downsample_candidates(len(candidates))
         chosen = candidates.take(index)
         size = self._stamp_size(chosen)
+        # The model has a middle pixel; candidates of even size need not.
+        size -= 1 - size % 2
         stamps = chosen.stamps(size)
         good = good_pixels(stamps, self.config.zeroWeightMaskBits)
         weight = star_weights(stamps, good, self.config.maxSNR)
-        usable = good.reshape(len(good), -1).mean(axis=1) >= self.config.minimumUnmaskedFraction
-        usable &= (weight.reshape(len(weight), -1) > 0.0).any(axis=1)
+        usable = flat_pixels(good).mean(axis=1) >= self.config.minimumUnmaskedFraction
+        usable &= (flat_pixels(weight) > 0.0).any(axis=1)
         kept = np.flatnonzero(usable)
         stamps = stamps.take(kept)
         stamps.image = np.where(np.isfinite(stamps.image), stamps.image, np.float32(0.0))
@@ -331,9 +353,9 @@ class HierarchicalPsfDeterminerTask(PiffPsfDeterminerTask):
 
 def _variance_slope(stamps: StampSet, good: npt.NDArray[np.bool_]) -> float:
     """Fit the slope of variance against signal, common to all stars."""
-    x = np.where(good, stamps.image, 0.0).astype(np.float64).reshape(len(good), -1)
-    y = np.where(good, stamps.variance, 0.0).astype(np.float64).reshape(len(good), -1)
-    use = good.reshape(len(good), -1)
+    x = flat_pixels(np.where(good, stamps.image, 0.0).astype(np.float64))
+    y = flat_pixels(np.where(good, stamps.variance, 0.0).astype(np.float64))
+    use = flat_pixels(good)
     number = np.maximum(use.sum(axis=1, keepdims=True), 1)
     dx = np.where(use, x - x.sum(axis=1, keepdims=True) / number, 0.0)
     dy = np.where(use, y - y.sum(axis=1, keepdims=True) / number, 0.0)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ...focal_plane import FieldBasis
 from ..structured import FitState, basis_terms, fill_psf, make_psf
 from ._frames import from_focal
 from ._model import VisitPsfModel
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 _GRID = 9
-"""Positions per axis of a detector where polynomials are fitted."""
+"""Least number of positions per axis of a detector where polynomials are
+fitted.
+"""
 
 _TOLERANCE = 0.065
 """Largest error of the export on a lattice, in units of the model's own error,
@@ -41,11 +44,16 @@ so that it is below a tenth elsewhere, too.
 """
 
 
-def _lattice(bounds: tuple[float, float, float, float]) -> tuple[npt.NDArray[np.float64], ...]:
-    """Return positions u, v from -1 to 1 and x, y of a Chebyshev lattice."""
-    node = np.cos(np.pi * (np.arange(_GRID) + 0.5) / _GRID)
+def _lattice(basis: FieldBasis, detector: int) -> tuple[npt.NDArray[np.float64], ...]:
+    """Return positions u, v from -1 to 1 and x, y of a Chebyshev lattice.
+
+    It tells all polynomials of the fields apart: n + 1 positions per axis do
+    those of degree n.
+    """
+    number = max(_GRID, basis.focal_order + 1, basis.detector_order + 1)
+    node = np.cos(np.pi * (np.arange(number) + 0.5) / number)
     u, v = (c.ravel() for c in np.meshgrid(node, node))
-    x_min, x_max, y_min, y_max = bounds
+    x_min, x_max, y_min, y_max = basis.frames[detector].bounds
     x, y = 0.5 * (x_min + x_max + u * (x_max - x_min)), 0.5 * (y_min + y_max + v * (y_max - y_min))
     return u, v, x, y
 
@@ -72,7 +80,7 @@ def export_order(model: VisitPsfModel, detector: int) -> int:
     """
     basis = model.fields.basis
     highest = max(basis.focal_order, basis.detector_order)
-    u, v, x, y = _lattice(basis.frames[detector].bounds)
+    u, v, x, y = _lattice(basis, detector)
     values = model.fields.values(detector, x, y)
     vectors = model.basis.vectors.reshape(len(model.basis.vectors), -1)
     own = (model.fields.variances(detector, x, y) @ (vectors**2).sum(axis=1)).mean()
@@ -87,13 +95,13 @@ def export_order(model: VisitPsfModel, detector: int) -> int:
 
 def _pixel_polynomials(model: VisitPsfModel, detector: int, order: int) -> npt.NDArray[np.float64]:
     """Return the coefficients [order + 1, order + 1, K] of x^i y^j."""
-    bounds = model.fields.basis.frames[detector].bounds
-    u, v, x, y = _lattice(bounds)
+    u, v, x, y = _lattice(model.fields.basis, detector)
     values = model.fields.values(detector, x, y)
     solution = np.linalg.lstsq(_design(u, v, order), values, rcond=None)[0]
     in_scaled = np.zeros((order + 1, order + 1, values.shape[1]))
     pairs = [(n - i, i) for n in range(order + 1) for i in range(n + 1)]
     in_scaled[tuple(np.transpose(pairs))] = solution
+    bounds = model.fields.basis.frames[detector].bounds
     expand = [_expansion(order, bounds[2 * axis], bounds[2 * axis + 1]) for axis in (0, 1)]
     return np.einsum("ip,jq,ijk->pqk", *expand, in_scaled)
 

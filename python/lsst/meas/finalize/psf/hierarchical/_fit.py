@@ -73,6 +73,8 @@ class HierarchicalOptions:
         Stars whose size or ellipticity is further off are rejected.
     max_removed
         Largest fraction of the stars rejected for that.
+    min_unmasked
+        Least fraction of a star's pixels that are to be used.
     interpolant
         Name of GalSim's interpolant between the nodes of the model.
     """
@@ -84,6 +86,7 @@ class HierarchicalOptions:
     max_snr: float = 1000.0
     outlier_sigma: float = 4.0
     max_removed: float = 0.1
+    min_unmasked: float = 0.5
     interpolant: str = "Lanczos(11)"
 
     def __post_init__(self) -> None:
@@ -156,7 +159,7 @@ def _mean(
     basis = Basis(np.outer(axis, axis) / axis.sum() ** 2, nothing)
     start = np.where(stars.good, stars.image, 0.0).sum(axis=(1, 2), dtype=np.float64)
     states = StarStates(np.maximum(start, 1.0), stars.offsets(), np.full(len(stars), np.inf))
-    usable = stars.good.mean(axis=(1, 2)) > 0.5
+    usable = stars.good.mean(axis=(1, 2)) >= options.min_unmasked
     # Gaussian first, then means of the stars themselves.
     for i in range(3):
         for _ in range(2):

@@ -94,7 +94,7 @@ def stars_from_table(table: astropy.table.Table, what: str) -> DetectorStars:
     Raises
     ------
     ValueError
-        Raised if it is no such table, or one of another version.
+        Raised if it is no such table, one of another version, or damaged.
     """
     version = table.meta.get("format_version")
     if version != FORMAT_VERSION:
@@ -102,6 +102,16 @@ def stars_from_table(table: astropy.table.Table, what: str) -> DetectorStars:
     missing = sorted({*_COLUMNS, "x0", "y0", *_PIXELS} - set(table.colnames))
     if missing:
         raise ValueError(f"{what} lacks the columns {missing}.")
+    try:
+        stars = _read(table)
+        _check(stars)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{what} is damaged: {error!r}") from error
+    return stars
+
+
+def _read(table: astropy.table.Table) -> DetectorStars:
+    """Read a table that has all columns."""
     meta = table.meta
     side = meta["size"]
     pixels = {
@@ -125,3 +135,16 @@ def stars_from_table(table: astropy.table.Table, what: str) -> DetectorStars:
         slope=meta["slope"],
         **columns,
     )
+
+
+def _check(stars: DetectorStars) -> None:
+    """Refuse stars that the fit couldn't have been given."""
+    kept, stamps = stars.kept, stars.stamps
+    if not (np.isfinite(stars.x).all() and np.isfinite(stars.y).all()):
+        raise ValueError("A star's position isn't finite.")
+    if len(kept) and not (kept.min() >= 0 and kept.max() < stars.total and (np.diff(kept) > 0).all()):
+        raise ValueError(f"The column 'kept' doesn't count {stars.total} candidates.")
+    if not (np.isfinite(stamps.image).all() and (stamps.variance[stars.good] > 0.0).all()):
+        raise ValueError("A pixel isn't finite, or has no positive variance.")
+    if not (np.isfinite(stars.weight).all() and np.isfinite([stars.scale, stars.slope]).all()):
+        raise ValueError("A weight isn't finite, or the pixel scale or the slope of the variance.")
