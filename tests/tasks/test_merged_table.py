@@ -29,8 +29,8 @@ from lsst.meas.finalize.tasks._merged_table import _concatenate
 
 def concatenate(tables: Iterable[pa.Table]) -> Table:
     """Put together tables whose number is told beforehand."""
-    tables = list(tables)
-    return _concatenate(tables, len(tables))
+    named = [(f"table {i}", table) for i, table in enumerate(tables)]
+    return _concatenate(named, len(named))
 
 
 def make_table(n: int, detector: int = 0, text: str = "g-i", **columns: type) -> pa.Table:
@@ -63,12 +63,12 @@ def test_tables_are_dropped_once_copied() -> None:
     """Keep no table while the next one is read."""
     alive: list[weakref.ref[pa.Table]] = []
 
-    def read() -> Iterator[pa.Table]:
+    def read() -> Iterator[tuple[object, pa.Table]]:
         for detector in range(4):
             assert [ref() for ref in alive] == [None] * detector
             table = make_table(9, detector)
             alive.append(weakref.ref(table))
-            yield table
+            yield detector, table
             del table
 
     assert len(_concatenate(read(), 4)) == 36
@@ -77,8 +77,8 @@ def test_tables_are_dropped_once_copied() -> None:
 
 def test_tables_that_differ_are_refused() -> None:
     """Name columns of other names or types, lengths of text, and order."""
-    with pytest.raises(TypeError, match=r"differ in columns \['extra'\]"):
-        concatenate([make_table(1), make_table(1, extra=float)])
+    with pytest.raises(TypeError, match=r"differ in columns \['extra'\]: table 2 from"):
+        concatenate([make_table(1), make_table(0), make_table(1, extra=float)])
     with pytest.raises(TypeError, match=r"differ in columns \['extra'\]"):
         concatenate([make_table(1, extra=np.float32), make_table(1, extra=float)])
     longer = Table({"id": [1], "detector": [1], "color": np.array(["g-i"], dtype="U7")})
@@ -194,7 +194,7 @@ table["x"].unit = astropy.units.nJy
 table = table_to_arrow(table)
 metadata = {key: value for key, value in table.schema.metadata.items() if key != b"table_meta_yaml"}
 table = table.replace_schema_metadata(metadata)
-merged = _concatenate([table, table], 2)
+merged = _concatenate([(0, table), (1, table)], 2)
 assert merged["t"].tolist() == ["a", "", "c"] * 2
 assert merged["x"].unit == astropy.units.nJy
 table_to_arrow(merged)

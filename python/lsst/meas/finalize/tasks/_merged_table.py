@@ -65,25 +65,29 @@ def merge_tables(sources: Sequence[Any], done: Callable[[], object]) -> astropy.
     return _stack_tables(tables)
 
 
-def _read_each(handles: Sequence[DeferredDatasetHandle], done: Callable[[], object]) -> Iterator[pa.Table]:
+def _read_each(
+    handles: Sequence[DeferredDatasetHandle], done: Callable[[], object]
+) -> Iterator[tuple[object, pa.Table]]:
     for handle in stream_all(handles):
         if isinstance(handle, StreamedTable):
-            yield handle.read()
+            yield handle.ref, handle.read()
         else:
-            yield handle.get(storageClass="ArrowTable")
+            yield handle.ref, handle.get(storageClass="ArrowTable")
         done()
 
 
-def _concatenate(tables: Iterable[pa.Table], n_tables: int) -> astropy.table.Table:
-    """Concatenate Arrow tables of identical columns, without empty ones."""
+def _concatenate(tables: Iterable[tuple[object, pa.Table]], n_tables: int) -> astropy.table.Table:
+    """Concatenate Arrow tables of identical columns, without empty ones, each
+    with what it is for messages.
+    """
     blocks: ColumnBlocks | None = None
     first: pa.Schema | None = None
-    for table in tables:
+    for what, table in tables:
         if first is None or (blocks is None and len(table)):
             first = table.schema
         if len(table):
             blocks = ColumnBlocks(table.schema, n_tables) if blocks is None else blocks
-            _check_columns(table.schema, first)
+            _check_columns(table.schema, first, what)
             blocks.append(table)
         del table  # so that the next one is read to the same memory, which takes less time
     return _make_table(first, {} if blocks is None else blocks.columns())
@@ -120,15 +124,16 @@ def _describe(column: astropy.table.Column, metadata: Mapping[bytes, bytes]) -> 
             setattr(column, attribute, value)
 
 
-def _check_columns(schema: pa.Schema, first: pa.Schema) -> None:
-    """Raise `TypeError` if two tables differ in their columns."""
+def _check_columns(schema: pa.Schema, first: pa.Schema, what: object) -> None:
+    """Raise `TypeError` if a table differs from the first in its columns."""
     # Mostly they are the same, which is quickly found.
     if schema.equals(first) and _text_lengths(schema) == _text_lengths(first):
         return
     if differing := set(_described_columns(first)) ^ set(_described_columns(schema)):
-        raise TypeError(f"Star tables differ in columns {sorted({name for name, *_ in differing})}.")
+        names = sorted({name for name, *_ in differing})
+        raise TypeError(f"Star tables differ in columns {names}: {what} from the first one.")
     if schema.names != first.names:
-        raise TypeError("Star tables differ in the order of columns.")
+        raise TypeError(f"Star tables differ in the order of columns: {what} from the first one.")
 
 
 def _text_lengths(schema: pa.Schema) -> dict[bytes, bytes]:
