@@ -233,6 +233,60 @@ def test_errors_are_larger_where_there_are_no_stars(fitted: _Fitted) -> None:
     assert np.linalg.norm(without) > 1.2 * np.linalg.norm(with_stars)
 
 
+def test_errors_are_right_on_average(fitted: _Fitted) -> None:
+    """Pixels are off by what is quoted, over all detectors."""
+    x, y = (c.ravel() for c in np.meshgrid(np.linspace(100, 3900, 4), np.linspace(100, 3900, 4)))
+    power = np.zeros(2)
+    for d in range(21):
+        truth = fitted.psf.images(d, x, y)
+        truth /= truth.sum(axis=(1, 2), keepdims=True)
+        power += [
+            ((fitted.model.draw(d, x, y) - truth) ** 2).sum(),
+            (fitted.model.psf_error(d, x, y) ** 2).sum(),
+        ]
+    assert np.sqrt(power[0] / power[1]) == pytest.approx(1.0, abs=0.22)
+
+
+def test_errors_are_those_of_the_coefficients(fitted: _Fitted) -> None:
+    """They hold the scatter of stars, in axes of the detector's pixels."""
+    x, y = np.array([300.0, 2000.0]), np.array([3500.0, 1500.0])
+    offset = np.indices((25, 25))[::-1].reshape(2, -1) - 12
+    turns = set()
+    for d, frame in enumerate(fitted.stars.frames):
+        variances = fitted.model.fields.variances(d, x, y) + fitted.model.fields.prior.star
+        expected = np.sqrt(np.einsum("nk,kyx->nyx", variances, fitted.model.basis.vectors**2))
+        column, row = np.array(frame.orientation) @ offset + 12
+        turned = expected[:, row, column].reshape(-1, 25, 25)
+        np.testing.assert_allclose(fitted.model.psf_error(d, x, y), turned, rtol=1e-10)
+        turns.add(frame.orientation)
+    assert len(turns) > 1
+
+
+def test_mean_is_centred(fitted: _Fitted) -> None:
+    """PSFs then have no centroid in the sense of Piff."""
+    square, axis = fitted.model.basis.mean**2, np.arange(25) - 12
+    for i in (0, 1):
+        assert abs(square.sum(axis=i) @ axis) < 1e-5 * square.sum()
+
+
+def test_export_holds_the_stars(fitted: _Fitted) -> None:
+    """Positions, fluxes and rejections are those of the fit."""
+    detector = next(d for d, p in enumerate(fitted.parts) if p.is_galaxy.any())
+    part, psf = fitted.parts[detector], _export(fitted, detector)
+    used = fitted.model.used[fitted.stars.detector == detector]
+    assert not used.all()
+    assert [not s.is_flagged for s in psf.stars] == used.tolist()
+    assert psf.nremoved == np.count_nonzero(~used)
+    for i in np.flatnonzero(used & ~part.is_galaxy):
+        star = psf.stars[i]
+        assert star.image_pos.x + star.fit.center[0] / _SCALE == pytest.approx(part.x[i], abs=0.2)
+        assert star.image_pos.y + star.fit.center[1] / _SCALE == pytest.approx(part.y[i], abs=0.2)
+        assert star.fit.flux == pytest.approx(part.flux[i], rel=0.1)
+        # Piff draws it where it is.
+        residual = (star.image.array - psf.drawStar(star).image.array) ** 2 * star.weight.array
+        assert residual.sum() < 1.6 * np.count_nonzero(star.weight.array)
+
+
 def _export(fitted: _Fitted, detector: int) -> piff.SimplePSF:
     part = fitted.parts[detector]
     wcs = galsim.PixelScale(_SCALE)

@@ -205,7 +205,7 @@ def _state(
         q=q,
         params=terms @ q.T,
         flux=model.states.flux[index],
-        center=model.states.center[index] * psf.model.scale,
+        center=(model.states.center[index] - _offsets(stars)) * psf.model.scale,
         chisq=chisq,
         dof=freedom,
         flagged=~used,
@@ -215,3 +215,12 @@ def _state(
         removed=int(np.count_nonzero(~used)),
         iterations=1,
     )
+
+
+def _offsets(stars: Sequence[piff.Star]) -> npt.NDArray[np.float64]:
+    """Return the positions relative to the middles of the stamps [N, 2],
+    from where the fit's centres count; Piff's count from the positions.
+    """
+    middles = [s.image.bounds.true_center for s in stars]
+    offsets = [(s.image_pos.x - m.x, s.image_pos.y - m.y) for s, m in zip(stars, middles, strict=True)]
+    return np.array(offsets).reshape(len(stars), 2)
