@@ -212,6 +212,16 @@ def test_detector_without_sources_is_gathered(inputs: Butler, simulation: VisitS
     assert record["fewStars"]
 
 
+def test_pixels_to_use_are_unmasked(parallel: Butler, simulation: VisitSimulation) -> None:
+    """Masked pixels, and those without variance, have no weight."""
+    stars = stars_from_table(_stars(parallel, simulation, 1), "The table")
+    config = FitVisitPsfConfig().psf_determiner["hierarchical"]
+    masked = stars.stamps.bad(config.zeroWeightMaskBits)
+    assert masked.any()
+    np.testing.assert_array_equal(stars.good, ~masked & (stars.stamps.variance > 0.0))
+    assert (stars.weight[~stars.good] == 0.0).all()
+
+
 def test_candidates_of_even_size_have_odd_stamps(inputs: Butler, simulation: VisitSimulation) -> None:
     """The model needs a middle pixel whatever the size of the candidates."""
     table = _gather(inputs, simulation, 1, kernelSize=24)

@@ -36,8 +36,8 @@ _PLUGINS = [
 ]
 
 
-def _run(butler: Butler, simulation: VisitSimulation, detectors: list[int], **options: object) -> Struct:
-    """Run the task on some detectors of the simulated visit."""
+def _make_task(**options: object) -> FinalizeCharacterizationTask:
+    """Make a task with options of the determiner."""
     config = FinalizeCharacterizationConfig()
     config.psf_determiner.name = "hierarchical"
     determiner = config.psf_determiner["hierarchical"]
@@ -47,7 +47,18 @@ def _run(butler: Butler, simulation: VisitSimulation, detectors: list[int], **op
     config.measurement.plugins.names = _PLUGINS
     config.measurement.slots.modelFlux = None
     config.validate()
-    task = FinalizeCharacterizationTask(config=config)
+    return FinalizeCharacterizationTask(config=config)
+
+
+def _run(
+    butler: Butler,
+    simulation: VisitSimulation,
+    detectors: list[int],
+    task: FinalizeCharacterizationTask | None = None,
+    **options: object,
+) -> Struct:
+    """Run the task on some detectors of the simulated visit."""
+    task = task or _make_task(**options)
     data_id = {"instrument": "SynthCam", "visit": simulation.visit}
 
     def by_detector(name: str) -> dict[int, object]:
@@ -109,6 +120,20 @@ def test_a_detector_alone_is_fitted_alone(
     assert "fitted on its own" in caplog.text
     assert len(alone.psf_ap_corr_cat) == 1
     assert as_batch_psf(alone.psf_ap_corr_cat[0].psf).piff_psf.niter > 1
+
+
+def test_a_fit_is_of_its_visit_only(butler: Butler, simulation: VisitSimulation) -> None:
+    """A task that is used again has nothing of the visit before."""
+    task = _make_task()
+    _run(butler, simulation, [0, 1], task)
+    data_id = {"instrument": "SynthCam", "visit": simulation.visit, "detector": 0}
+    exposure, src = (butler.get(name, data_id) for name in ("calexp", "src"))
+    isolated = astropy.table.Table(
+        {"isolated_star_id": src["id"], "sourceId": src["id"], "reserved": src["id"] < 0}
+    )
+    psf, _, _ = task.compute_psf_and_ap_corr_map(simulation.visit + 1, 0, exposure, src, isolated)
+    # Piff's own fit.
+    assert as_batch_psf(psf).piff_psf.niter > 1
 
 
 def test_few_stars_are_flagged(butler: Butler, simulation: VisitSimulation) -> None:

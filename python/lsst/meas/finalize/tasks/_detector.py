@@ -132,6 +132,8 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
         lsst.pipe.base.NoWorkFound
             Raised if there is no good isolated star.
         """
+        # That of a visit before is none of this one.
+        self._visit_fits = {}
         if visit_psf_catalog is not None:
             fit = read_visit_fit(visit_psf_catalog, visit_psf_stars, visit, detector)
             self._visit_fits = {} if fit is None else {detector: fit}

@@ -160,12 +160,16 @@ class FinalizeCharacterizationTask(FinalizeCharacterizationTaskBase):
         from_stack = False
         inputs = self._read_detectors(visit, band, detectors, calexp_dict, src_dict)
         finalize = partial(self._finalize_detector, visit, isolated_sources, standard_stars)
-        with closing(map_in_order(finalize, inputs, self.config.n_threads)) as finalized:
-            for detector in finalized:
-                from_stack |= detector.from_stack
-                stars = self._collect_detector(catalog, visit, detector)
-                if stars is not None:
-                    measured.append(stars)
+        try:
+            with closing(map_in_order(finalize, inputs, self.config.n_threads)) as finalized:
+                for detector in finalized:
+                    from_stack |= detector.from_stack
+                    stars = self._collect_detector(catalog, visit, detector)
+                    if stars is not None:
+                        measured.append(stars)
+        finally:
+            # They are of no other visit.
+            self._visit_fits = {}
         if not measured:
             raise pipeBase.NoWorkFound(f"No good sources found for any detectors in visit {visit}")
         if defers_ap_corr(self.config):
