@@ -21,6 +21,7 @@ from lsst.meas.finalize.catalogs import StampSet
 from lsst.meas.finalize.focal_plane import DetectorFrame, nearest_orientation
 from lsst.meas.finalize.psf import HierarchicalPsfDeterminerConfig, HierarchicalPsfDeterminerTask
 from lsst.meas.finalize.psf._weights import star_weights
+from lsst.meas.finalize.psf.hierarchical._basis import make_basis
 from lsst.meas.finalize.psf.hierarchical._determiner import DetectorStars, _join, _variance_slope
 from lsst.meas.finalize.simulate.focal_plane import FocalPlanePsf, FocalPlaneSimulation, simulate_stars
 
@@ -98,6 +99,30 @@ def test_stars_that_were_rejected_are_none(detectors: dict[int, DetectorStars], 
     assert len(fits[5].used_ids) == 6 - rejected
     assert fits[5].few_stars == rejected
     assert not fits[2].few_stars
+
+
+@pytest.mark.parametrize(("order", "least"), [(2, 3), (4, 5), (6, 7)])
+def test_small_stamps_are_no_failure(
+    detectors: dict[int, DetectorStars], order: int, least: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those with fewer pixels than directions can't be fitted together."""
+    config = HierarchicalPsfDeterminerConfig()
+    config.derivativeOrder = order
+    task = HierarchicalPsfDeterminerTask(config=config)
+    assert config.options().least_size == least
+    mean = np.random.default_rng(0).uniform(1.0, 2.0, (least, least))
+    n_directions = len(make_basis(mean / mean.sum(), order).vectors)
+    assert (least - 2) ** 2 < n_directions + 3 <= least**2
+    cut = slice(13 - least // 2, 12 + least // 2)
+    small = {}
+    for d, stars in detectors.items():
+        stamps = stars.stamps
+        images = [getattr(stamps, n)[:, cut, cut] for n in ("image", "variance", "mask")]
+        inner = StampSet(*images, stamps.x0 + cut.start, stamps.y0 + cut.start, stamps.planes)
+        weight, good = stars.weight[:, cut, cut], stars.good[:, cut, cut]
+        small[d] = replace(stars, stamps=inner, weight=weight, good=good)
+    assert task.fit_visit(small) == {}
+    assert f"Stamps of {least - 2} pixels are smaller than the {least}" in caplog.text
 
 
 def test_variance_grows_with_signal(detectors: dict[int, DetectorStars]) -> None:

@@ -305,9 +305,19 @@ class HierarchicalPsfDeterminerTask(PiffPsfDeterminerTask):
                 "Stamps of different sizes %s: each detector is fitted on its own.", sorted(sizes)
             )
             return {}
+        options = self.config.options()
+        if min(sizes) < options.least_size:
+            self.log.warning(
+                "Stamps of %d pixels are smaller than the %d that derivativeOrder=%d needs: each detector is "
+                "fitted on its own.",
+                min(sizes),
+                options.least_size,
+                options.derivative_order,
+            )
+            return {}
         stars = _join(chosen)
         try:
-            model = fit_visit(stars, self.config.options())
+            model = fit_visit(stars, options)
         except TooFewStarsError as error:
             self.log.warning("%s  Each detector is fitted on its own.", error)
             return {}

@@ -14,6 +14,7 @@ from __future__ import annotations
 __all__ = ("HierarchicalOptions", "TooFewStarsError", "fit_visit")
 
 import logging
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,6 +97,15 @@ class HierarchicalOptions:
             raise ValueError("Orders must not be negative, nor above 12 (focal) and 8 (detector).")
         if self.prior_iterations < 2:
             raise ValueError(f"prior_iterations={self.prior_iterations} is less than 2.")
+
+    @property
+    def least_size(self) -> int:
+        """Least odd size of stamps that tell all directions of change, the
+        flux and the position apart.
+        """
+        number = 6 + sum(range(4, self.derivative_order + 2)) + 3
+        side = math.isqrt(number - 1) + 1
+        return side + 1 - side % 2
 
 
 def fit_visit(stars: VisitStars, options: HierarchicalOptions | None = None) -> VisitPsfModel:
