@@ -29,13 +29,13 @@ if "NO_TEMPORARY" in os.environ:
     tempfile.tempdir, tempfile._candidate_tempdir_list = None, lambda: ["/nonexistent"]
 from pathlib import Path
 numba.njit(lambda x: (x, 1.0 / x))(2.0)  # imports what another user may not
-room, user = Path(sys.argv[1]), int(sys.argv[2])
-for name, path in (("room", room), ("room.moments", room / "moments")):
+house, user = Path(sys.argv[1]), int(sys.argv[2])
+for name in ("house", "house.measure", "house.measure.moments"):
     sys.modules[name] = types.ModuleType(name)
-    sys.modules[name].__path__ = [str(path)]
+    sys.modules[name].__path__ = [str(house.joinpath(*name.split(".")[1:]))]
 if user:
     os.setgroups([]); os.setgid(user); os.setuid(user)
-from room.moments.gaussian_numba import invert
+from house.measure.moments.gaussian_numba import invert
 value = invert(2.0, 0.5, 3.0)
 hits = sum(invert.stats.cache_hits.values())
 misses = sum(invert.stats.cache_misses.values())
@@ -47,14 +47,16 @@ _NOBODY = 65534
 @pytest.fixture
 def tree() -> Iterator[Path]:
     """Copy the kernels, without compiled code, to where all users can read."""
-    import lsst.meas.finalize.measure
+    import lsst.meas.finalize
 
-    source = Path(lsst.meas.finalize.measure.__file__).parent
+    source = Path(lsst.meas.finalize.__file__).parent
     # Other users cannot enter pytest's folders.
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
-        copy = Path(folder, "measure")
-        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__", "*.nb?"))
+        copy = Path(folder, "house")
+        ignored = shutil.ignore_patterns("__pycache__", "*.nb?")
+        shutil.copytree(source / "measure", copy / "measure", ignore=ignored)
+        shutil.copy(source / "_jit_numba.py", copy)
         yield copy
         _set_writable(copy, True)
 
