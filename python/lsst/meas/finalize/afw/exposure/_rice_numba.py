@@ -75,6 +75,16 @@ def _unfold(value: Any, last: Any) -> Any:
     return np.int64(np.int32(last + ((value >> 1) ^ -(value & 1))))
 
 
+@njit(error_model="numpy", inline="always")
+def _refill(data: npt.NDArray[np.uint8], at: int, limit: int, bits: Any, n_bits: int) -> Any:
+    """Append four bytes to at most 32 bits, which come first in ``bits``.
+
+    Past the limit they are any bytes: that too many were taken is found out
+    in the end.
+    """
+    return bits | (_word(data, min(at, limit)) << _U(32 - n_bits)), at + 4, n_bits + 32
+
+
 # Longer than a page: one loop over bits, whose state is in local variables.
 @njit(error_model="numpy")
 def _expand(
@@ -87,15 +97,10 @@ def _expand(
     limit = end + PADDING // 2
     last = np.int64(np.int32(_word(data, start)))
     at = start + 4
-    # The next bits come first; so many of them are from the tile.
     bits, n_bits = _U(0), np.int64(0)
     for first in range(0, len(out), block):
         if n_bits <= 32:
-            if at > limit:
-                return False
-            bits |= _word(data, at) << _U(32 - n_bits)
-            at += 4
-            n_bits += 32
+            bits, at, n_bits = _refill(data, at, limit, bits, n_bits)
         plain = np.int64(bits >> _U(64 - _BITS)) - 1
         bits <<= _U(_BITS)
         n_bits -= _BITS
@@ -107,11 +112,7 @@ def _expand(
         if plain >= _PLAIN:
             for i in range(first, after):
                 if n_bits <= 32:
-                    if at > limit:
-                        return False
-                    bits |= _word(data, at) << _U(32 - n_bits)
-                    at += 4
-                    n_bits += 32
+                    bits, at, n_bits = _refill(data, at, limit, bits, n_bits)
                 last = _unfold(np.int64(bits >> _U(32)), last)
                 bits <<= _U(32)
                 n_bits -= 32
@@ -119,41 +120,29 @@ def _expand(
             continue
         for i in range(first, after):
             if n_bits <= 32:
-                if at > limit:
-                    return False
-                bits |= _word(data, at) << _U(32 - n_bits)
-                at += 4
-                n_bits += 32
+                bits, at, n_bits = _refill(data, at, limit, bits, n_bits)
             # So many zeros before a one are the bits that aren't plain.
+            high = np.int64(0)
             zeros = _count_zeros(bits)
             used = zeros + 1 + plain
             if used <= n_bits and used < 64:
                 low = ((bits << _U(zeros)) & _U(2**63 - 1)) >> _U(63 - plain)
                 bits <<= _U(used)
                 n_bits -= used
-                last = _unfold((zeros << plain) | np.int64(low), last)
-                out[i] = last
-                continue
-            high = np.int64(0)
-            while not bits:
-                if at > limit:
-                    return False
-                high += n_bits
-                bits = _word(data, at) << _U(32)
-                at += 4
-                n_bits = np.int64(32)
-            zeros = _count_zeros(bits)
-            bits = (bits << _U(zeros)) << _U(1)
-            n_bits -= zeros + 1
-            if n_bits < plain:
-                if at > limit:
-                    return False
-                bits |= _word(data, at) << _U(32 - n_bits)
-                at += 4
-                n_bits += 32
-            low = (bits >> _U(1)) >> _U(63 - plain)
-            bits <<= _U(plain)
-            n_bits -= plain
+            else:
+                while not bits:
+                    if at > limit:
+                        return False
+                    high += n_bits
+                    bits, at, n_bits = _refill(data, at, limit, _U(0), np.int64(0))
+                zeros = _count_zeros(bits)
+                bits = (bits << _U(zeros)) << _U(1)
+                n_bits -= zeros + 1
+                if n_bits < plain:
+                    bits, at, n_bits = _refill(data, at, limit, bits, n_bits)
+                low = (bits >> _U(1)) >> _U(63 - plain)
+                bits <<= _U(plain)
+                n_bits -= plain
             last = _unfold(((high + zeros) << plain) | np.int64(low), last)
             out[i] = last
     return bool(8 * (at - end) <= n_bits)
