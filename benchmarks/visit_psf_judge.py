@@ -70,6 +70,7 @@ def make_visit(
     else:
         arrays = _simulate(simulation)
         if cache is not None:
+            cache.mkdir(parents=True, exist_ok=True)
             np.savez(cache / name, **arrays)
     names = [f.name for f in dataclasses.fields(FocalPlaneStars)]
     stars = [FocalPlaneStars(**{n: arrays[n][d] for n in names}) for d in range(n_detectors)]
