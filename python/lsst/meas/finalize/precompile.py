@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("Compiling the measurement plugins: this takes minutes the first time.", flush=True)
     start = time.monotonic()
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        pool.apply_async(compile_reading).get()
+        pool.apply(compile_reading)
         for number, _ in enumerate(pool.imap_unordered(compile_plugins, portions()), start=1):
             print(
                 f"Part {number} of {len(portions())} is done ({time.monotonic() - start:.0f} s).", flush=True

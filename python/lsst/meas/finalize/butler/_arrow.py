@@ -38,6 +38,7 @@ from lsst.daf.butler.formatters.parquet import (
 from lsst.resources import ResourcePath
 from lsst.utils.introspection import get_full_type_name
 
+from .._texts import encode_texts
 from ._row_groups import group_bounds, write_row_groups
 
 type _ColumnKey = tuple[str, str, str | None, str | None, str | None]
@@ -152,17 +153,13 @@ def _array(column: astropy.table.Column, type: pa.DataType) -> pa.Array:
 
 def _text_array(values: npt.NDArray[np.str_]) -> pa.StringArray:
     # As Arrow reads texts of numpy: they end at the first zero.
-    codes = values.view(np.uint32).reshape(len(values), values.itemsize // 4)
-    if (codes < 128).all():
-        used = np.logical_and.accumulate(codes != 0, axis=1)
-        lengths, content = used.sum(axis=1), codes[used].astype(np.uint8).tobytes()
-    else:
-        texts = [value.partition("\0")[0].encode() for value in values.tolist()]
-        lengths, content = np.array(list(map(len, texts))), b"".join(texts)
-    ends = np.concatenate([[0], np.cumsum(lengths)])
+    encoded = encode_texts(values)
+    codes = encoded.view(np.uint8).reshape(len(values), encoded.itemsize)
+    used = np.logical_and.accumulate(codes != 0, axis=1)
+    ends = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
     if ends[-1] > np.iinfo(np.int32).max:
         return pa.array([value.partition("\0")[0] for value in values.tolist()], type=pa.string())
-    buffers = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(content)]
+    buffers = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(codes[used])]
     return pa.Array.from_buffers(pa.string(), len(values), buffers, null_count=0)
 
 

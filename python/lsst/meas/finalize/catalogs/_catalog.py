@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import astropy.table
-import astropy.units
 import numpy as np
 
 from ._display import counted, html_table
@@ -163,9 +162,8 @@ class ColumnStore:
         """Return the true columns as a table, with units and descriptions."""
         table = astropy.table.Table()
         for field in self.schema:
-            unit = astropy.units.Unit(field.unit, parse_strict="silent") if field.unit else None
             table[field.name] = astropy.table.Column(
-                self.field_column(field.name).copy(), unit=unit, description=field.doc
+                self.field_column(field.name).copy(), unit=field.parsed_unit, description=field.doc
             )
         return table
 

@@ -16,8 +16,10 @@ __all__ = ("Field", "Schema")
 import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+import astropy.units
 import numpy as np
 
 _SCALARS: dict[str, np.dtype] = {
@@ -31,6 +33,12 @@ _SCALARS: dict[str, np.dtype] = {
     "Flag": np.dtype(np.bool_),
 }
 _ARRAYS: dict[str, np.dtype] = {f"Array{code}": _SCALARS[code] for code in "BUIFD"}
+
+
+@lru_cache(maxsize=256)
+def _parse_unit(text: str) -> astropy.units.UnitBase:
+    # Those that astropy doesn't know are what takes time.
+    return astropy.units.Unit(text, parse_strict="silent")
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,11 @@ class Field:
         if self.type == "String":
             return np.dtype(f"U{self.size}") if self.size else np.dtype(object)
         return _SCALARS[self.type] if self.type in _SCALARS else _ARRAYS[self.type]
+
+    @property
+    def parsed_unit(self) -> astropy.units.UnitBase | None:
+        """Unit as astropy has it, known or not; `None` if there is none."""
+        return _parse_unit(self.unit) if self.unit else None
 
     @property
     def is_array(self) -> bool:

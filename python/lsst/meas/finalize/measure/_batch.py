@@ -141,11 +141,6 @@ class MeasureBatch(StarPsfs):
             restored=True,
         )
 
-    def end(self) -> None:
-        """Let the image show its sources again, after the last cut-out."""
-        if self._replacer is not None:
-            self._replacer.end()
-
     def cutout(
         self,
         x0: npt.ArrayLike,

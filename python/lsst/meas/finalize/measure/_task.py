@@ -14,6 +14,7 @@ from __future__ import annotations
 __all__ = ("SingleFrameMeasurementTask",)
 
 from collections.abc import Collection, Iterator, MutableMapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -163,19 +164,19 @@ class SingleFrameMeasurementTask(Task):
         """
         self._check_schema(measCat)
         done: set[SingleFramePlugin] = set()
-        batch: MeasureBatch | None = None
-        try:
-            batch = self._make_batch(measCat, exposure, footprints, noiseImage, exposureId, psf, color)
-            # Pixels and positions may be anything; what comes of it is a flag.
-            with np.errstate(all="ignore"):
-                self._measure(batch, beginOrder, endOrder, done)
-        except Exception:
-            due = {plugin for _, plugin in self._run_order() if _is_due(plugin, beginOrder, endOrder)}
-            self.fail(measCat, done | (set(self.plugins.values()) - due))
-            raise
-        finally:
-            if batch is not None:
-                batch.end()
+        with ExitStack() as cleanup:
+            try:
+                batch = self._make_batch(
+                    measCat, exposure, footprints, noiseImage, exposureId, psf, color, cleanup
+                )
+                # Pixels and positions may be anything; what comes of it is a
+                # flag.
+                with np.errstate(all="ignore"):
+                    self._measure(batch, beginOrder, endOrder, done)
+            except Exception:
+                due = {plugin for _, plugin in self._run_order() if _is_due(plugin, beginOrder, endOrder)}
+                self.fail(measCat, done | (set(self.plugins.values()) - due))
+                raise
 
     def check(
         self,
@@ -236,8 +237,11 @@ class SingleFrameMeasurementTask(Task):
         exposureId: int | None,
         psf: BatchPsf | None,
         color: npt.NDArray[np.float64] | None,
+        cleanup: ExitStack,
     ) -> MeasureBatch:
-        """Put together what plugins may ask about the stars."""
+        """Put together what plugins may ask about the stars, until the end of
+        the clean-up.
+        """
         if psf is None:
             psf = get_psf(exposure)
         detected = None
@@ -246,19 +250,15 @@ class SingleFrameMeasurementTask(Task):
         replacer = None
         if self.config.doReplaceWithNoise and detected is not None:
             replacer = self._make_replacer(measCat, exposure, detected, exposureId, noiseImage)
-        try:
-            return MeasureBatch(
-                measCat,
-                exposure,
-                psf=psf,
-                footprints=_own_footprints(measCat, detected),
-                replacer=replacer,
-                color=color,
-            )
-        except BaseException:
-            if replacer is not None:
-                replacer.end()
-            raise
+            cleanup.callback(replacer.end)
+        return MeasureBatch(
+            measCat,
+            exposure,
+            psf=psf,
+            footprints=_own_footprints(measCat, detected),
+            replacer=replacer,
+            color=color,
+        )
 
     def _measure(
         self, batch: MeasureBatch, begin: float | None, end: float | None, done: set[SingleFramePlugin]

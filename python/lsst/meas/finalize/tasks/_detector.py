@@ -136,7 +136,8 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
         self._visit_fits = {}
         if visit_psf_catalog is not None:
             fit = read_visit_fit(visit_psf_catalog, visit_psf_stars, visit, detector)
-            self._visit_fits = {} if fit is None else {detector: fit}
+            if fit is not None:
+                self._visit_fits = {detector: fit}
         standard_stars: Any = None
         if prepared_isolated_stars is not None:
             isolated_sources, standard_stars = self._get_prepared_stars(

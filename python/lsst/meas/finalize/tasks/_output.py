@@ -13,12 +13,10 @@ from __future__ import annotations
 
 __all__ = ("OutputSchema", "alias_names", "to_output_table")
 
-import functools
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
 import astropy.table
-import astropy.units
 import numpy as np
 from astropy.utils.metadata import merge
 
@@ -55,14 +53,6 @@ def alias_names(name: str, aliases: Mapping[str, str]) -> list[str]:
     """
     found = [(alias, target) for alias, target in aliases.items() if name.startswith(target)]
     return [alias + name[len(target) :] for alias, target in sorted(found)]
-
-
-@functools.lru_cache(maxsize=256)
-def _parse_unit(text: str) -> astropy.units.UnitBase:
-    """Return a unit, known or not; those that astropy doesn't know are what
-    takes time.
-    """
-    return astropy.units.Unit(text, parse_strict="silent")
 
 
 class OutputSchema:
@@ -234,10 +224,9 @@ def to_output_table(*catalogs: SourceCatalog) -> astropy.table.Table:
     values, described = {}, {}
     aliases = first.schema.aliases
     for field in first.schema:
-        unit = _parse_unit(field.unit) if field.unit else None
         for name in (field.name, *alias_names(field.name, aliases)):
             values[name] = np.concatenate([catalog[field.name] for catalog in catalogs])
-            described[name] = unit, field.doc
+            described[name] = field.parsed_unit, field.doc
     # A table makes its columns anew, so they are described in it only.
     table = WideTable(list(values.values()), names=list(values), copy=False, meta=metadata)
     for name, column in table.columns.items():

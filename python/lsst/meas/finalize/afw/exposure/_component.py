@@ -11,12 +11,33 @@
 
 from __future__ import annotations
 
-__all__ = ("component",)
+__all__ = ("attempt", "component")
 
 from collections.abc import Callable
 from typing import Any, Self, overload
 
 from .._errors import ComponentError
+
+
+def attempt(instance: object, name: str) -> Any:
+    """Return a component, or what is raised if it can't be read.
+
+    Parameters
+    ----------
+    instance
+        Object that has the component.
+    name
+        Its name.
+
+    Returns
+    -------
+    value : `object` or `ComponentError`
+        The component, or the exception.
+    """
+    try:
+        return getattr(instance, name)
+    except ComponentError as error:
+        return error
 
 
 class component[T]:  # noqa: N801 (used like property)

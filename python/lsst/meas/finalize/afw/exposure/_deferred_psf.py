@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Any
 from lsst.images import VisitImage
 
 from ...catalogs import Deferred, resolve
-from .._errors import ComponentError, UnsupportedPersistableError
+from .._errors import UnsupportedPersistableError
 from ..psfs import PIFF_NAME, make_piff, set_psf_bounds
-from ._component import component
+from ._component import attempt, component
 
 if TYPE_CHECKING:
     from lsst.images import Bounds
     from lsst.images.psfs import PiffWrapper
+
+    from .._errors import ComponentError
 
 
 @dataclasses.dataclass(eq=False)
@@ -68,10 +70,8 @@ class DeferredPiff(Deferred):
         psf : `lsst.images.psfs.PiffWrapper` or `ComponentError`
             The same one each time; if it can't be made, what to raise.
         """
-        try:
-            return self.psf
-        except ComponentError as error:
-            return error
+        result: PiffWrapper | ComponentError = attempt(self, "psf")
+        return result
 
 
 class DeferredPsfImage(VisitImage):

@@ -22,10 +22,10 @@ from astro_metadata_translator import ObservationInfo
 
 from lsst.images import Box, Image, Mask, VisitImage
 from lsst.images.fits import FitsOpaqueMetadata
-from lsst.images.psfs import PointSpreadFunction
 
 from ...catalogs import resolve
 from .._errors import ComponentError, FitsFormatError
+from ._component import attempt
 from ._components import ExposureComponents
 from ._deferred_psf import DeferredPsfImage
 from ._mask import make_mask, read_mask_planes
@@ -226,7 +226,7 @@ class ExposureReader(ExposureComponents):
                 found[name] = getattr(self, name)
             except ComponentError as error:
                 problems[name] = error
-        found["psf"] = self._deferred_psf() or self._psf_or_error()
+        found["psf"] = self._deferred_psf() or attempt(self, "psf")
         if "bounds" in found:
             found["bounds"] = self._clip_bounds(image.bbox)
         for name in ("unit", "sky_projection"):
@@ -234,12 +234,6 @@ class ExposureReader(ExposureComponents):
         result = self._assemble(image, planes, found, problems)
         result._opaque_metadata = self._make_opaque_metadata()
         return result
-
-    def _psf_or_error(self) -> PointSpreadFunction | ComponentError:
-        try:
-            return self.psf
-        except ComponentError as error:
-            return error
 
     def _assemble(
         self, image: Image, planes: dict[str, Any], found: dict[str, Any], problems: dict[str, ComponentError]

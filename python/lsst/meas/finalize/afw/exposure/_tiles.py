@@ -286,10 +286,7 @@ class TileTable:
 
         block = _setting(self.header, "BLOCKSIZE", 32)
         decode = _compression.decompress_rice_1_c
-        return [
-            decode(item, block, 4, size)[: 4 * size] if item else b""
-            for item, size in zip(data, sizes, strict=True)
-        ]
+        return [decode(item, block, 4, size)[: 4 * size] for item, size in zip(data, sizes, strict=True)]
 
     def _expand_gzip(self, data: list[bytes], sizes: list[int], target: np.dtype[Any]) -> npt.NDArray[Any]:
         """Expand losslessly compressed numbers, of 32 bits or fewer."""
@@ -387,22 +384,20 @@ class TileTable:
         convert = _compression.unquantize_float_c
         scales = self._values("ZSCALE", ">f8", tiles)[:, 0]
         zeros = self._values("ZZERO", ">f8", tiles)[:, 0]
-        method = _DITHERING[self.header.get("ZQUANTIZ", "NO_DITHER")]
+        _, method, seed, blank = self._quantization
         # Tiles that aren't quantized are filled in later.
         items = [item or bytes(4 * size) for item, size in zip(integers, sizes, strict=True)]
         stored = np.frombuffer(b"".join(items), dtype=np.int32)
         if method == -1:
             result = (stored * np.repeat(scales, sizes) + np.repeat(zeros, sizes)).astype(np.float32)
         else:
-            seed = self._seed() + tiles.start
             numbers = zip(items, sizes, scales.tolist(), zeros.tolist(), strict=True)
             values = [
-                convert(item, n + seed, size, scale, zero, method, 0, 0, 0.0, 4)
-                for n, (item, size, scale, zero) in enumerate(numbers)
+                convert(item, n, size, scale, zero, method, 0, 0, 0.0, 4)
+                for n, (item, size, scale, zero) in enumerate(numbers, seed + tiles.start)
             ]
             result = np.frombuffer(bytearray().join(values), dtype=np.float32)
-        blank = self.header.get("ZBLANK")
-        if blank is not None:
+        if blank != _NO_BLANK:
             np.copyto(result, np.nan, where=stored == blank)
         return result
 

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from ..._texts import encode_texts
 from ...catalogs import Field, Schema
 from ._cards import format_block
 
@@ -67,7 +68,7 @@ def _encode_fixed(field: Field, values: npt.NDArray[Any], where: str) -> npt.NDA
     if field.type == "String":
         if not len(values):
             return np.zeros(0, dtype=f"S{field.size}")
-        encoded = _encode_texts(values.astype(np.str_))
+        encoded = encode_texts(values.astype(np.str_))
         lengths = np.strings.str_len(encoded)
         if int(lengths.max()) > field.size:
             longest = str(values[int(np.argmax(lengths))])
@@ -79,13 +80,6 @@ def _encode_fixed(field: Field, values: npt.NDArray[Any], where: str) -> npt.NDA
     if _base_type(field) == "U":
         values = values.astype(np.int32) - 32768
     return values.astype(_DTYPES[letter], copy=False)
-
-
-def _encode_texts(values: npt.NDArray[np.str_]) -> npt.NDArray[np.bytes_]:
-    codes = np.ascontiguousarray(values).view(np.uint32).reshape(len(values), values.itemsize // 4)
-    if (codes < 128).all():
-        return codes.astype(np.uint8).view(f"S{codes.shape[1]}").reshape(len(values))
-    return np.strings.encode(values, "utf-8")
 
 
 def _heap_bytes(field: Field, value: Any) -> bytes | memoryview:

@@ -164,7 +164,6 @@ def _can_be_borrowed(array: npt.NDArray[Any]) -> bool:
         owner = owner.base
     return (
         array.dtype == np.float32
-        and array.dtype.isnative
         and bool(array.flags.c_contiguous and array.flags.writeable and owner.flags.owndata)
         and type(owner) is np.ndarray
     )
@@ -226,7 +225,7 @@ class NoiseReplacer:
         self._bboxes = np.asarray(self._footprints.bboxes, dtype=np.int64)
         self._own = self._resolve_own(find_rows(detected, np.asarray(measured_ids), "Measured sources"))
         self._start = np.where(is_heavy, self._footprints.heavy_offsets[:-1], -1).astype(np.int64)
-        self._keep, n_keep = self._plan_kept_noise()
+        self._keep, n_keep = self._places(np.unique(self._own))
         self._noise = np.zeros(n_keep, dtype=np.float32)
         self._covered: npt.NDArray[np.bool_] | None = None
         # Writable, which is what kernels are compiled for.
@@ -253,14 +252,12 @@ class NoiseReplacer:
         """
         from .replacement_numba import save_pixels
 
-        area = np.asarray(self._footprints.area, dtype=np.int64)[self._replaced]
-        pixels = np.empty(int(area.sum()), dtype=np.float32)
+        start, n_pixels = self._places(self._replaced)
+        pixels = np.empty(n_pixels, dtype=np.float32)
         save_pixels(self._source, *self._origin, self._replaced, *self._spans, pixels)
-        start = np.full_like(self._start, -1)
-        start[self._replaced] = np.cumsum(area) - area
         self._saved = start, pixels
-        light = self._start < 0
-        self._start[light] = np.where(start[light] < 0, -1, len(self._values) + start[light])
+        light = self._replaced[self._start[self._replaced] < 0]
+        self._start[light] = len(self._values) + start[light]
         self._values = np.concatenate([self._values, pixels])
 
     def end(self) -> None:
@@ -287,13 +284,14 @@ class NoiseReplacer:
             own[light] = find_rows(self._detected, self._detected.parent[own[light]], "Parents")
         raise ValueError(f"Parents of sources {_some(self._detected.id[rows[light]])} form a cycle.")
 
-    def _plan_kept_noise(self) -> tuple[IntArray, int]:
-        """Return where the noise of the stars' footprints will be stored."""
-        keep = np.full(len(self._detected.id), -1, dtype=np.int64)
-        used = np.unique(self._own)
-        area = np.asarray(self._footprints.area, dtype=np.int64)[used]
-        keep[used] = np.cumsum(area) - area
-        return keep, int(area.sum())
+    def _places(self, rows: IntArray) -> tuple[IntArray, int]:
+        """Return where each footprint's pixels begin if those of some are put
+        one behind the other, -1 for all others, and their number.
+        """
+        places = np.full(len(self._detected.id), -1, dtype=np.int64)
+        area = np.asarray(self._footprints.area, dtype=np.int64)[rows]
+        places[rows] = np.cumsum(area) - area
+        return places, int(area.sum())
 
     @property
     def _spans(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

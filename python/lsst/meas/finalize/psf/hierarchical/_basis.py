@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("Basis", "make_basis", "smooth")
+__all__ = ("Basis", "make_basis", "n_directions", "smooth")
 
 from dataclasses import dataclass
 
@@ -72,6 +72,17 @@ def smooth(image: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     transform = transform / (1.0 + np.exp((np.hypot(kx, ky) - _CUT) / _EDGE))
     result = np.fft.irfft2(transform, s=(len(transform),) * 2)[first:, first:][: len(image), : len(image)]
     return result / result.sum()
+
+
+def n_directions(order: int) -> int:
+    """Return how many directions `make_basis` makes.
+
+    Parameters
+    ----------
+    order
+        Largest order of the derivatives, at least 2.
+    """
+    return 6 + sum(n + 1 for n in range(3, order + 1))
 
 
 def make_basis(mean: npt.NDArray[np.float64], order: int) -> Basis:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from ...focal_plane import FieldBasis, FieldModel, Scores, StarPlaces, fit_fields
 from .._interpolant import taps_of
 from ..structured import GridWeights
-from ._basis import Basis, make_basis, smooth
+from ._basis import Basis, make_basis, n_directions, smooth
 from ._model import VisitPsfModel
 from ._scores import (
     Shifter,
@@ -103,7 +103,7 @@ class HierarchicalOptions:
         """Least odd size of stamps that tell all directions of change, the
         flux and the position apart.
         """
-        number = 6 + sum(range(4, self.derivative_order + 2)) + 3
+        number = n_directions(self.derivative_order) + 3
         side = math.isqrt(number - 1) + 1
         return side + 1 - side % 2
 
