@@ -17,7 +17,7 @@ on one detector.
 
 from __future__ import annotations
 
-__all__ = ("collection_paused", "keep_what_is_loaded")
+__all__ = ("collection_paused", "keep_what_is_loaded", "paused_and_kept")
 
 import functools
 import gc
@@ -50,3 +50,16 @@ def keep_what_is_loaded() -> None:
     few objects that are garbage by then are the price.
     """
     gc.freeze()
+
+
+@contextmanager
+def paused_and_kept() -> Iterator[None]:
+    """Pause the collector during a quantum, and exempt what it has loaded if
+    it is the first of the process.
+
+    Nothing is collected between the two, for which the collector would go
+    through all that was loaded.
+    """
+    with collection_paused():
+        yield
+        keep_what_is_loaded()

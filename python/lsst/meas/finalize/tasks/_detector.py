@@ -22,7 +22,7 @@ import lsst.pipe.base as pipeBase
 from lsst.utils.timer import timeMethod
 
 from .. import afw
-from .._collection import keep_what_is_loaded
+from .._collection import paused_and_kept
 from ..afw import is_afw
 from ..butler import stream
 from ..catalogs import SourceCatalog
@@ -52,6 +52,8 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
 
     config: FinalizeCharacterizationDetectorConfig
 
+    # Reading loads as many libraries as what follows.
+    @paused_and_kept()
     def runQuantum(
         self,
         butlerQC: pipeBase.QuantumContext,
@@ -79,7 +81,6 @@ class FinalizeCharacterizationDetectorTask(FinalizeCharacterizationTaskBase):
         ref = outputRefs.finalized_psf_ap_corr_detector_cat
         butlerQC.put(as_stored(struct.psf_ap_corr_cat, ref), ref)
         butlerQC.put(struct.output_table, outputRefs.finalized_src_detector_table)
-        keep_what_is_loaded()
 
     @timeMethod
     def run(
