@@ -80,3 +80,26 @@ assert found() is None
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_quantum_is_paused_and_kept() -> None:
+    """Collect nothing during a quantum, and exempt what it loaded."""
+    script = """
+import gc
+from lsst.meas.finalize._collection import paused_and_kept
+@paused_and_kept()
+def run(fails):
+    assert not gc.isenabled() and not gc.get_freeze_count()
+    if fails:
+        raise KeyError
+    return [object()]
+try:
+    run(True)
+except KeyError:
+    pass
+assert gc.isenabled() and not gc.get_freeze_count()
+assert len(run(False)) == 1
+assert gc.isenabled() and gc.get_freeze_count() > 1000
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

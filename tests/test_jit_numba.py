@@ -56,7 +56,8 @@ def tree() -> Iterator[Path]:
         copy = Path(folder, "house")
         ignored = shutil.ignore_patterns("__pycache__", "*.nb?")
         shutil.copytree(source / "measure", copy / "measure", ignore=ignored)
-        shutil.copy(source / "_jit_numba.py", copy)
+        for module in ("_jit_numba.py", "_collection.py"):
+            shutil.copy(source / module, copy)
         yield copy
         _set_writable(copy, True)
 
