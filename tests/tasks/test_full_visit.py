@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import astropy.table
 import numpy as np
@@ -30,6 +31,7 @@ from lsst.meas.finalize.tasks import (
     GatherPsfStarsTask,
 )
 from lsst.pipe.base import NoWorkFound, Pipeline
+from lsst.pipe.base.pipelineIR import ContractError
 from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
@@ -277,3 +279,26 @@ def test_determiner_must_fit_visits(config_class: type) -> None:
         config.use_visit_psf = True
     with pytest.raises(ValueError, match="can't fit all detectors"):
         config.validate()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "labels"),
+    [
+        ("psf_determiner['hierarchical'].spatialOrder", 3, ("gatherPsfStars", "fitVisitPsf")),
+        ("psf_determiner['hierarchical'].interpolant", "Lanczos(5)", ("gatherPsfStars", "fitVisitPsf")),
+        ("source_selector['science'].signalToNoise.minimum", 60.0, ("gatherPsfStars",)),
+        ("reserve_selection.reserve_fraction", 0.3, ("gatherPsfStars",)),
+        ("make_psf_candidates.kernelSize", 25, ("gatherPsfStars",)),
+    ],
+)
+def test_options_of_one_task_alone_are_refused(option: str, value: Any, labels: tuple[str, ...]) -> None:
+    """Refuse pipelines whose tasks fit and select differently."""
+    detectors = "finalizeCharacterizationDetector"
+    pipeline = Pipeline.from_uri(str(PIPELINES / "FinalizeCharacterizationFullVisit.yaml"))
+    setting = f"config.{option} = {value!r}"
+    pipeline.addConfigPython(detectors, setting)
+    with pytest.raises(ContractError, match=f"set {option.split('.')[0].split('[')[0]} of gatherPsfStars.*"):
+        pipeline.to_graph()
+    for label in labels:
+        pipeline.addConfigPython(label, setting)
+    assert {detectors, *labels} <= set(pipeline.to_graph().tasks)
