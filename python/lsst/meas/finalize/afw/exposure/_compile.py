@@ -7,7 +7,7 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""Compiling ahead what reading pixels takes."""
+"""Compiling ahead what reading takes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from astropy.io import fits
 
 from lsst.images import Box
 
+from ..piff import compile_walk
 from ._mask import make_mask
 from ._plane import Plane
 
 
 def compile_reading() -> None:
-    """Read a few compressed pixels, for which kernels are compiled.
+    """Read a few compressed pixels and a pickle, for which kernels are
+    compiled.
 
     They are kept as those of measurement plugins are, so that reading
     exposures compiles nothing.
@@ -40,3 +42,4 @@ def compile_reading() -> None:
         Plane(hdulist, 1).read(np.float32)
     box = Box.factory[0:2, 0:32]
     make_mask([(slice(0, 2), np.ones(box.shape, dtype=np.int32))], {"BAD": 0}, box)
+    compile_walk()

@@ -14,6 +14,7 @@ Uses `wcs`.
 
 from typing import Any
 
+from ._opcodes import compile_walk as compile_walk
 from ._pickle import *
 
 _WCS_NAMES = ("celestial_wrapper", "sky_origin", "uv_wrapper")

@@ -15,6 +15,9 @@ __all__ = ("check_psf",)
 
 import math
 import re
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import galsim
@@ -35,8 +38,11 @@ _MAX_GRID = 1000
 _MAX_LANCZOS = 100
 _KVALUE_ACCURACY = (1e-8, 1e-2)
 _KEYS = frozenset((str, int, tuple))
-_PLAIN = frozenset((bool, int, float, str, type(None), bytes))
-_SCALARS = (bool, int, float, str, type(None), np.generic, bytes)
+_PLAIN = frozenset((bool, int, float, str, type(None), bytes, np.float64, np.float32, np.int64, np.bool_))
+_SCALARS = bool | int | float | str | None | np.generic | bytes
+_TEXT = frozenset((str,))
+_KINDS = (np.float64, np.float32, np.int64, np.int32, np.bool_)
+_CLASSES = frozenset(_STATE_CLASSES) - {galsim.GSParams} | {StackTransform, AstMapping}
 
 
 def check_psf(psf: Any, is_new: bool = True) -> None:
@@ -103,44 +109,52 @@ def _check_drawing(psf: Any) -> None:
 def _check_graph(root: Any) -> None:
     """Accept plain data and listed classes only, without attributes that
     hide methods.
+
+    Stars have tens of thousands of attributes: all objects that are equally
+    far from the root are looked at together, class by class.
     """
     seen: set[int] = set()
-    # Classes with names of attributes that hide no methods.
-    harmless: set[tuple[Any, ...]] = set()
-    pending: list[Any] = [root]
-    classes = (*_STATE_CLASSES, StackTransform, AstMapping)
-    while pending:
-        obj = pending.pop()
-        if isinstance(obj, _SCALARS) or obj is np.float64 or id(obj) in seen:
-            continue
-        seen.add(id(obj))
-        cls = type(obj)
-        if cls is dict:
-            if not _KEYS.issuperset(map(type, obj)):
-                raise ArchiveError("A pickled PSF has a dictionary with unusual keys.")
-            pending.extend([value for value in obj.values() if type(value) not in _PLAIN])
-        elif cls in (list, tuple):
-            pending.extend([value for value in obj if type(value) not in _PLAIN])
-        elif cls is np.ndarray:
+    fresh: dict[int, Any] = {id(root): root}
+    while fresh:
+        seen.update(fresh)
+        by_class: dict[type, list[Any]] = defaultdict(list)
+        for obj in fresh.values():
+            by_class[type(obj)].append(obj)
+        values = chain.from_iterable(_contents(cls, objs) for cls, objs in by_class.items())
+        fresh = {id(value): value for value in values if type(value) not in _PLAIN}
+        for known in seen.intersection(fresh):
+            del fresh[known]
+
+
+def _contents(cls: type, objs: list[Any]) -> Iterable[Any]:
+    """Check objects of one class, and return what they hold."""
+    if cls is dict:
+        if not _KEYS.issuperset(map(type, chain.from_iterable(objs))):
+            raise ArchiveError("A pickled PSF has a dictionary with unusual keys.")
+        return chain.from_iterable(map(dict.values, objs))
+    if cls in (list, tuple):
+        return chain.from_iterable(objs)
+    if cls in _CLASSES:
+        attributes = [obj.__dict__ for obj in objs]
+        for names in set(map(tuple, attributes)):
+            hidden = [name for name in names if callable(getattr(cls, name, None))]
+            if hidden:
+                raise ArchiveError(f"A pickled {cls.__name__} replaces its method {hidden[0]!r}.")
+        return chain.from_iterable(map(dict.values, attributes))
+    for obj in objs:
+        if cls is np.ndarray:
             if obj.dtype.kind not in "biuf":
                 raise ArchiveError(f"A pickled PSF has an array of type {obj.dtype}.")
-        elif cls is galsim.GSParams:
-            # Restored by its own constructor, which checks types.
-            continue
-        elif cls in classes:
-            names = (cls, *obj.__dict__)
-            if names not in harmless:
-                hidden = [name for name in names[1:] if callable(getattr(cls, name, None))]
-                if hidden:
-                    raise ArchiveError(f"A pickled {cls.__name__} replaces its method {hidden[0]!r}.")
-                harmless.add(names)
-            pending.extend([value for value in obj.__dict__.values() if type(value) not in _PLAIN])
-        elif obj not in (np.float32, np.int64, np.int32, np.bool_):
+        # Parameters are restored by their own constructor, which checks types.
+        elif not isinstance(obj, _SCALARS | galsim.GSParams) and not any(obj is kind for kind in _KINDS):
             raise ArchiveError(f"A pickled PSF contains a {cls.__name__}.")
+    return ()
 
 
 def _number(obj: Any, name: str, low: float = -math.inf, high: float = math.inf) -> float:
     value = obj.__dict__.get(name)
+    if type(value) is float and low <= value <= high:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise ArchiveError(f"Attribute {name!r} of a pickled {type(obj).__name__} isn't a number.")
     if not low <= value <= high:
@@ -290,15 +304,18 @@ def _check_stars(psf: Any) -> None:
         raise ArchiveError("Pickled PSF has malformed stars.")
     # Stars are objects in Piff.
     for star in stars:
-        if type(star) is not piff.Star or type(star.__dict__.get("data")) is not piff.star.StarData:
+        if type(star) is not piff.Star or type(data := star.__dict__.get("data")) is not piff.star.StarData:
             raise ArchiveError(f"Pickled PSF has a {type(star).__name__} among its stars.")
         if type(star.__dict__.get("fit")) is not piff.star.StarFit:
             raise ArchiveError("Pickled PSF has a star that wasn't fitted.")
-        position, properties = (star.data.__dict__.get(name) for name in ("image_pos", "properties"))
+        attributes = data.__dict__
+        position, properties = attributes.get("image_pos"), attributes.get("properties")
         if not isinstance(position, galsim.PositionD) or not isinstance(properties, dict):
             raise ArchiveError("Pickled PSF has a star without position or properties.")
         _number(position, "x")
         _number(position, "y")
+        if _TEXT.issuperset(map(type, properties)) and _PLAIN.issuperset(map(type, properties.values())):
+            continue
         for key, value in properties.items():
             if type(key) is not str or not isinstance(value, _SCALARS):
                 raise ArchiveError(f"Property {str(key)[:40]!r} of a pickled star is no number or text.")
