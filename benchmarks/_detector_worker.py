@@ -139,17 +139,21 @@ def read_simulated(scratch: str) -> dict[str, Any]:
 
 def write(result: Any, scratch: str) -> None:
     """Write the outputs as the checkout's butler does."""
-    import pyarrow.parquet
-
     from lsst.meas.finalize.afw import write_exposure_catalog
 
     try:
-        from lsst.meas.finalize.butler import table_to_arrow
+        from lsst.meas.finalize.butler import write_parquet
     except ImportError:  # checkouts that leave it to daf_butler
-        from lsst.daf.butler.formatters.parquet import astropy_to_arrow as table_to_arrow
+        import pyarrow.parquet
+
+        from lsst.daf.butler.formatters.parquet import astropy_to_arrow, compute_row_group_size
+
+        def write_parquet(table: Any, path: str) -> None:
+            arrow = astropy_to_arrow(table)
+            pyarrow.parquet.write_table(arrow, path, row_group_size=compute_row_group_size(arrow.schema))
 
     write_exposure_catalog(result.psf_ap_corr_cat, Path(scratch) / "catalog.fits")
-    pyarrow.parquet.write_table(table_to_arrow(result.output_table), Path(scratch) / "table.parq")
+    write_parquet(result.output_table, f"{scratch}/table.parq")
 
 
 def make_repository(golden: str, scratch: str) -> None:

@@ -29,6 +29,7 @@ else:
             "_arrow": (
                 "ArrowTableFormatter",
                 "table_to_arrow",
+                "write_parquet",
             ),
             "_delegate": ("ExposureDelegate",),
             "_formatters": (

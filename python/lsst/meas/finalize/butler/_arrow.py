@@ -16,7 +16,7 @@ make than the rows.
 
 from __future__ import annotations
 
-__all__ = ("ArrowTableFormatter", "table_to_arrow")
+__all__ = ("ArrowTableFormatter", "table_to_arrow", "write_parquet")
 
 from functools import lru_cache
 from typing import Any
@@ -83,19 +83,32 @@ class ArrowTableFormatter(ParquetFormatter):
         if not isinstance(in_memory_dataset, astropy.table.Table):
             super().write_local_file(in_memory_dataset, uri)
             return
-        table = table_to_arrow(in_memory_dataset)
-        # Measured numbers hardly repeat: dictionaries take space and time.
-        repeating = [field.name for field in table.schema if not pa.types.is_floating(field.type)]
-        bounds = _detector_bounds(table)
-        if len(bounds) > 2:
-            write_row_groups(table, bounds, uri.ospath, use_dictionary=repeating)
-            return
-        # Smallest and largest numbers tell which row groups to skip: of one
-        # group only those of ids, visits and detectors may be of use.
-        searched = [name for name in repeating if not pa.types.is_boolean(table.schema.field(name).type)]
-        rows = compute_row_group_size(table.schema)
-        options = {"write_statistics": searched} if len(table) <= rows else {}
-        pq.write_table(table, uri.ospath, row_group_size=rows, use_dictionary=repeating, **options)
+        write_parquet(in_memory_dataset, uri.ospath)
+
+
+def write_parquet(table: astropy.table.Table, path: str) -> None:
+    """Write a table to a file as `ArrowTableFormatter` does.
+
+    Parameters
+    ----------
+    table
+        The table.
+    path
+        Where it goes.
+    """
+    arrow = table_to_arrow(table)
+    # Measured numbers hardly repeat: dictionaries take space and time.
+    repeating = [field.name for field in arrow.schema if not pa.types.is_floating(field.type)]
+    bounds = _detector_bounds(arrow)
+    if len(bounds) > 2:
+        write_row_groups(arrow, bounds, path, use_dictionary=repeating)
+        return
+    # Smallest and largest numbers tell which row groups to skip: of one
+    # group only those of ids, visits and detectors may be of use.
+    searched = [name for name in repeating if not pa.types.is_boolean(arrow.schema.field(name).type)]
+    rows = compute_row_group_size(arrow.schema)
+    options = {"write_statistics": searched} if len(arrow) <= rows else {}
+    pq.write_table(arrow, path, row_group_size=rows, use_dictionary=repeating, **options)
 
 
 def _detector_bounds(table: pa.Table) -> list[int]:

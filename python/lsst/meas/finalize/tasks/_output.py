@@ -13,11 +13,13 @@ from __future__ import annotations
 
 __all__ = ("OutputSchema", "alias_names", "to_output_table")
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import astropy.table
 import numpy as np
+from astropy.table import Column
 from astropy.utils.metadata import merge
 
 from ..catalogs import Schema, SourceCatalog
@@ -182,6 +184,26 @@ class WideTable(astropy.table.Table):
     formatter asks for it twice per column: seconds for 774 columns.
     """
 
+    @classmethod
+    def of_columns(cls, columns: Sequence[Column], metadata: Mapping[str, Any]) -> WideTable:
+        """Return a table of columns that are no other's.
+
+        Making it of them as usual would make each column, and a name for it,
+        anew, in the same time again.
+
+        Parameters
+        ----------
+        columns
+            Its columns, of equal length and with names of their own.
+        metadata
+            Its metadata.
+        """
+        table = cls(meta=metadata)
+        table.columns = table.TableColumns({column.name: column for column in columns})
+        for column in columns:
+            column.parent_table = table
+        return table
+
     @property
     def dtype(self) -> np.dtype:
         columns = list(self.columns.values())
@@ -221,14 +243,10 @@ def to_output_table(*catalogs: SourceCatalog) -> astropy.table.Table:
     metadata = dict(first.metadata)
     for other in others:
         metadata = merge(metadata, other.metadata, metadata_conflicts="silent")
-    values, described = {}, {}
+    columns = []
     aliases = first.schema.aliases
     for field in first.schema:
         for name in (field.name, *alias_names(field.name, aliases)):
-            values[name] = np.concatenate([catalog[field.name] for catalog in catalogs])
-            described[name] = field.parsed_unit, field.doc
-    # A table makes its columns anew, so they are described in it only.
-    table = WideTable(list(values.values()), names=list(values), copy=False, meta=metadata)
-    for name, column in table.columns.items():
-        column.unit, column.description = described[name]
-    return table
+            values = np.concatenate([catalog[field.name] for catalog in catalogs])
+            columns.append(Column(values, name, unit=field.parsed_unit, description=field.doc, copy=False))
+    return WideTable.of_columns(columns, metadata)
