@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import astropy.table
 import numpy as np
 import pytest
@@ -113,6 +115,25 @@ def test_table_knows_its_dtype(schema: Schema) -> None:
     table["new"] = np.arange(3)
     assert table.dtype == plain(table).dtype
     assert table[:2].dtype == astropy.table.vstack([table, table]).dtype == table.dtype
+
+
+def test_table_is_what_astropy_makes_of_the_columns(schema: Schema) -> None:
+    """Change, copy, stack and search the table like any other."""
+    found = to_output_table(SourceCatalog(OutputSchema(schema, selection_fields=None).schema, 4))
+    expected = astropy.table.Table([column.copy() for column in found.columns.values()])
+    assert found.colnames == expected.colnames
+    assert found.dtype == expected.dtype
+    for table in (found, expected):
+        table["id"] = [4, 3, 2, 1]
+        table.add_column(np.arange(4), name="new")
+        table.rename_column("coord_ra", "ra")
+        table.sort("id")
+        table.add_index("id")
+        assert all(column.info.parent_table is table for column in table.columns.values())
+        assert table.loc[2]["new"] == 2
+    assert str(found.info) == str(expected.info).replace("<Table", "<WideTable")
+    for copy in (pickle.loads(pickle.dumps(found)), found[:], astropy.table.vstack([found[:1], found[1:]])):
+        assert (copy["ra"].unit, copy["id"].tolist()) == (found["ra"].unit, [1, 2, 3, 4])
 
 
 def test_detectors_are_stacked_as_their_tables(schema: Schema) -> None:
