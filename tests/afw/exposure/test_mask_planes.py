@@ -54,3 +54,14 @@ def test_single_planes(bit: int) -> None:
     array = np.array([[0, np.int64(1) << bit, -1]]).astype(np.int32)
     mask = make_mask([(slice(0, 1), array)], {"MINE": bit}, Box.factory[0:1, 0:3])
     assert mask.get("MINE").tolist() == [[False, True, True]]
+
+
+def test_planes_of_both_names_are_one() -> None:
+    """Join what the stack and lsst.images call differently."""
+    array = np.array([[0, 1, 2, 3, 4]], dtype=np.int32)
+    planes = {"CR": 0, "COSMIC_RAY": 1, "SATURATED": 2}
+    mask = make_mask([(slice(0, 1), array)], planes, Box.factory[0:1, 0:5])
+    names = [plane.name for plane in mask.schema if plane is not None]
+    assert len(names) == len(set(names)) == len({plane.name for plane in KNOWN.values()})
+    assert mask.get("COSMIC_RAY").tolist() == [[False, True, True, True, False]]
+    assert mask.get("SATURATED").tolist() == [[False, False, False, False, True]]

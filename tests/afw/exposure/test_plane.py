@@ -223,3 +223,20 @@ def test_impossible_dither_seeds(seed: str) -> None:
     data = data.replace(b"ZDITHER0=                 1234", f"ZDITHER0= {seed:>20}".ljust(30).encode())
     with pytest.raises(FitsFormatError, match="ZDITHER0 = "):
         _read(data, np.float32)
+
+
+@pytest.mark.parametrize("method", [-1, 1, 2])
+@pytest.mark.parametrize("offset", [0, 7, 10**6, 2**31 - 1, -5])
+def test_tiles_without_bytes_are_nowhere(method: int, offset: int) -> None:
+    """Read tiles that weren't quantized, wherever the empty ones point to."""
+    array = _noise(4, 60, 1)
+    array[2] = 7.5
+    options: dict[str, Any] = {"quantize_method": method, "quantize_level": 16.0, "dither_seed": 9}
+    data = _write(array, compression_type="RICE_1", tile_shape=(1, 60), **options)
+    with fits.open(io.BytesIO(data), disable_image_compression=True) as hdulist:
+        row_bytes, lengths = hdulist[1].header["NAXIS1"], [len(t) for t in hdulist[1].data["COMPRESSED_DATA"]]
+    assert lengths[2] == 0
+    moved = _edit_tiles(data, 2 * row_bytes + 4, offset.to_bytes(4, "big", signed=True))
+    np.testing.assert_array_equal(_read(moved, np.float32), _read(data, np.float32))
+    with fits.open(io.BytesIO(moved)) as hdulist:
+        np.testing.assert_array_equal(_read(moved, np.float32), hdulist[1].data)

@@ -79,7 +79,9 @@ def make_mask(blocks: Iterable[tuple[slice, npt.NDArray[Any]]], planes: dict[str
     from . import _mask_numba
 
     known = get_legacy_visit_image_mask_planes()
-    targets = {name: known.get(name) or MaskPlane(name, f"Mask plane {name} of the file.") for name in planes}
+    # A file may have a plane by the name of the stack, of lsst.images, or both.
+    named = {plane.name: plane for plane in known.values()} | known
+    targets = {name: named.get(name) or MaskPlane(name, f"Mask plane {name} of the file.") for name in planes}
     ordered = dict.fromkeys([*known.values(), *targets.values()])
     schema = MaskSchema(ordered, dtype=np.uint8)
     # All planes at once; there are at most 32 besides the known ones.

@@ -197,6 +197,8 @@ class Plane:
 
     def _rare(self, first: int, last: int) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         """Let astropy read what is rarely met."""
+        if self._tiles is not None:
+            self._tiles.check_rare(first, last)
         header, _ = raw_header(self._file, self._number)
         data = bytes(raw_data(self._file, self._number, self._size[1]))
         data += bytes(-len(data) % _FITS_BLOCK)

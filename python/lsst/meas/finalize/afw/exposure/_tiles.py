@@ -34,6 +34,7 @@ from astropy.io import fits
 from .._errors import FitsFormatError
 from ..fits import Column, TableLayout, header_cards, parse_layout
 from ._nulls import replace_nulls
+from ._stream_checks import check_stream, is_valid_rice
 
 _DITHERING = {"NO_DITHER": -1, "SUBTRACTIVE_DITHER_1": 1, "SUBTRACTIVE_DITHER_2": 2}
 _TARGETS = {-32: np.dtype(np.float32), 32: np.dtype(np.int32)}
@@ -218,6 +219,39 @@ class TileTable:
             return np.zeros(0, dtype=np.int64)
         return np.flatnonzero(self._descriptors("COMPRESSED_DATA")[:, 0] == 0)
 
+    def check_rare(self, first_row: int, last_row: int) -> None:
+        """Check tiles that astropy will expand.
+
+        Parameters
+        ----------
+        first_row, last_row
+            Rows that are needed, from the first up to before the last.
+
+        Raises
+        ------
+        ValueError
+            If the sizes they tell are wrong.
+        """
+        kind = str(self.header.get("ZCMPTYPE"))
+        settings = _setting(self.header, "BLOCKSIZE", 32), _setting(self.header, "BYTEPIX", 4)
+        if self._is_rice and not is_valid_rice(*settings):
+            raise ValueError(f"blocks of {settings[0]} pixels of {settings[1]} bytes aren't known")
+        (height, width), (tile_height, tile_width) = self.shape, self.tile_shape
+        n_across = -(-width // tile_width)
+        rows = slice(first_row // tile_height * n_across, -(-last_row // tile_height) * n_across)
+        for name, how in (("COMPRESSED_DATA", kind), ("GZIP_COMPRESSED_DATA", "GZIP_1")):
+            column = self._columns.get(name)
+            if column is None or not column.variable:
+                continue
+            descriptors = self._descriptors(name)[rows]
+            descriptors[:, 0] *= column.item_size
+            tiles = self._heap(descriptors)
+            for number, data in enumerate(tiles, rows.start):
+                y, x = divmod(number, n_across)
+                shape = min(tile_height, height - y * tile_height), min(tile_width, width - x * tile_width)
+                if data:
+                    check_stream(how, data, shape)
+
     def _heap(self, descriptors: npt.NDArray[np.int64]) -> list[bytes]:
         """Read the items of some descriptors."""
         data, starts = self._read_heap(descriptors)
@@ -341,8 +375,10 @@ class TileTable:
         from . import _rice_numba
 
         data, starts = self._read_heap(descriptors)
-        spans = np.stack([starts, descriptors[:, 0], sizes], axis=1)
-        if (spans[:, :2].sum(axis=1) > len(data)).any():
+        lengths = descriptors[:, 0]
+        spans = np.stack([starts, lengths, sizes], axis=1)
+        # Where a tile without bytes would be means nothing.
+        if (starts + lengths > len(data))[lengths > 0].any():
             raise ValueError("the file ends within a tile")
         pixels = np.zeros(sum(sizes), dtype=np.float32)
         block, method, seed, blank = self._quantization
@@ -369,7 +405,7 @@ class TileTable:
         header = self.header
         method = _DITHERING[header.get("ZQUANTIZ", "NO_DITHER")]
         seed = 1 if method == -1 else self._seed()
-        return _setting(header, "BLOCKSIZE", 32), method, seed, header.get("ZBLANK", _NO_BLANK)
+        return int(_setting(header, "BLOCKSIZE", 32)), method, seed, header.get("ZBLANK", _NO_BLANK)
 
     def _seed(self) -> int:
         seed = self.header.get("ZDITHER0", 1)
