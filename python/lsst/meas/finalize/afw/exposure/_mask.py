@@ -79,7 +79,7 @@ def make_mask(blocks: Iterable[tuple[slice, npt.NDArray[Any]]], planes: dict[str
     from . import _mask_numba
 
     known = get_legacy_visit_image_mask_planes()
-    # A file may have a plane by the name of the stack, of lsst.images, or both.
+    # A file may have a plane by the name of the stack, of lsst.images or both.
     named = {plane.name: plane for plane in known.values()} | known
     targets = {name: named.get(name) or MaskPlane(name, f"Mask plane {name} of the file.") for name in planes}
     ordered = dict.fromkeys([*known.values(), *targets.values()])
