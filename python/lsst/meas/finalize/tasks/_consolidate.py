@@ -92,7 +92,7 @@ class ConsolidateFinalizeCharacterizationDetectorTask(pipeBase.PipelineTask):
             catalogue has no row for its detector, or if the detector task
             had another ``measure_ap_corr.fitVisit``.
         TypeError
-            Raised if the tables differ in columns or their types.
+            Raised if the tables differ in columns, their types or units.
         """
         if not psf_ap_corr_detector_dict:
             raise pipeBase.NoWorkFound("There are no finalized detectors to consolidate.")

@@ -24,6 +24,7 @@ from lsst.daf.butler import DeferredDatasetHandle
 from ..butler import StreamedTable, stream_all
 from ._column_blocks import ColumnBlocks
 from ._output import WideTable
+from ._shared_columns import SharedColumns, check_units
 from ._stack_types import fetch
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def merge_tables(sources: Sequence[Any], done: Callable[[], object]) -> astropy.
     Raises
     ------
     TypeError
-        Raised if the tables differ in columns or their types.
+        Raised if the tables differ in columns, their types or units.
     """
     if all(isinstance(source, DeferredDatasetHandle) for source in sources):
         return _concatenate(_read_each(sources, done), len(sources))
@@ -81,30 +82,33 @@ def _concatenate(tables: Iterable[tuple[object, pa.Table]], n_tables: int) -> as
     with what it is for messages.
     """
     blocks: ColumnBlocks | None = None
-    first: pa.Schema | None = None
+    shared: SharedColumns | None = None
     for what, table in tables:
-        if first is None or (blocks is None and len(table)):
-            first = table.schema
+        if shared is None or (blocks is None and len(table)):
+            shared = SharedColumns(table.schema)
         if len(table):
             blocks = ColumnBlocks(table.schema, n_tables) if blocks is None else blocks
-            _check_columns(table.schema, first, what)
+            shared.add(table.schema, what)
             blocks.append(table)
         del table  # so that the next one is read to the same memory, which takes less time
-    return _make_table(first, {} if blocks is None else blocks.columns())
+    assert shared is not None
+    return _make_table(shared, {} if blocks is None else blocks.columns())
 
 
-def _make_table(schema: pa.Schema, columns: dict[str, npt.NDArray[Any]]) -> WideTable:
+def _make_table(shared: SharedColumns, columns: dict[str, npt.NDArray[Any]]) -> WideTable:
     """Return a table described as the butler describes one."""
     from lsst.daf.butler.formatters.parquet import ASTROPY_PANDAS_INDEX_KEY, arrow_to_astropy
 
+    schema, described = shared.schema, shared.described
     special = {_ASTROPY_YAML, ASTROPY_PANDAS_INDEX_KEY.encode()} & (schema.metadata or {}).keys()
-    if columns and not special and len(columns) == len(schema):
+    if columns and described is None and not special and len(columns) == len(schema):
         table = WideTable(list(columns.values()), names=list(columns), copy=False)
         for column, field in zip(table.columns.values(), schema, strict=True):
             _describe(column, field.metadata or {})
         return table
-    # This would import pandas.
-    described = arrow_to_astropy(schema.empty_table())
+    if described is None:
+        # This would import pandas.
+        described = arrow_to_astropy(schema.empty_table())
     if not columns:
         return WideTable(described, copy=False)
     table = WideTable(list(columns.values()), names=list(columns), copy=False, meta=described.meta)
@@ -124,42 +128,22 @@ def _describe(column: astropy.table.Column, metadata: Mapping[bytes, bytes]) -> 
             setattr(column, attribute, value)
 
 
-def _check_columns(schema: pa.Schema, first: pa.Schema, what: object) -> None:
-    """Raise `TypeError` if a table differs from the first in its columns."""
-    # Mostly they are the same, which is quickly found.
-    if schema.equals(first) and _text_lengths(schema) == _text_lengths(first):
-        return
-    if differing := set(_described_columns(first)) ^ set(_described_columns(schema)):
-        names = sorted({name for name, *_ in differing})
-        raise TypeError(f"Star tables differ in columns {names}: {what} from the first one.")
-    if schema.names != first.names:
-        raise TypeError(f"Star tables differ in the order of columns: {what} from the first one.")
-
-
-def _text_lengths(schema: pa.Schema) -> dict[bytes, bytes]:
-    """Return the lengths of columns of text."""
-    metadata = (schema.metadata or {}).items()
-    return {key.rpartition(b"::len::")[2]: value for key, value in metadata if b"::len::" in key}
-
-
-def _described_columns(schema: pa.Schema) -> list[tuple[str, str, bytes | None]]:
-    """Return names, types and, of text, lengths of columns."""
-    lengths = _text_lengths(schema)
-    return [(field.name, str(field.type), lengths.get(field.name.encode())) for field in schema]
-
-
 def _stack_tables(tables: Sequence[astropy.table.Table]) -> astropy.table.Table:
     """Concatenate tables of identical columns, leaving out empty ones."""
-    filled = [table for table in tables if len(table)] or list(tables[:1])
-    first = filled[0]
-    for table in filled[1:]:
+    filled = {i: table for i, table in enumerate(tables) if len(table)} or dict(enumerate(tables[:1]))
+    first = next(iter(filled.values()))
+    for i, table in filled.items():
+        what = f"table {i}"
         if table.dtype != first.dtype:
-            differing = set(first.dtype.descr) ^ set(table.dtype.descr)
-            raise TypeError(f"Star tables differ in columns {sorted({name for name, *_ in differing})}.")
-    stacked = astropy.table.vstack(filled, join_type="exact", metadata_conflicts="silent")
+            differing = sorted({name for name, *_ in set(first.dtype.descr) ^ set(table.dtype.descr)})
+            where = f"columns {differing}" if differing else "the order of columns"
+            raise TypeError(f"Star tables differ in {where}: {what} from the first one.")
+        check_units(first, table, what)
+    stacked = astropy.table.vstack(list(filled.values()), join_type="exact", metadata_conflicts="silent")
     stacked.meta = {
         key: value
         for key, value in first.meta.items()
-        if not key.startswith("LSST.BUTLER") and all(key in t.meta and t.meta[key] == value for t in filled)
+        if not key.startswith("LSST.BUTLER")
+        and all(key in t.meta and t.meta[key] == value for t in filled.values())
     }
     return stacked
