@@ -87,6 +87,24 @@ def test_texts(texts: list[str]) -> None:
     _assert_same(astropy.table.Table({"t": np.array(texts, dtype="U4"), "i": np.arange(len(texts))}))
 
 
+@pytest.mark.parametrize("text", [np.str_("A flux."), 0, False, b"bytes"])
+def test_descriptions_that_are_no_plain_text(text: Any) -> None:
+    """Convert what the butler converts, whether or not it is of type `str`."""
+    table = astropy.table.Table({"x": [1.0]})
+    table["x"].description = text
+    _assert_same(table)
+    table["x"].description = str(text)
+    _assert_same(table)
+
+
+def test_names_from_arrays() -> None:
+    """Convert columns whose names are texts of NumPy."""
+    for names in (np.array(["a", "b"]), ["a", "b"]):
+        table = astropy.table.Table([[1.0], [2]], names=names)
+        table["a"].name = names[0]
+        _assert_same(table)
+
+
 _WRITE = """
 import sys
 import astropy.table, numpy

@@ -45,6 +45,7 @@ type _ColumnKey = tuple[str, str, str | None, str | None, str | None]
 
 _YAML = b"table_meta_yaml"
 _ROW_COUNT = b"lsst::arrow::rowcount"
+_TEXT_OR_NONE = (str, type(None))
 
 
 class ArrowTableFormatter(ParquetFormatter):
@@ -184,6 +185,10 @@ def _is_plain(column: Any) -> bool:
         and column.dtype.kind in "biufU"
         and column.dtype.isnative
         and not column.meta
+        # YAML knows no other kinds of text.
+        and type(column.name) is str
+        and type(column.format) in _TEXT_OR_NONE
+        and type(column.description) in _TEXT_OR_NONE
     )
 
 
