@@ -10,7 +10,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +66,20 @@ def test_ast_points_are_nan_where_undefined() -> None:
     assert np.isfinite(x[0])
     assert np.isnan(x[1])
     assert parse_ast(dump_ast(mapping), "again") == mapping
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda obj: pickle.loads(pickle.dumps(obj))])
+def test_what_was_used_is_copied(tiny: Path, copied: Callable[[Any], Any]) -> None:
+    """Send to other processes what AST has parsed."""
+    wcs = golden_component(tiny, "SKYWCS")
+    x, y = np.array([3.0, 500.0]), np.array([5.0, 100.0])
+    expected = wcs.pixel_to_sky(x, y)
+    again = copied(wcs)
+    assert again == wcs
+    np.testing.assert_array_equal(again.pixel_to_sky(x, y), expected)
+    transform = shift_transform(1.5, 2.5)
+    shifted = transform.apply(x, y)
+    np.testing.assert_array_equal(copied(transform).apply(x, y), shifted)
 
 
 def _map_table(*edges: tuple[str, str, str, str, Any]) -> RawObject:

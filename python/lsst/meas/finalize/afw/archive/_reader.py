@@ -69,15 +69,22 @@ class ArchiveReader:
         self._read_index(index)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Objects are made anew; a copy has its own.
-        return {**self.__dict__, "_objects": {}, "kept": {}, "_active": [], "_lock": None}
+        with self._lock:
+            # Objects may have been changed since they were made.
+            objects, kept = dict(self._objects), dict(self.kept)
+        return {**self.__dict__, "_objects": objects, "kept": kept, "_active": [], "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.RLock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ArchiveReader:
-        result = memo[id(self)] = copy.copy(self)
+        result: ArchiveReader = copy.copy(self)
+        memo[id(self)] = result
+        # What is in the file never changes.
+        memo |= {id(table): table for table in self._tables.values()}
+        result._objects = copy.deepcopy(result._objects, memo)
+        result.kept = copy.deepcopy(result.kept, memo)
         return result
 
     def _read_index(self, index: FitsTable) -> None:

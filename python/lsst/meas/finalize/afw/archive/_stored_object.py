@@ -13,6 +13,7 @@ from __future__ import annotations
 
 __all__ = ("ArchiveSource", "StoredObject")
 
+import threading
 from typing import Any
 
 from astropy.io import fits
@@ -21,6 +22,9 @@ from ...catalogs import Deferred
 from .._errors import ArchiveError, FitsFormatError, MalformedArchiveError
 from ..fits import FitsFile, hdu_label
 from ._reader import ArchiveReader
+
+_OPENING = threading.RLock()
+"""Held while an index is read, so that threads get the same archive."""
 
 
 class ArchiveSource:
@@ -49,7 +53,9 @@ class ArchiveSource:
             Raised if the index is missing or invalid.
         """
         if self._archive is None:
-            self._archive = ArchiveReader(self._file, self._number)
+            with _OPENING:
+                if self._archive is None:
+                    self._archive = ArchiveReader(self._file, self._number)
         return self._archive
 
 

@@ -18,7 +18,7 @@ __all__ = ("AfwTransform", "SkyWcs", "TransformMap")
 import dataclasses
 from collections.abc import Callable, Hashable
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -81,8 +81,17 @@ def _split_text(text: str, n_tokens: int, where: str) -> list[str]:
     return tokens
 
 
+class _ParsedWhenNeeded:
+    """A dataclass whose parsed form isn't copied: AST's objects can't be
+    pickled.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(cast(Any, self))}
+
+
 @dataclasses.dataclass(frozen=True)
-class SkyWcs:
+class SkyWcs(_ParsedWhenNeeded):
     """World coordinates of a detector's pixels, parsed when needed.
 
     Attributes
@@ -177,7 +186,7 @@ def _write_sky_wcs(record: ObjectRecord, obj: SkyWcs) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class AfwTransform:
+class AfwTransform(_ParsedWhenNeeded):
     """A transform between two kinds of points, parsed when needed.
 
     Attributes
@@ -363,19 +372,31 @@ def _write_transform_map(record: ObjectRecord, obj: TransformMap) -> None:
     )
 
 
-def _make_loader(archive: ArchiveReader, archive_id: int, where: str) -> Callable[[], AfwTransform]:
-    # Fetched now, because the file may be closed when they are needed.
-    name, tables = archive.name(archive_id), archive.tables(archive_id)
-    if name not in _TRANSFORM_NAMES:
-        raise MalformedArchiveError(f"{where}: archive id {archive_id} is a {name}, not a transform")
-    cache: list[AfwTransform] = []
+class _StoredTransform:
+    """Makes a transform when it is called; the same one each time.
 
-    def load() -> AfwTransform:
-        if not cache:
-            cache.append(_read_transform(archive, tables, name))
-        return cache[0]
+    Parameters
+    ----------
+    archive, archive_id
+        Where it is.
+    where
+        What refers to it, for messages.
+    """
 
-    return load
+    def __init__(self, archive: ArchiveReader, archive_id: int, where: str) -> None:
+        # Fetched now, because the file may be closed when they are needed.
+        self._archive = archive
+        self._name, self._tables = archive.name(archive_id), archive.tables(archive_id)
+        if self._name not in _TRANSFORM_NAMES:
+            raise MalformedArchiveError(
+                f"{where}: archive id {archive_id} is a {self._name}, not a transform"
+            )
+        self._made: AfwTransform | None = None
+
+    def __call__(self) -> AfwTransform:
+        if self._made is None:
+            self._made = _read_transform(self._archive, self._tables, self._name)
+        return self._made
 
 
 @reads("TransformMap")
@@ -390,7 +411,7 @@ def _read_transform_map(archive: ArchiveReader, tables: list[TableView], name: s
         for column in ("fromSysName", "fromSysDetectorName", "toSysName", "toSysDetectorName", "transform")
     ]
     edges = [
-        ((str(a), str(b)), (str(c), str(d)), _make_loader(archive, int(i), table.where))
+        ((str(a), str(b)), (str(c), str(d)), _StoredTransform(archive, int(i), table.where))
         for a, b, c, d, i in zip(*columns, strict=True)
     ]
     return TransformMap(edges, f"{table.where}: {name}")
@@ -403,7 +424,7 @@ def _read_old_transform_map(archive: ArchiveReader, tables: list[TableView]) -> 
     by_id = {int(i): (str(a), str(b)) for i, (a, b) in zip(systems["id"], names, strict=True)}
     try:
         edges = [
-            (by_id[int(a)], by_id[int(b)], _make_loader(archive, int(i), connections.where))
+            (by_id[int(a)], by_id[int(b)], _StoredTransform(archive, int(i), connections.where))
             for a, b, i in zip(connections["from"], connections["to"], connections["transform"], strict=True)
         ]
     except KeyError as error:
