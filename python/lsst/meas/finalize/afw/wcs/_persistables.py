@@ -16,7 +16,7 @@ from __future__ import annotations
 __all__ = ("AfwTransform", "SkyWcs", "TransformMap")
 
 import dataclasses
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from typing import Any, cast
 
@@ -296,7 +296,9 @@ class TransformMap:
     """
 
     def __init__(
-        self, edges: list[tuple[_System, _System, Callable[[], AfwTransform]]], where: str = "TransformMap"
+        self,
+        edges: Sequence[tuple[_System, _System, Callable[[], AfwTransform]]],
+        where: str = "TransformMap",
     ) -> None:
         self.where = where
         self._edges = edges
