@@ -120,22 +120,70 @@ def fit_chebyshev(
         raise ValueError(f"A Chebyshev fit needs equally many x, y, z, not {x.shape}, {y.shape}, {z.shape}.")
     if not (np.isfinite(x) & np.isfinite(y) & np.isfinite(z)).all():
         raise ValueError("A Chebyshev fit needs finite positions and values.")
+    coefficients, model = fit_several(
+        bbox, x, y, z[None], np.ones((1, len(z)), bool), order_x, order_y, triangular
+    )
+    from lsst.images.fields import ChebyshevField
+
+    return ChebyshevField(bbox, coefficients[0]), model[0]
+
+
+def fit_several(
+    bbox: Box,
+    x: npt.NDArray[np.float64],
+    y: npt.NDArray[np.float64],
+    z: npt.NDArray[np.float64],
+    used: npt.NDArray[np.bool_],
+    order_x: int,
+    order_y: int,
+    triangular: bool,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Fit several sets of values at the same points, as `fit_chebyshev` does
+    each.
+
+    Parameters
+    ----------
+    bbox, x, y, order_x, order_y, triangular
+        As of `fit_chebyshev`.
+    z
+        Values, (K, N).
+    used
+        Which of them are fitted, (K, N); the others must be finite, too.
+
+    Returns
+    -------
+    coefficients
+        Coefficients, (K, order_y + 1, order_x + 1).
+    model
+        Values of the polynomials at all points, (K, N).
+
+    Raises
+    ------
+    ValueError
+        Raised if a value that is fitted isn't finite.
+    """
+    if not np.isfinite(z[used]).all():
+        raise ValueError("A Chebyshev fit needs finite positions and values.")
     scaled = np.stack(
         [(v - (side.min + side.max) / 2) * (2 / side.size) for v, side in ((x, bbox.x), (y, bbox.y))]
     )
     j, i = _terms(order_x, order_y, triangular)
     polynomials = np.polynomial.chebyshev.chebvander(scaled, max(order_x, order_y))
     design = polynomials[1][:, j] * polynomials[0][:, i]
-    eigenvalues, vectors = np.linalg.eigh(design.T @ design)
-    keep = eigenvalues >= _EIGENVALUE_CUT * eigenvalues[-1]
-    keep[-1] = True
-    vectors = vectors[:, keep]
-    fitted = vectors @ ((vectors.T @ (design.T @ z)) / eigenvalues[keep])
-    coefficients = np.zeros((order_y + 1, order_x + 1))
-    coefficients[j, i] = fitted
-    from lsst.images.fields import ChebyshevField
-
-    return ChebyshevField(bbox, coefficients), design @ fitted
+    n_terms = len(j)
+    products = (design[:, :, None] * design[:, None, :]).reshape(-1, n_terms**2)
+    normal = (used.astype(np.float64) @ products).reshape(-1, n_terms, n_terms)
+    eigenvalues, vectors = np.linalg.eigh(normal)
+    keep = eigenvalues >= _EIGENVALUE_CUT * eigenvalues[:, -1:]
+    keep[:, -1] = True
+    projected = (np.where(used, z, 0.0) @ design)[:, None, :] @ vectors
+    solved = np.divide(
+        projected, eigenvalues[:, None, :], where=keep[:, None, :], out=np.zeros(projected.shape)
+    )
+    fitted = (vectors @ solved.transpose(0, 2, 1))[:, :, 0]
+    coefficients = np.zeros((len(z), order_y + 1, order_x + 1))
+    coefficients[:, j, i] = fitted
+    return coefficients, fitted @ design.T
 
 
 def constant_field(bbox: Box, value: float) -> ChebyshevField:

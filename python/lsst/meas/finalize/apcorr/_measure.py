@@ -13,7 +13,6 @@ from __future__ import annotations
 
 __all__ = ("MeasureApCorrConfig", "MeasureApCorrError", "MeasureApCorrTask")
 
-import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -25,21 +24,18 @@ from lsst.pex.config import Config, ConfigField, Field, ListField, RangeField
 from lsst.pipe.base import AlgorithmError, Struct, Task
 
 from ..focal_plane import FieldBasis, StarPlaces
-from ._chebyshev import ChebyshevBoundedFieldConfig, constant_field, fit_chebyshev, n_coefficients
+from ._chebyshev import ChebyshevBoundedFieldConfig, constant_field
+from ._clipping import ClippedFits, fit_clipped
 from ._registry import correctable_names
-from ._scatter import SIGMA_TO_MAD, robust_scatter
+from ._scatter import robust_scatter
 from ._selectors import BaseSourceSelectorTask, sourceSelectorRegistry
 from ._visit import DetectorFluxes, TooFewRatiosError, chebyshev_projections, fit_visit_ratio
 
 if TYPE_CHECKING:
     from lsst.images import Box, VisitImage
-    from lsst.images.fields import BaseField, ChebyshevField
+    from lsst.images.fields import BaseField
 
     from ..catalogs import Schema, SourceCatalog
-
-# Median absolute deviation of a unit normal distribution, and the floor that
-# upstream adds to its estimate of sigma (spec 01 §6.3).
-_SIGMA_FLOOR = 1e-7
 
 
 class MeasureApCorrError(AlgorithmError):
@@ -178,16 +174,6 @@ class MeasureApCorrConfig(Config):
             )
 
 
-@dataclasses.dataclass
-class _Fit:
-    """A finished fit and the stars that survived it."""
-
-    field: ChebyshevField
-    sigma: float
-    rows: npt.NDArray[np.intp]
-    residuals: npt.NDArray[np.float64]
-
-
 class MeasureApCorrTask(Task):
     """Fit aperture corrections as functions of position.
 
@@ -262,26 +248,24 @@ class MeasureApCorrTask(Task):
         """
         bbox = exposure.bbox
         self.log.info("Measuring aperture corrections for %d flux fields", len(self.names))
+        from lsst.images.fields import ChebyshevField
+
         selected = self._select(catalog)
-        reference = np.asarray(catalog[self.config.refFluxName + "_instFlux"], dtype=np.float64)
-        x = np.asarray(catalog["slot_Centroid_x"], dtype=np.float64)
-        y = np.asarray(catalog["slot_Centroid_y"], dtype=np.float64)
+        fits = self._fit(bbox, catalog, selected)
+        center, scatter, rms = fits.statistics()
         ap_corr_map: dict[str, BaseField] = {}
-        for name in self.names:
-            rows, flux = self._usable(catalog, selected, name)
-            try:
-                fit = self._fit(name, bbox, x, y, reference[rows] / flux, rows)
-            except MeasureApCorrError as error:
-                if name not in self.config.allowFailure:
-                    raise
-                self.log.warning("%s Failure is allowed for this flux, continuing without it.", error)
+        for k, name in enumerate(self.names):
+            if k in fits.failures:
+                n_stars, iteration = fits.failures[k]
+                needed = self.config.minDegreesOfFreedom + 1
+                self._fail(name, nSources=n_stars, ndof=needed, iteration=iteration)
                 continue
-            self._report(name, fit.residuals)
+            self._report(name, int(np.count_nonzero(fits.used[k])), center[k], scatter[k], rms[k])
             used = np.zeros(len(catalog), dtype=bool)
-            used[fit.rows] = True
+            used[selected] = fits.used[k]
             catalog[f"apcorr_{name}_used"] = used
-            ap_corr_map[name + "_instFlux"] = fit.field
-            ap_corr_map[name + "_instFluxErr"] = constant_field(bbox, fit.sigma)
+            ap_corr_map[name + "_instFlux"] = ChebyshevField(bbox, fits.coefficients[k])
+            ap_corr_map[name + "_instFluxErr"] = constant_field(bbox, float(fits.sigma[k]))
         return Struct(apCorrMap=ap_corr_map)
 
     def run_visit(self, detectors: Mapping[int, DetectorFluxes]) -> dict[int, dict[str, BaseField] | None]:
@@ -353,12 +337,11 @@ class MeasureApCorrTask(Task):
                     least=needed,
                 )
             except TooFewRatiosError as few:
-                failure = MeasureApCorrError(name=name, nSources=few.number, ndof=needed)
-                if name not in config.allowFailure:
-                    raise failure from None
-                self.log.warning("%s Failure is allowed for this flux, continuing without it.", failure)
+                self._fail(name, nSources=few.number, ndof=needed)
                 continue
-            self._report(name, fit.residuals[fit.used])
+            residuals = fit.residuals[fit.used]
+            center, scatter = float(np.median(residuals)), robust_scatter(residuals)
+            self._report(name, len(residuals), center, scatter, math.sqrt(float(np.mean(residuals**2))))
             for d, detector in enumerate(detectors):
                 used = np.zeros(len(detector.catalog), dtype=bool)
                 used[rows[d][fit.used[places.detector == d]]] = True
@@ -415,59 +398,44 @@ class MeasureApCorrTask(Task):
             & np.isfinite(catalog["slot_Centroid_y"])
         )
 
-    def _fit(
-        self,
-        name: str,
-        bbox: Box,
-        x: npt.NDArray[np.float64],
-        y: npt.NDArray[np.float64],
-        ratio: npt.NDArray[np.float64],
-        rows: npt.NDArray[np.intp],
-    ) -> _Fit:
-        """Fit one flux with clipping and order reduction, spec 01 §6.3.
-
-        ``x`` and ``y`` are those of the whole catalogue, ``ratio`` that of
-        the ``rows`` only.
-        """
+    def _fit(self, bbox: Box, catalog: SourceCatalog, selected: npt.NDArray[np.bool_]) -> ClippedFits:
+        """Fit all fluxes to the selected stars."""
         config = self.config
-        min_dof = config.minDegreesOfFreedom
-        if len(rows) - 1 < min_dof:
-            raise MeasureApCorrError(name=name, nSources=len(rows), ndof=min_dof + 1)
-        order_x, order_y = config.fitConfig.orderX, config.fitConfig.orderY
-        triangular = config.fitConfig.triangular
-        x, y, z = x[rows], y[rows], ratio
-        model = np.full(len(z), np.median(z))
-        for iteration in range(config.numIter):
-            residuals = z - model
-            mad = np.median(np.abs(residuals - np.median(residuals)))
-            sigma = float(mad / SIGMA_TO_MAD + _SIGMA_FLOOR)
-            keep = np.abs(residuals) <= config.numSigmaClip * sigma
-            x, y, z, rows = x[keep], y[keep], z[keep], rows[keep]
-            while len(x) - n_coefficients(order_x, order_y, triangular) < min_dof:
-                if order_x == 0 or order_y == 0:
-                    raise MeasureApCorrError(
-                        name=name, nSources=len(x), ndof=min_dof + 1, iteration=iteration + 1
-                    )
-                order_x -= 1
-                order_y -= 1
-            field, model = fit_chebyshev(
-                bbox, x, y, z, order_x=order_x, order_y=order_y, triangular=triangular
-            )
-        if config.doFinalMedianShift:
-            shift = np.median(model - z)
-            coefficients = np.array(field.coefficients)
-            coefficients[0, 0] -= shift
-            field = type(field)(bbox, coefficients)
-            model = model - shift
-        return _Fit(field, sigma, rows, model - z)
+        columns = (config.refFluxName + "_instFlux", "slot_Centroid_x", "slot_Centroid_y")
+        reference, x, y = (np.asarray(catalog[column], dtype=np.float64)[selected] for column in columns)
+        used = np.zeros((len(self.names), len(catalog)), dtype=bool)
+        fluxes = np.ones(used.shape)
+        for k, name in enumerate(self.names):
+            rows, flux = self._usable(catalog, selected, name)
+            used[k, rows], fluxes[k, rows] = True, flux
+        used, ratios = used[:, selected], reference / fluxes[:, selected]
+        return fit_clipped(
+            bbox,
+            x,
+            y,
+            ratios,
+            used,
+            config.fitConfig,
+            least=config.minDegreesOfFreedom,
+            n_iter=config.numIter,
+            n_sigma=config.numSigmaClip,
+            shifts=config.doFinalMedianShift,
+        )
 
-    def _report(self, name: str, residuals: npt.NDArray[np.float64]) -> None:
+    def _fail(self, name: str, **reason: Any) -> None:
+        """Raise the error of a flux, or log it if it may fail."""
+        error = MeasureApCorrError(name=name, **reason)
+        if name not in self.config.allowFailure:
+            raise error
+        self.log.warning("%s Failure is allowed for this flux, continuing without it.", error)
+
+    def _report(self, name: str, n_stars: int, center: float, scatter: float, rms: float) -> None:
         """Log the quality of a fit."""
         self.log.info(
             "Aperture correction for %s from %d stars: median %f, MAD %f, RMS %f",
             name,
-            len(residuals),
-            float(np.median(residuals)),
-            robust_scatter(residuals),
-            math.sqrt(float(np.mean(residuals**2))),
+            n_stars,
+            center,
+            scatter,
+            rms,
         )
