@@ -102,6 +102,7 @@ def test_cost_of_a_step(make_star_list: Callable[..., list[piff.Star]]) -> None:
     for order in (1, 3):
         terms = np.column_stack([np.array([s.x for s in stars]) ** k for k in range(order + 1)]) / 1e3
         equations, _, _ = _equations(stars, terms)
+        equations.design.block_length = 32  # type: ignore[misc]
 
         def draw(
             grid: np.ndarray, block: slice, original: Callable[..., np.ndarray] = equations.design.draw
