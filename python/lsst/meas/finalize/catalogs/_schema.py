@@ -170,6 +170,8 @@ class Schema:
         self._fields: dict[str, Field] = {}
         self._sorted_aliases: list[str] | None = None
         self._aliases: dict[str, str] = {}
+        # What aliases make of names that were asked for.
+        self._applied: dict[str, str] = {}
         for field in fields:
             self._insert(field)
         for alias, target in (aliases or {}).items():
@@ -274,12 +276,12 @@ class Schema:
             Existing name, or prefix of existing names.
         """
         self._aliases[alias] = target
-        self._sorted_aliases = None
+        self._sorted_aliases, self._applied = None, {}
 
     def drop_alias(self, alias: str) -> None:
         """Remove an alias; nothing happens if it is not defined."""
         self._aliases.pop(alias, None)
-        self._sorted_aliases = None
+        self._sorted_aliases, self._applied = None, {}
 
     def apply_aliases(self, name: str) -> str:
         """Return ``name`` with all aliases replaced (spec 02 §4.4).
@@ -299,6 +301,12 @@ class Schema:
         ValueError
             Raised if aliases form a cycle.
         """
+        applied = self._applied
+        if name not in applied:
+            applied[name] = self._follow_aliases(name)
+        return applied[name]
+
+    def _follow_aliases(self, name: str) -> str:
         if self._sorted_aliases is None:
             self._sorted_aliases = sorted(self._aliases, key=str.encode)
         original = name

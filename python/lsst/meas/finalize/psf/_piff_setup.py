@@ -171,14 +171,18 @@ def make_piff_stars(
 
     from .._piff import piff
 
+    height, width = stamps.image.shape[1:]
+    images, weights = (np.array(values, dtype=np.float64) for values in (stamps.image, weights))
     stars = []
     # Piff takes a list of objects.
     for i in range(len(stamps)):
-        place = {"xmin": int(stamps.x0[i]), "ymin": int(stamps.y0[i]), "wcs": coordinates.wcs}
+        x0, y0 = int(stamps.x0[i]), int(stamps.y0[i])
+        bounds = galsim.BoundsI(x0, x0 + width - 1, y0, y0 + height - 1)
+        # Without the checks of galsim.Image, for which these arrays are made.
         data = piff.StarData(
-            galsim.Image(stamps.image[i].astype(np.float64), **place),
+            galsim._Image(images[i], bounds, coordinates.wcs),
             galsim.PositionD(float(x[i]), float(y[i])),
-            weight=galsim.Image(np.array(weights[i], dtype=np.float64), **place),
+            weight=galsim._Image(weights[i], bounds, coordinates.wcs),
             pointing=coordinates.pointing,
         )
         data.properties["starId"] = int(ids[i])
