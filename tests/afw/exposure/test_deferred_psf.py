@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +91,22 @@ def test_deferred_psf_is_pickled(path: Path) -> None:
     assert psf.bounds == read_exposure(path).psf.bounds
 
 
+def test_threads_get_the_same_psf(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give one PSF to threads of which none has made it yet."""
+    barrier = threading.Barrier(3)
+    make_piff = _deferred_psf.make_piff
+
+    def make(data: bytes) -> PiffWrapper:
+        barrier.wait(20)
+        return make_piff(data)
+
+    monkeypatch.setattr(_deferred_psf, "make_piff", make)
+    exposure = read_exposure(path)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: exposure.psf, range(3)))
+    assert all(psf is exposure.psf for psf in found)
+
+
 @pytest.mark.parametrize("name", [b"piff.pixelgrid", b"SimplePSF"])
 def test_damage_is_told_late(path: Path, tmp_path: Path, name: bytes) -> None:
     """Name file and component whenever the PSF is asked for."""
@@ -101,3 +119,5 @@ def test_damage_is_told_late(path: Path, tmp_path: Path, name: bytes) -> None:
     for image in (exposure, exposure, exposure[BOX], exposure.copy()):
         with pytest.raises(ArchiveReadError, match="damaged.fits.*component 'psf' can't be read: .*PiffPsf"):
             _ = image.psf
+    with pytest.raises(ArchiveReadError, match="damaged.fits.*component 'psf' can't be read: .*PiffPsf"):
+        exposure.write(str(tmp_path / "image.fits"))

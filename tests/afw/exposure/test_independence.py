@@ -272,6 +272,10 @@ def test_partial_images_are_not_written(partial: VisitImage, tmp_path: Path) -> 
     """Refuse to store what isn't there, by name."""
     with pytest.raises(ComponentError, match="can't be read"):
         partial.write(str(tmp_path / "partial.fits"))
+    partial._problems.clear()
+    partial._psf = ComponentError("no PSF")
+    with pytest.raises(ComponentError, match="no PSF"):
+        partial.write(str(tmp_path / "no_psf.fits"))
 
 
 def test_no_pixels(calexp_bytes: bytes) -> None:

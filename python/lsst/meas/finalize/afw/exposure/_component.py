@@ -74,7 +74,8 @@ class component[T]:  # noqa: N801 (used like property)
             return self
         found: dict[str, Any] = instance.__dict__.setdefault("_found", {})
         if self._name not in found:
-            found[self._name] = self._read(instance)
+            # Of threads that ask at once all get what is there first.
+            found.setdefault(self._name, self._read(instance))
         value = found[self._name]
         if isinstance(value, ComponentError):
             raise value.with_traceback(None)

@@ -89,3 +89,19 @@ class DeferredPsfImage(VisitImage):
     @_psf.setter
     def _psf(self, value: Any) -> None:
         self._given_psf = value
+
+    def serialize(self, archive: Any) -> Any:
+        """Store the image, if its PSF can be made.
+
+        Parameters
+        ----------
+        archive
+            Archive to write to.
+
+        Raises
+        ------
+        ComponentError
+            If it can't.
+        """
+        _ = self.psf
+        return super().serialize(archive)

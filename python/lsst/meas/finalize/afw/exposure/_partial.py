@@ -161,6 +161,7 @@ class PartialVisitImage(VisitImage):
         """
         for problem in self._problems.values():
             raise problem
+        _ = self.psf
         return super().serialize(archive)
 
     def _describe(self, options: Any = None, /) -> Any:
