@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -249,6 +250,18 @@ def test_image_is_as_before(
             task.run(_stars(task, 3), exposure)
     np.testing.assert_array_equal(exposure.image.array, image)
     assert (seen[0] != image).sum() == 3 * 4 * 3
+
+
+def test_image_is_as_before_without_a_record(recorders: list[str], make_exposure: Callable[..., Any]) -> None:
+    """Take the noise out again if how it was made can't be recorded."""
+    exposure = make_exposure(np.arange(400, dtype=np.float32).reshape(20, 20))
+    image = exposure.image.array.copy()
+    task = _make_task(["test_A"])
+    catalog = _stars(task, 2)
+    catalog.metadata = MappingProxyType({})
+    with pytest.raises(TypeError, match="item assignment"):
+        task.run(catalog, exposure)
+    np.testing.assert_array_equal(exposure.image.array, image)
 
 
 def test_missing_fields_and_footprints(recorders: list[str], make_exposure: Callable[..., Any]) -> None:

@@ -242,3 +242,16 @@ def test_waiting_calls_are_dropped_at_the_end() -> None:
 
     interrupt(map_in_order(call, range(100), 2), go.set)
     assert len(begun) <= 4
+
+
+def test_detectors_that_share_an_image(tiny_inputs: Any) -> None:
+    """Measure one image several times at once, and leave it as it was."""
+    exposure = tiny_inputs.exposure.copy()
+    before = exposure.image.array.copy()
+    # A part of it shares its memory.
+    shared = {0: exposure, 1: exposure, 2: exposure[exposure.bbox]}
+    srcs = dict.fromkeys(shared, tiny_inputs.src)
+    expected, _ = run(make_task(1), tiny_inputs, shared, srcs)
+    result, _ = run(make_task(3), tiny_inputs, shared, srcs)
+    np.testing.assert_array_equal(exposure.image.array, before)
+    assert_equal(expected, result)

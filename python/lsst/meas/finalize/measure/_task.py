@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from lsst.pipe.base import Task
 
+from .._exclusive import exclusive_pixels
 from ..catalogs import Footprints, Schema, SourceCatalog
 from ._batch import MeasureBatch
 from ._config import SingleFrameMeasurementConfig
@@ -165,6 +166,7 @@ class SingleFrameMeasurementTask(Task):
         self._check_schema(measCat)
         done: set[SingleFramePlugin] = set()
         with ExitStack() as cleanup:
+            cleanup.enter_context(exclusive_pixels(exposure.image.array))
             try:
                 batch = self._make_batch(
                     measCat, exposure, footprints, noiseImage, exposureId, psf, color, cleanup
@@ -249,8 +251,7 @@ class SingleFrameMeasurementTask(Task):
             detected = _as_detected(measCat if footprints is None else footprints)
         replacer = None
         if self.config.doReplaceWithNoise and detected is not None:
-            replacer = self._make_replacer(measCat, exposure, detected, exposureId, noiseImage)
-            cleanup.callback(replacer.end)
+            replacer = self._make_replacer(measCat, exposure, detected, exposureId, noiseImage, cleanup)
         return MeasureBatch(
             measCat,
             exposure,
@@ -290,12 +291,14 @@ class SingleFrameMeasurementTask(Task):
         detected: DetectedFootprints,
         exposure_id: int | None,
         noise_image: npt.NDArray[np.float32] | None,
+        cleanup: ExitStack,
     ) -> NoiseReplacer:
         """Make the noise and record in the metadata how."""
         config = self.config.noiseReplacer
         replacer = NoiseReplacer(
             config, exposure, detected, catalog["id"], exposure_id, noise_image, in_place=True
         )
+        cleanup.callback(replacer.end)
         catalog.metadata["NOISE_SEED_MULTIPLIER"] = int(config.noiseSeedMultiplier)
         catalog.metadata["NOISE_SOURCE"] = str(config.noiseSource)
         catalog.metadata["NOISE_OFFSET"] = float(config.noiseOffset)

@@ -30,6 +30,7 @@ from lsst.utils.logging import LsstLogAdapter
 
 from .. import afw
 from .._collection import collection_paused
+from .._exclusive import exclusive_pixels
 from ..afw import is_afw
 from ..catalogs import (
     ExposureCatalog,
@@ -288,7 +289,8 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         with damaged_input_is_no_work(self.log, where):
             data_id = {"visit": visit, "detector": detector}
             exposure = as_ours(exposure, VisitImage, f"calexp of {where}", data_id)
-            return self._characterize(detector, exposure, src, measured, fgcm_standard_star_cat, where)
+            with exclusive_pixels(exposure.image.array):
+                return self._characterize(detector, exposure, src, measured, fgcm_standard_star_cat, where)
 
     def _characterize(
         self,
