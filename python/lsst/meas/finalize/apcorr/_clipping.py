@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from .._robust import SIGMA_TO_MAD
 from ._chebyshev import fit_several, n_coefficients
-from ._scatter import SIGMA_TO_MAD
 
 if TYPE_CHECKING:
     from lsst.images import Box

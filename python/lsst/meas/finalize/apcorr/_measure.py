@@ -23,11 +23,11 @@ import numpy.typing as npt
 from lsst.pex.config import Config, ConfigField, Field, ListField, RangeField
 from lsst.pipe.base import AlgorithmError, Struct, Task
 
+from .._robust import robust_scatter
 from ..focal_plane import FieldBasis, StarPlaces
 from ._chebyshev import ChebyshevBoundedFieldConfig, constant_field
 from ._clipping import ClippedFits, fit_clipped
 from ._registry import correctable_names
-from ._scatter import robust_scatter
 from ._selectors import BaseSourceSelectorTask, sourceSelectorRegistry
 from ._visit import DetectorFluxes, TooFewRatiosError, chebyshev_projections, fit_visit_ratio
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from lsst.pex.config import Field, ListField, registerConfigurable
 from lsst.pipe.base import Struct
 
+from .._robust import SIGMA_TO_IQR
 from ._columns import get_column, n_rows
 from ._selectors import BaseSourceSelectorConfig, BaseSourceSelectorTask, sourceSelectorRegistry
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from lsst.images import VisitImage
 
 _MAX_ITERATIONS = 20
-_IQR_TO_SIGMA = 1.3489795003921634
 
 
 class ObjectSizeStarSelectorConfig(BaseSourceSelectorConfig):
@@ -122,7 +122,7 @@ def find_star_locus(
     for _ in range(_MAX_ITERATIONS):
         lower, upper = np.percentile(cluster, (25, 75))
         # The interquartile range can vanish for few or quantised widths.
-        sigma = min((upper - lower) / _IQR_TO_SIGMA, width_std_allowed) or width_std_allowed
+        sigma = min((upper - lower) / SIGMA_TO_IQR, width_std_allowed) or width_std_allowed
         median = float(np.median(cluster))
         new = w[np.abs(w - median) <= n_sigma_clip * sigma]
         if not len(new) or np.array_equal(new, cluster):

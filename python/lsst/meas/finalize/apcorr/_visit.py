@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .._robust import SIGMA_TO_MAD, robust_scatter
 from ..focal_plane import DetectorFrame, FieldBasis, FieldModel, Scores, StarPlaces, fit_fields
-from ._scatter import SIGMA_TO_MAD, robust_scatter
 
 if TYPE_CHECKING:
     from lsst.images import Box

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("MAD_TO_SIGMA", "Groups", "maritz_jarrett_weights")
+__all__ = ("Groups", "maritz_jarrett_weights")
 
 from functools import cache
 
@@ -19,13 +19,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betainc
 
+from .._robust import MAD_TO_SIGMA
+
 type Floats = npt.NDArray[np.float64]
 type Integers = npt.NDArray[np.int64]
-
-MAD_TO_SIGMA = 1.482602218505602
-"""Standard deviation of a normal distribution over its median absolute
-deviation.
-"""
 
 
 @cache

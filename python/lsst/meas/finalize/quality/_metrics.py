@@ -23,10 +23,11 @@ from dataclasses import dataclass
 import astropy.table
 import numpy as np
 
+from .._robust import robust_scatter
 from ..catalogs import ExposureRecord
 from ..psf import as_batch_psf
 from ._columns import StarColumns
-from ._groups import MAD_TO_SIGMA, Groups
+from ._groups import Groups
 from ._moments import determinant_radius, distortion, trace_radius
 from ._star_statistics import higher_moment_statistics, select_stars, star_statistics
 
@@ -242,4 +243,4 @@ def scatter(values: np.ndarray) -> float:
     values = values[np.isfinite(values)]
     if len(values) < 2:
         return float("nan")
-    return float(MAD_TO_SIGMA * np.median(np.abs(values - np.median(values))))
+    return robust_scatter(values)

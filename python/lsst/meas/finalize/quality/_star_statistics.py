@@ -24,8 +24,9 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from .._robust import MAD_TO_SIGMA
 from ._columns import HIGHER_MOMENTS, StarColumns
-from ._groups import MAD_TO_SIGMA, Groups
+from ._groups import Groups
 from ._moments import distortion, trace_radius
 
 type Floats = npt.NDArray[np.float64]

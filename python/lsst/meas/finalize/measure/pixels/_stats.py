@@ -16,7 +16,8 @@ __all__ = ("clipped_mean_std", "clipped_mean_std_rows")
 import numpy as np
 import numpy.typing as npt
 
-_IQR_TO_SIGMA = 0.741301109252802
+from ..._robust import IQR_TO_SIGMA
+
 _N_KEYS = 1 << 16
 
 
@@ -101,7 +102,7 @@ def clipped_mean_std(values: npt.ArrayLike, n_sigma: float = 3.0, n_iter: int = 
     flat = flat.view()
     flat.flags.writeable = False
     q25, median, q75 = _quantiles(flat, (0.25, 0.5, 0.75))
-    centre, width = median, n_sigma * _IQR_TO_SIGMA * (q75 - q25)
+    centre, width = median, n_sigma * IQR_TO_SIGMA * (q75 - q25)
     mean, variance = np.nan, np.nan
     for _ in range(n_iter):
         mean, variance = _moments_within(flat, centre, width)
@@ -143,7 +144,7 @@ def clipped_mean_std_rows(
 
     with np.errstate(invalid="ignore", divide="ignore"):
         centre = quantile(0.5)
-        width = n_sigma * _IQR_TO_SIGMA * (quantile(0.75) - quantile(0.25))
+        width = n_sigma * IQR_TO_SIGMA * (quantile(0.75) - quantile(0.25))
         mean = variance = np.full(len(x), np.nan)
         for _ in range(n_iter):
             used = good & (np.abs(x - centre[:, None]) <= width[:, None])

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..._robust import MAD_TO_SIGMA
 from ...focal_plane import FieldBasis, FieldModel, Scores, StarPlaces, fit_fields
 from .._interpolant import taps_of
 from ..structured import GridWeights
@@ -278,5 +279,5 @@ def _distances(
         scatter = np.where(use[:, np.newaxis], np.maximum(noise - variances, 0.01 * noise), noise + variances)
         pull = difference / np.sqrt(scatter)
     pull = np.abs(pull[:, :number])
-    scale = np.maximum(1.0, 1.4826 * np.median(pull[use], axis=0))
+    scale = np.maximum(1.0, MAD_TO_SIGMA * np.median(pull[use], axis=0))
     return np.nan_to_num((pull / scale).max(axis=1), nan=np.inf)

@@ -11,13 +11,23 @@
 
 from __future__ import annotations
 
-__all__ = ("SIGMA_TO_MAD", "robust_scatter")
+__all__ = ("IQR_TO_SIGMA", "MAD_TO_SIGMA", "SIGMA_TO_IQR", "SIGMA_TO_MAD", "robust_scatter")
 
 import numpy as np
 import numpy.typing as npt
 
 SIGMA_TO_MAD = 0.6744897501960817
 """Median absolute deviation of a normal distribution of unit width."""
+
+MAD_TO_SIGMA = 1.0 / SIGMA_TO_MAD
+"""Width of a normal distribution whose median absolute deviation is one."""
+
+SIGMA_TO_IQR = 2.0 * SIGMA_TO_MAD
+"""Interquartile range of a normal distribution of unit width."""
+
+# Upstream's digits; the quotient is one unit in the last place less.
+IQR_TO_SIGMA = 0.741301109252802
+"""Width of a normal distribution whose interquartile range is one."""
 
 
 def robust_scatter(values: npt.NDArray[np.float64]) -> float:
