@@ -52,14 +52,48 @@ from lsst.pipe.tasks.finalizeCharacterization import *
 FinalizeCharacterizationDetectorConfig().validate()
 print(*set(sys.modules) - before)
 """
+MERGING = """
+import astropy.units
+from lsst.meas.finalize.butler import table_to_arrow
+from lsst.meas.finalize.tasks._merged_table import _concatenate
+
+columns = {"detector": numpy.arange(3), "t": ["a", "", "c"], "x": numpy.ones(3), "f": numpy.ones(3, bool)}
+table = astropy.table.Table(columns)
+table["x"].unit = astropy.units.nJy
+table = table_to_arrow(table)
+metadata = {key: value for key, value in table.schema.metadata.items() if key != b"table_meta_yaml"}
+table = table.replace_schema_metadata(metadata)
+merged = _concatenate([(0, table), (1, table)], 2)
+assert merged["t"].tolist() == ["a", "", "c"] * 2
+assert merged["x"].unit == astropy.units.nJy
+table_to_arrow(merged)
+print(*sys.modules)
+"""
 
 
-def test_tasks_import_nothing_but_this_package() -> None:
+@pytest.fixture(scope="module")
+def imported_by_tasks() -> list[set[str]]:
+    """Return what importing the tasks imports, and all that is imported when
+    tables have been merged then; a process takes seconds.
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", TASKS + MERGING], capture_output=True, text=True, check=True
+    )
+    return [set(line.split()) for line in result.stdout.splitlines()]
+
+
+def test_tables_are_merged_without_pandas(imported_by_tasks: list[set[str]]) -> None:
+    """Merge in a process that doesn't need pandas."""
+    _, modules = imported_by_tasks
+    assert "pyarrow" in modules
+    assert "pandas" not in modules
+
+
+def test_tasks_import_nothing_but_this_package(imported_by_tasks: list[set[str]]) -> None:
     """Import the tasks with nothing that pipe_base hasn't imported, and
     without the codecs and fits that run with data.
     """
-    result = subprocess.run([sys.executable, "-c", TASKS], capture_output=True, text=True, check=True)
-    imported = set(result.stdout.split())
+    imported, _ = imported_by_tasks
     assert {"lsst.meas.finalize.tasks", "lsst.meas.finalize.measure.cmodel"} <= imported
     assert {name for name in imported if not name.startswith(("lsst.meas", "lsst.pipe.tasks"))} == set()
     rooms = {".".join(name.split(".")[:5]) for name in imported}

@@ -11,8 +11,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -180,29 +178,3 @@ def test_columns_that_are_there_twice_are_refused() -> None:
     twice = table.append_column("id", table["detector"])
     with pytest.raises(KeyError, match="id"):
         concatenate([twice, twice])
-
-
-MERGING = """
-import sys
-import astropy.table, astropy.units, numpy
-from lsst.meas.finalize.butler import table_to_arrow
-from lsst.meas.finalize.tasks._merged_table import _concatenate
-
-columns = {"detector": numpy.arange(3), "t": ["a", "", "c"], "x": numpy.ones(3), "f": numpy.ones(3, bool)}
-table = astropy.table.Table(columns)
-table["x"].unit = astropy.units.nJy
-table = table_to_arrow(table)
-metadata = {key: value for key, value in table.schema.metadata.items() if key != b"table_meta_yaml"}
-table = table.replace_schema_metadata(metadata)
-merged = _concatenate([(0, table), (1, table)], 2)
-assert merged["t"].tolist() == ["a", "", "c"] * 2
-assert merged["x"].unit == astropy.units.nJy
-table_to_arrow(merged)
-assert "pandas" not in sys.modules
-"""
-
-
-def test_tables_are_merged_without_pandas() -> None:
-    """Merge in a process that doesn't need pandas."""
-    result = subprocess.run([sys.executable, "-c", MERGING], capture_output=True, text=True, check=False)
-    assert not result.returncode, result.stderr
