@@ -27,7 +27,6 @@ __all__ = (
 )
 
 import logging
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -501,8 +500,26 @@ class TableView:
         return self[name] if name in self.table else default
 
 
-_MAX_PARSED = 256
-_cached_cards = lru_cache(maxsize=_MAX_PARSED)(lambda raw: tuple(read_cards(raw)))
+class _ParsedHeader:
+    """Cards of a header and, once asked for, the layout of its table."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.cards: Sequence[tuple[str, Any, str]] = tuple(read_cards(raw))
+        self._layout: TableLayout | None = None
+
+    def layout(self, where: str) -> TableLayout:
+        if self._layout is None:
+            self._layout = parse_layout(self.cards, where)
+        return self._layout
+
+
+_kept_header = lru_cache(maxsize=256)(_ParsedHeader)
+
+
+def _parse_header(raw: bytes) -> _ParsedHeader:
+    """Parse a header; those of a visit's files are the same."""
+    # Wide headers are few, and aren't worth the memory.
+    return _kept_header(raw) if len(raw) <= _MAX_HEADER else _ParsedHeader(raw)
 
 
 def table_cards(raw: bytes) -> Sequence[tuple[str, Any, str]]:
@@ -518,24 +535,7 @@ def table_cards(raw: bytes) -> Sequence[tuple[str, Any, str]]:
     cards : sequence of (`str`, value, `str`)
         See `read_cards`.
     """
-    # Wide headers are few, and aren't worth the memory.
-    return _cached_cards(raw) if len(raw) <= _MAX_HEADER else tuple(read_cards(raw))
-
-
-_parsed: OrderedDict[bytes, tuple[Sequence[tuple[str, Any, str]], TableLayout]] = OrderedDict()
-
-
-def _parse_header(raw: bytes, where: str) -> tuple[Sequence[tuple[str, Any, str]], TableLayout]:
-    """Parse the cards of a table; those of a visit's files are the same."""
-    found = _parsed.get(raw)
-    if found is None:
-        cards = table_cards(raw)
-        found = cards, parse_layout(cards, where)
-        if len(raw) <= _MAX_HEADER:
-            _parsed[raw] = found
-            while len(_parsed) > _MAX_PARSED:
-                _parsed.popitem(last=False)
-    return found
+    return _parse_header(raw).cards
 
 
 def read_table(
@@ -563,7 +563,8 @@ def read_table(
         Raised if the HDU is missing or invalid, or larger than the file.
     """
     raw, where = raw_header(file, number)
-    cards, layout = _parse_header(raw, where)
+    header = _parse_header(raw)
+    layout = header.layout(where)
     padded = raw_data(file, number, -(-layout.data_bytes // _BLOCK) * _BLOCK)
     data = padded[: layout.data_bytes]
     if any(padded[layout.data_bytes :]):
@@ -575,4 +576,4 @@ def read_table(
             f"{where}: the header announces {layout.data_bytes} bytes of data "
             f"({layout.n_rows} rows of {layout.row_bytes}), but the file has only {len(data)} more"
         )
-    return FitsTable(layout, data, where, cards, error)
+    return FitsTable(layout, data, where, header.cards, error)
