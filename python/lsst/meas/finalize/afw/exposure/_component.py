@@ -11,12 +11,12 @@
 
 from __future__ import annotations
 
-__all__ = ("attempt", "component")
+__all__ = ("attempt", "component", "unsupported")
 
 from collections.abc import Callable
 from typing import Any, Self, overload
 
-from .._errors import ComponentError
+from .._errors import ComponentError, UnsupportedPersistableError
 
 
 def attempt(instance: object, name: str) -> Any:
@@ -38,6 +38,24 @@ def attempt(instance: object, name: str) -> Any:
         return getattr(instance, name)
     except ComponentError as error:
         return error
+
+
+def unsupported(kind: str, error: UnsupportedPersistableError) -> UnsupportedPersistableError:
+    """Return what tells of which class a component is that isn't supported.
+
+    Parameters
+    ----------
+    kind
+        Its name in the archive.
+    error
+        What its reader raised.
+
+    Returns
+    -------
+    error : `UnsupportedPersistableError`
+        To be raised from that one.
+    """
+    return UnsupportedPersistableError(f"it is an unsupported {kind}: {error}")
 
 
 class component[T]:  # noqa: N801 (used like property)

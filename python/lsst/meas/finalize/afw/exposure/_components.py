@@ -44,7 +44,7 @@ from ..fits import FitsFile, hdu_label
 from ..psfs import PIFF_NAME, piff_bytes, set_psf_bounds
 from ..wcs import SkyWcs
 from ._clean_header import read_clean_header
-from ._component import component
+from ._component import component, unsupported
 from ._deferred_psf import DeferredPiff
 from ._header import filter_from_header, make_obs_info, photo_calib_from_header, read_unit
 from ._header_wcs import header_projection
@@ -153,8 +153,7 @@ class ExposureComponents:
         try:
             result = self._archive.get(archive_id)
         except UnsupportedPersistableError as error:
-            kind = self._archive.name(archive_id)
-            raise UnsupportedPersistableError(f"it is an unsupported {kind}: {error}") from error
+            raise unsupported(self._archive.name(archive_id), error) from error
         if not isinstance(result, cls):
             raise FitsFormatError(f"{self.where}: component {name} is a {type(result).__name__}")
         return result

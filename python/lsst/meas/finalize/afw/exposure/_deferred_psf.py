@@ -21,7 +21,7 @@ from lsst.images import VisitImage
 from ...catalogs import Deferred, resolve
 from .._errors import UnsupportedPersistableError
 from ..psfs import PIFF_NAME, make_piff, set_psf_bounds
-from ._component import attempt, component
+from ._component import attempt, component, unsupported
 
 if TYPE_CHECKING:
     from lsst.images import Bounds
@@ -57,7 +57,7 @@ class DeferredPiff(Deferred):
         try:
             psf = make_piff(self.data)
         except UnsupportedPersistableError as error:
-            raise UnsupportedPersistableError(f"it is an unsupported {PIFF_NAME}: {error}") from error
+            raise unsupported(PIFF_NAME, error) from error
         if self.bounds is not None:
             set_psf_bounds(psf, self.bounds)
         return psf
