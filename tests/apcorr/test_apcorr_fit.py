@@ -32,6 +32,7 @@ from lsst.meas.finalize.apcorr import (
     n_coefficients,
 )
 from lsst.meas.finalize.catalogs import Schema, SourceCatalog
+from lsst.pex.config import FieldValidationError
 
 BOX = Box(Interval(-20, 180), Interval(10, 310))
 NAME = "test_apcorr_Flux"
@@ -170,6 +171,20 @@ def test_orders_fall_with_few_stars(n: int, shape: int) -> None:
     assert field.coefficients.shape == (shape, shape)
 
 
+def test_orders_fall_together() -> None:
+    """Lower both orders by one until enough stars are left, and give up where
+    one of them can't be lowered.
+    """
+    config = make_config(numSigmaClip=1e6)
+    config.fitConfig.orderX, config.fitConfig.orderY, config.fitConfig.triangular = 3, 2, False
+    field = measure(make_catalog(7), config)[f"{NAME}_instFlux"]
+    assert field.coefficients.shape == (2, 3)
+    field = measure(make_catalog(6), config)[f"{NAME}_instFlux"]
+    assert field.coefficients.shape == (1, 2)
+    with pytest.raises(MeasureApCorrError, match="on iteration 1"):
+        measure(make_catalog(2), config)
+
+
 def test_too_few_stars_raise_unless_allowed(caplog: pytest.LogCaptureFixture) -> None:
     """Raise with the numbers, or warn and leave the flux out."""
     with pytest.raises(MeasureApCorrError, match=f"{NAME}.*1 usable.*2 needed") as info:
@@ -186,6 +201,13 @@ def test_clipping_away_too_many_stars_raises() -> None:
     with pytest.raises(MeasureApCorrError, match="on iteration 1") as info:
         measure(catalog, make_config(numSigmaClip=1e-9))
     assert info.value.metadata["iteration"] == 1
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
+def test_clipping_of_all_stars_is_refused(value: float) -> None:
+    """Refuse limits that no residual is within."""
+    with pytest.raises(FieldValidationError, match="numSigmaClip"):
+        make_config(numSigmaClip=value)
 
 
 def test_no_stars_raise() -> None:
@@ -273,6 +295,13 @@ def test_apply_to_no_rows() -> None:
     catalog = make_catalog(0)
     apply(catalog, linear_map())
     assert len(catalog[f"{NAME}_apCorr"]) == 0
+
+
+@pytest.mark.parametrize("option", ["xColumn", "yColumn"])
+def test_missing_positions_are_named(option: str) -> None:
+    """Tell which option names a column that isn't there."""
+    with pytest.raises(KeyError, match=f"'nowhere', needed for the option {option}"):
+        apply(make_catalog(1), linear_map(), **{option: "nowhere"})
 
 
 def test_ignored_names_get_no_fields(caplog: pytest.LogCaptureFixture) -> None:

@@ -293,6 +293,12 @@ def test_locus_of_equal_widths() -> None:
     assert find_star_locus(np.full(5, 1.5), 0.15, 2.0) == (1.5, 0.15)
 
 
+def test_narrower_of_two_loci_is_that_of_stars() -> None:
+    """Take the pile of the smallest widths if several are as full."""
+    median, _ = find_star_locus(np.repeat([1.5, 2.5, 3.5], 7), 0.15, 2.0)
+    assert median == 1.5
+
+
 def test_object_size_checks_its_range() -> None:
     """Refuse an empty range of widths."""
     with pytest.raises(ValueError, match="widthMin=11"):

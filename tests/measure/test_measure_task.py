@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +24,7 @@ from lsst.meas.finalize.measure import (
     SingleFrameMeasurementConfig,
     SingleFrameMeasurementTask,
     SingleFramePlugin,
+    UnknownMaskPlaneError,
     get_psf,
     plugin_registry,
 )
@@ -191,6 +193,61 @@ def test_run_order(recorders: list[str], make_exposure: Callable[..., Any]) -> N
     task.measure(catalog, exposure, beginOrder=1.0, endOrder=3.0, exposureId=12)
     assert [name for name, _ in _RAN] == ["test_B", "test_M", "test_A"]
     assert catalog.metadata["NOISE_EXPOSURE_ID"] == 12
+
+
+@pytest.mark.parametrize("error", [None, MeasurementFatalError("slot undefined")])
+def test_failures_flag_what_was_due(
+    recorders: list[str],
+    make_exposure: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception | None,
+) -> None:
+    """Flag plugins that should have run after a failure, and no others."""
+    task = _make_task(recorders)
+    catalog = _stars(task, 2)
+    monkeypatch.setattr(task.plugins["test_A"], "error", error)
+    with contextlib.nullcontext() if error is None else pytest.raises(MeasurementFatalError):
+        task.run(catalog, make_exposure(np.ones((20, 20))), beginOrder=1.0, endOrder=3.0)
+    flagged = {name for name in recorders if catalog[f"{name}_flag"].all()}
+    assert flagged == (set() if error is None else {"test_A", "test_B"})
+    assert not any(catalog[f"{name}_flag"].any() for name in set(recorders) - flagged)
+
+
+def test_fields_of_another_are_refused(recorders: list[str]) -> None:
+    """Name the plugin whose fields are taken over from another catalogue."""
+    schema = Schema.source_minimal()
+    schema.add_flag("test_B_flag")
+    config = SingleFrameMeasurementConfig()
+    config.plugins.names = ["test_A", "test_B"]
+    _no_slots(config)
+    with pytest.raises(ValueError, match="Plugin test_B can't add its fields: Field 'test_B_flag'"):
+        SingleFrameMeasurementTask(schema, config=config)
+
+
+def test_unknown_mask_planes_are_fatal(recorders: list[str], make_exposure: Callable[..., Any]) -> None:
+    """Raise for options of whatever plugin, before stars are measured, unless
+    it isn't run.
+    """
+    exposure = make_exposure(np.ones((20, 20)))
+    for measured in (True, False):
+        config = SingleFrameMeasurementConfig()
+        config.plugins.names = ["test_A", "ext_shapeHSM_HsmSourceMoments"]
+        config.plugins["ext_shapeHSM_HsmSourceMoments"].badMaskPlanes = ["BAD", "NOPE"]
+        config.plugins["ext_shapeHSM_HsmSourceMoments"].doMeasure = measured
+        _no_slots(config)
+        schema = Schema.source_minimal()
+        schema.set_alias("slot_Centroid", "coord")
+        task = SingleFrameMeasurementTask(schema, config=config)
+        catalog = _stars(task, 2)
+        for call in (task.run, task.check):
+            with (
+                pytest.raises(UnknownMaskPlaneError, match="HsmSourceMoments: There is no mask plane 'NOPE'")
+                if measured
+                else contextlib.nullcontext()
+            ):
+                call(catalog, exposure)
+        assert catalog["test_A_flag"].all() == measured
+        assert bool(_RAN) != measured
 
 
 def test_do_measure_and_no_stars(recorders: list[str], make_exposure: Callable[..., Any]) -> None:

@@ -52,6 +52,15 @@ def test_registry() -> None:
         ("interpolant", "Lanczos(11) + 1"),
         ("interpolant", "__import__('os')"),
         ("interpolant", "galsim.Moffat"),
+        ("interpolant", "Lanczos(0)"),
+        ("downsampleRandomSeed", -1),
+        ("samplingSize", float("inf")),
+        ("outlierNSigma", -1.0),
+        ("outlierMaxRemove", 0.0),
+        ("outlierMaxRemove", float("nan")),
+        ("maxSNR", 0.0),
+        ("maxSNR", float("nan")),
+        ("minimumUnmaskedFraction", 1.01),
         ("piffLoggingLevel", 4),
         ("useCoordinates", "focal"),
         ("piffBasisPolynomialSolver", "magic"),
@@ -63,6 +72,14 @@ def test_bad_values_are_refused(name: str, value: object) -> None:
     config = PiffPsfDeterminerConfig()
     with pytest.raises(pexConfig.FieldValidationError, match=name):
         setattr(config, name, value)
+
+
+def test_colors_name_two_bands() -> None:
+    """Refuse a color of one band when it is set."""
+    config = PiffPsfDeterminerConfig()
+    config.color["r"] = "g-i"
+    with pytest.raises(pexConfig.FieldValidationError, match="color"):
+        config.color["r"] = "g"
 
 
 @pytest.mark.parametrize(

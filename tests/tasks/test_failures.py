@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -111,6 +112,29 @@ def test_all_stars_reserved_keeps_rows_without_psf(
     assert "Failed to determine PSF for visit 20260304011, detector 1" in caplog.text
     assert_unmeasured(result)
     assert np.all(result.output_table["calib_psf_reserved"])
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (lambda c: c.measurement.plugins["base_PsfFlux"], "badMaskPlanes"),
+        (lambda c: c.measurement.plugins["ext_shapeHSM_HsmSourceMoments"], "badMaskPlanes"),
+        (lambda c: c.psf_determiner["piff"], "zeroWeightMaskBits"),
+    ],
+    ids=["flux", "moments", "PSF"],
+)
+def test_misspelled_mask_planes_are_failures(
+    make_task: MakeTask, tiny_inputs: Any, options: Callable[[Any], Any], name: str
+) -> None:
+    """Take an option that is wrong for damage of no image: all detectors of a
+    survey would have no work, or no PSF, and the exit code would be 0.
+    """
+    config = make_task().config.copy()
+    setattr(options(config), name, ["SATURED"])
+    with pytest.raises((ValueError, RuntimeError), match="There is no mask plane 'SATURED'") as info:
+        tiny_inputs.run(FinalizeCharacterizationDetectorTask(config=config))
+    assert re.search(r"^Plugin (base_PsfFlux|ext_shapeHSM_\w+): |^zeroWeightMaskBits of ", str(info.value))
+    assert not isinstance(info.value, NoWorkFound | UnprocessableDataError)
 
 
 def assert_unmeasured(result: Any) -> None:

@@ -99,6 +99,25 @@ def refused(config: FinalizeCharacterizationDetectorConfig) -> str:
     return str(error.value)
 
 
+@pytest.mark.parametrize("slot", ["shape", "psfShape"])
+def test_sky_moments_need_moments(slot: str) -> None:
+    """Refuse before any work to convert what isn't measured."""
+    config = FinalizeCharacterizationDetectorConfig()
+    setattr(config.measurement.slots, slot, None)
+    config.validate()
+    config.do_add_sky_moments = True
+    message = refused(config)
+    assert "do_add_sky_moments" in message
+    assert f"measurement.slots.{slot}" in message
+
+
+def test_bands_are_given_once() -> None:
+    """Refuse to add a column twice."""
+    config = FinalizeCharacterizationDetectorConfig()
+    config.fgcmPhotometryBands = ["g", "r", "g"]
+    assert "fgcmPhotometryBands" in refused(config)
+
+
 def test_unknown_plugin_is_refused() -> None:
     """Name a plugin that isn't registered, or only in the stack."""
     config = FinalizeCharacterizationDetectorConfig()

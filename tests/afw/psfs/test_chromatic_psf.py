@@ -13,6 +13,7 @@ import copy
 import io
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -102,6 +103,18 @@ def test_no_average_color(psf: ChromaticPiffWrapper) -> None:
     with pytest.raises(ValueError, match="give a colour"):
         psf.compute_stellar_image(x=33.3, y=44.4)
     assert psf.compute_stellar_image(x=33.3, y=44.4, color=0.5).array.sum() == pytest.approx(1.0)
+
+
+def test_average_color_is_that_of_fitted_stars(psf: ChromaticPiffWrapper) -> None:
+    """Leave out stars that were rejected or held back, and unknown colors."""
+    states = [(0.2, False, False), (0.6, False, False), (5.0, True, False), (9.0, False, True)]
+    psf.piff_psf.stars = [
+        SimpleNamespace(
+            data=SimpleNamespace(properties={"colorValue": color}), is_flagged=flagged, is_reserve=reserve
+        )
+        for color, flagged, reserve in [*states, (np.nan, False, False)]
+    ]
+    assert psf.average_color == pytest.approx(0.4)
 
 
 def test_it_is_stored(psf: ChromaticPiffWrapper, exposure: VisitImage, tmp_path: Path) -> None:

@@ -328,6 +328,11 @@ def test_config() -> None:
     ):
         with pytest.raises(FieldValidationError):
             setattr(config, name, value)
+    config.sigmas, config.doPsfPhotometry, config.doOptimalPhotometry = [], False, False
+    with pytest.raises(FieldValidationError, match="nothing to measure"):
+        config.validate()
+    config.doOptimalPhotometry = True
+    config.validate()
     config._modelPsfMatch.kernel["AL"].alardNGauss = 2
     with pytest.raises(FieldValidationError, match="alardNGauss"):
         config.validate()

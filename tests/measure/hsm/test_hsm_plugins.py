@@ -213,6 +213,16 @@ def test_psf_moments_with_offset(make_exposure: Any, moffat_psf: Any, run_plugin
     np.testing.assert_allclose(offset[f"{PSF}_x"], 0.0, atol=3e-3)
     np.testing.assert_allclose(offset[f"{HOM_PSF}_30"], 0.0, atol=3e-3)
 
+    class ShiftedPsf(type(moffat_psf)):
+        def draw_star_images(self, x: np.ndarray, y: np.ndarray, color: Any = None) -> Any:
+            return super().draw_star_images(x + 0.3, y - 0.2, color)
+
+    shifted = _measure(run_plugins, exposure, x, y, boxes, ShiftedPsf(), names=names, configure=configure)
+    np.testing.assert_allclose(shifted[f"{PSF}_x"], 0.3, atol=3e-3)
+    # Third moments are about the measured centroid.
+    for moment in ("30", "03"):
+        np.testing.assert_allclose(shifted[f"{HOM_PSF}_{moment}"], 0.0, atol=3e-3)
+
     def absolute(config: Any) -> None:
         configure(config)
         config.plugins[PSF].subtractCenter = False

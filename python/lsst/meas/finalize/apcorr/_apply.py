@@ -22,6 +22,7 @@ import numpy as np
 from lsst.pex.config import Config, DictField, Field, ListField
 from lsst.pipe.base import Task
 
+from ._columns import get_column
 from ._registry import get_ap_corr_names
 
 if TYPE_CHECKING:
@@ -174,14 +175,21 @@ class ApplyApCorrTask(Task):
             Fields ``<name>_instFlux``; a flux is corrected only if
             ``<name>_instFluxErr`` exists, too.
 
+        Raises
+        ------
+        KeyError
+            Raised if there is no column of positions.
+
         Notes
         -----
         Flux and error are scaled by the same factor; the uncertainty of the
         correction isn't propagated (spec 01 §6.5).
         """
         self.log.info("Applying aperture corrections to %d flux fields", len(self._targets))
-        x = np.asarray(catalog[self.config.xColumn], dtype=np.float64)
-        y = np.asarray(catalog[self.config.yColumn], dtype=np.float64)
+        x, y = (
+            get_column(catalog, getattr(self.config, option), option).astype(np.float64)
+            for option in ("xColumn", "yColumn")
+        )
         for target in self._targets:
             self._apply(catalog, target, apCorrMap, x, y)
 

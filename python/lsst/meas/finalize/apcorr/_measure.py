@@ -101,7 +101,12 @@ class MeasureApCorrConfig(Config):
     numIter: Field[int] = RangeField(
         "Number of iterations for robust MAD sigma clipping.", dtype=int, default=4, min=1
     )
-    numSigmaClip: Field[float] = Field("Number of robust MAD sigma to do clipping.", dtype=float, default=4.0)
+    numSigmaClip: Field[float] = Field(
+        "Number of robust MAD sigma to do clipping.",
+        dtype=float,
+        default=4.0,
+        check=lambda n: n > 0,
+    )
     doFinalMedianShift: Field[bool] = Field(
         "Do final shift to ensure medians match.", dtype=bool, default=True
     )

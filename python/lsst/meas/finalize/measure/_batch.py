@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..catalogs import Footprints, SourceCatalog, StampSet, cut_stamps, mask_planes
-from ._errors import MeasurementFatalError
+from ._errors import UnknownMaskPlaneError
 from ._psf import BatchPsf
 from ._star_psfs import StarPsfs
 from .noise import NoiseReplacer
@@ -51,14 +51,17 @@ def mask_bits(exposure: VisitImage, names: Iterable[str], name: str) -> int:
 
     Raises
     ------
-    MeasurementFatalError
+    UnknownMaskPlaneError
         Raised if there is no such mask plane.
+    ValueError
+        Raised if the image has more mask planes than there are bits.
     """
     nowhere = np.zeros(0, dtype=np.int64)
+    nothing = cut_stamps(exposure, nowhere, nowhere, 1, 1)
     try:
-        return cut_stamps(exposure, nowhere, nowhere, 1, 1).bits(names)
+        return nothing.bits(names)
     except ValueError as err:
-        raise MeasurementFatalError(f"Plugin {name}: {err}") from err
+        raise UnknownMaskPlaneError(f"Plugin {name}: {err}") from err
 
 
 class MeasureBatch(StarPsfs):
@@ -226,7 +229,7 @@ class MeasureBatch(StarPsfs):
 
         Raises
         ------
-        MeasurementFatalError
+        UnknownMaskPlaneError
             Raised if there is no such mask plane.
         """
         return mask_bits(self.exposure, names, name)

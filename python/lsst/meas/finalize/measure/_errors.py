@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("MeasurementFatalError",)
+__all__ = ("MeasurementFatalError", "UnknownMaskPlaneError")
 
 
 class MeasurementFatalError(RuntimeError):
@@ -21,3 +21,7 @@ class MeasurementFatalError(RuntimeError):
     PSF that the plugin cannot do without.  Everything that concerns single
     stars is a flag instead.
     """
+
+
+class UnknownMaskPlaneError(MeasurementFatalError):
+    """An option names a mask plane that doesn't exist."""

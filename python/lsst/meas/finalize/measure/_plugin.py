@@ -31,7 +31,7 @@ __all__ = (
 )
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from lsst.pex.config import Config, Field, Registry
@@ -115,10 +115,16 @@ class SingleFramePlugin(ABC):
         """
         raise NotImplementedError()
 
+    @property
+    def mask_planes(self) -> Iterable[str]:
+        """Mask planes that options name (iterable of `str`)."""
+        return getattr(self.config, "badMaskPlanes", ())
+
     def check(self, exposure: VisitImage) -> None:  # noqa: B027, most need nothing
         """Raise if no star of an image can be measured.
 
-        This is called before the PSF is fitted, for what is known by then.
+        This is called before the PSF is fitted, for what is known by then
+        besides `mask_planes`.
 
         Parameters
         ----------

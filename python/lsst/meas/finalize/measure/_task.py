@@ -24,7 +24,7 @@ from lsst.pipe.base import Task
 
 from .._exclusive import exclusive_pixels
 from ..catalogs import Footprints, Schema, SourceCatalog
-from ._batch import MeasureBatch
+from ._batch import MeasureBatch, mask_bits
 from ._config import SingleFrameMeasurementConfig
 from ._errors import MeasurementFatalError
 from ._plugin import CENTROID_ORDER, SingleFramePlugin, plugin_registry
@@ -75,6 +75,9 @@ class SingleFrameMeasurementTask(Task):
         Raised if the configuration is not valid.
     MeasurementFatalError
         Raised if a plugin needs a slot that is not defined.
+    ValueError
+        Raised if the schema has fields of a plugin already, as of one whose
+        measurements are taken over from another catalogue.
     """
 
     ConfigClass: ClassVar[type[SingleFrameMeasurementConfig]] = SingleFrameMeasurementConfig
@@ -99,10 +102,14 @@ class SingleFrameMeasurementTask(Task):
     def _make_plugins(self, choice: Any, prefix: str) -> dict[str, SingleFramePlugin]:
         """Construct the active plugins by execution order and name."""
         names = sorted(set(choice.names), key=lambda name: (plugin_registry[name].execution_order, name))
-        return {
-            name: plugin_registry[name](choice[name], prefix + name, self.schema, self.algMetadata)
-            for name in names
-        }
+        plugins = {}
+        for name in names:
+            try:
+                plugin = plugin_registry[name](choice[name], prefix + name, self.schema, self.algMetadata)
+            except ValueError as error:
+                raise ValueError(f"Plugin {prefix + name} can't add its fields: {error}") from error
+            plugins[name] = plugin
+        return plugins
 
     def _run_order(self) -> Iterator[tuple[str, SingleFramePlugin]]:
         """Yield the plugins as they are run: the centroid slot's is first."""
@@ -168,6 +175,7 @@ class SingleFrameMeasurementTask(Task):
         with ExitStack() as cleanup:
             cleanup.enter_context(exclusive_pixels(exposure.image.array))
             try:
+                self._check_mask_planes(exposure)
                 batch = self._make_batch(
                     measCat, exposure, footprints, noiseImage, exposureId, psf, color, cleanup
                 )
@@ -199,6 +207,8 @@ class SingleFrameMeasurementTask(Task):
 
         Raises
         ------
+        UnknownMaskPlaneError
+            Raised if an option names a mask plane that doesn't exist.
         MeasurementFatalError
             Raised if the image lacks what a plugin needs.
         ValueError
@@ -207,9 +217,15 @@ class SingleFrameMeasurementTask(Task):
         self._check_schema(measCat)
         if self.config.doReplaceWithNoise:
             check_footprints(_as_detected(measCat if footprints is None else footprints), exposure)
+        self._check_mask_planes(exposure)
         for plugin in self._all_plugins():
             if plugin.config.doMeasure:
                 plugin.check(exposure)
+
+    def _check_mask_planes(self, exposure: VisitImage) -> None:
+        for plugin in self._all_plugins():
+            if plugin.config.doMeasure:
+                mask_bits(exposure, plugin.mask_planes, plugin.name)
 
     def fail(self, measCat: SourceCatalog, done: Collection[SingleFramePlugin] = ()) -> None:
         """Set the general flags of plugins for all stars.

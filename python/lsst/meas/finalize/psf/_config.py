@@ -18,7 +18,7 @@ import re
 
 import lsst.pex.config as pexConfig
 
-_LANCZOS = re.compile(r"(galsim\.)?Lanczos\(\d+\)")
+_LANCZOS = re.compile(r"(galsim\.)?Lanczos\(0*[1-9]\d*\)")
 _OTHER_INTERPOLANTS = frozenset(
     f"galsim.{name}" for name in ("Cubic", "Delta", "Linear", "Nearest", "Quintic", "SincInterpolant")
 )
@@ -47,7 +47,9 @@ class BasePsfDeterminerConfig(pexConfig.Config):
         check=lambda number: number > 0,
     )
     downsampleRandomSeed = pexConfig.Field[int](
-        doc="Random seed to use to downsample candidates.", default=98765
+        doc="Random seed to use to downsample candidates.",
+        default=98765,
+        check=lambda seed: 0 <= seed < 2**32,
     )
 
 
@@ -86,7 +88,7 @@ class PiffPsfDeterminerConfig(BasePsfDeterminerConfig):
         doc="Resolution of the internal PSF model relative to the pixel size; e.g. 0.5 is equal to 2x "
         "oversampling. This affects only the size of the PSF model stamp if piffPsfConfigYaml is set.",
         default=1.0,
-        check=lambda size: size > 0,
+        check=lambda size: 0 < size < math.inf,
     )
     modelSize = pexConfig.Field[int](
         doc="Internal model size for PIFF (typically odd, but not enforced). Partially ignored if "
@@ -95,22 +97,29 @@ class PiffPsfDeterminerConfig(BasePsfDeterminerConfig):
         check=lambda size: size > 0,
     )
     outlierNSigma = pexConfig.Field[float](
-        doc="n sigma for chisq outlier rejection. Ignored if piffPsfConfigYaml is set.", default=4.0
+        doc="n sigma for chisq outlier rejection. Ignored if piffPsfConfigYaml is set.",
+        default=4.0,
+        check=lambda n_sigma: n_sigma >= 0,
     )
     outlierMaxRemove = pexConfig.Field[float](
         doc="Max fraction of stars to remove as outliers each iteration (a number of stars if at least 1). "
         "Ignored if piffPsfConfigYaml is set.",
         default=0.05,
+        check=lambda most: most > 0,
     )
     maxSNR = pexConfig.Field[float](
-        doc="Rescale the weight of bright stars such that their SNR is less than this value.", default=200.0
+        doc="Rescale the weight of bright stars such that their SNR is less than this value.",
+        default=200.0,
+        check=lambda limit: limit > 0,
     )
     zeroWeightMaskBits = pexConfig.ListField[str](
         doc="List of mask bits for which to set pixel weights to zero.",
         default=["BAD", "CR", "INTRP", "SAT", "SUSPECT", "NO_DATA"],
     )
     minimumUnmaskedFraction = pexConfig.Field[float](
-        doc="Minimum fraction of unmasked pixels required to use star.", default=0.5
+        doc="Minimum fraction of unmasked pixels required to use star.",
+        default=0.5,
+        check=lambda fraction: fraction <= 1,
     )
     useColor = pexConfig.Field[bool](
         doc="Use color information to correct for atmospheric turbulence and differential chromatic "
@@ -120,6 +129,7 @@ class PiffPsfDeterminerConfig(BasePsfDeterminerConfig):
     color = pexConfig.DictField[str, str](
         doc="The bands to use for calculating color. Ignored if piffPsfConfigYaml is set.",
         default={},
+        itemCheck=lambda color: len(color) >= 3,
     )
     colorOrder = pexConfig.Field[int](
         doc="Color order for PSF kernel creation. Ignored if piffPsfConfigYaml is set.",

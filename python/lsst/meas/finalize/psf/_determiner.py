@@ -27,6 +27,7 @@ import lsst.pex.config as pexConfig
 from lsst.pipe.base import Task, TaskMetadata
 from lsst.utils.logging import getLogger
 
+from ..catalogs import cut_stamps
 from ._config import BasePsfDeterminerConfig, PiffPsfDeterminerConfig
 from ._errors import PiffTooFewGoodStarsError
 from ._fit import fit
@@ -100,6 +101,23 @@ class BasePsfDeterminerTask(Task, abc.ABC):
         rng = np.random.RandomState(seed=self.config.downsampleRandomSeed)
         return np.sort(rng.choice(number, size=limit, replace=False))
 
+    def check(self, exposure: VisitImage) -> None:
+        """Raise if options don't fit an image.
+
+        This is called before the PSF is determined, whose failure is not one
+        of the task.
+
+        Parameters
+        ----------
+        exposure
+            Image the candidates are on.
+
+        Raises
+        ------
+        ValueError
+            Raised if an option names what the image can't have.
+        """
+
     @abc.abstractmethod
     def determine_psf(
         self,
@@ -146,6 +164,14 @@ class PiffPsfDeterminerTask(BasePsfDeterminerTask):
         # Piff needs the level "verbose" of this kind of logger.
         self.piffLogger = getLogger(f"{self.log.name}.piff")
         self.piffLogger.setLevel(_LOG_LEVELS[self.config.piffLoggingLevel])
+
+    def check(self, exposure: VisitImage) -> None:
+        nowhere = np.zeros(0, dtype=np.int64)
+        nothing = cut_stamps(exposure, nowhere, nowhere, 1, 1)
+        try:
+            nothing.bits(self.config.zeroWeightMaskBits)
+        except ValueError as error:
+            raise ValueError(f"zeroWeightMaskBits of the PSF determiner: {error}") from error
 
     def determine_psf(
         self,

@@ -45,7 +45,7 @@ class InterpolantTaps:
 
     def __init__(self, interpolant: galsim.Interpolant) -> None:
         if not self.supports(interpolant):
-            raise ValueError(f"Interpolant {interpolant!r} has no smooth finite kernel.")
+            raise ValueError(f"Interpolant {type(interpolant).__name__} has no smooth finite kernel.")
         self.half_width = int(np.ceil(interpolant.xrange))
         taps = np.arange(1 - self.half_width, self.half_width + 1, dtype=float)
         nodes = np.cos(np.pi * (np.arange(_DEGREE + 1) + 0.5) / (_DEGREE + 1))

@@ -40,7 +40,7 @@ from ..catalogs import (
     SourceCatalog,
     count_uninformative,
 )
-from ..measure import MeasurementFatalError
+from ..measure import MeasurementFatalError, UnknownMaskPlaneError
 from ..stars import (
     OutsideTable,
     PreparedStandardStars,
@@ -251,6 +251,10 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
             are such that no star can be measured, or if an object of
             ``lsst.afw`` lacks what the file of it would have to have.
 
+        UnknownMaskPlaneError, ValueError
+            Raised if an option of the measurement or of the PSF determiner
+            names a mask plane that doesn't exist.
+
         Notes
         -----
         For an exposure of ``lsst.afw`` the results are of ``lsst.afw``, too.
@@ -372,8 +376,12 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         """Refuse what cannot be measured before time is spent on a fit."""
         try:
             bound.measurement.check(measured, exposure, src)
+        except UnknownMaskPlaneError:
+            # The option is wrong, not the image.
+            raise
         except (MeasurementFatalError, ValueError) as error:
             raise DamagedInputError(f"No star of {where} can be measured: {error}") from error
+        self.psf_determiner.check(exposure)
         uninformative = count_uninformative(exposure)
         if uninformative:
             self.log.warning(

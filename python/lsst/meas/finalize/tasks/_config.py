@@ -180,6 +180,7 @@ class FinalizeCharacterizationConfigBase(
     fgcmPhotometryBands = pexConfig.ListField[str](
         doc="List of bands to include for FGCM photometry (telescope-dependent).",
         default=["g", "r", "i", "z", "y"],
+        listCheck=lambda bands: len(set(bands)) == len(bands),
     )
 
     def needs_fgcm_standard_stars(self) -> bool:
@@ -207,6 +208,19 @@ class FinalizeCharacterizationConfigBase(
                     self,
                     f"{target.__module__}.{target.__qualname__} can't run here: {name} must be a "
                     f"{task.__module__}.{task.__qualname__}. Don't retarget it, or run the stack's own task.",
+                )
+
+        self._check_sky_moments()
+
+    def _check_sky_moments(self) -> None:
+        slots = getattr(self.measurement, "slots", None)
+        for name in ("shape", "psfShape"):
+            # Those of the source catalog aren't taken over.
+            if self.do_add_sky_moments and getattr(slots, name, "unknown") is None:
+                raise pexConfig.FieldValidationError(
+                    type(self).do_add_sky_moments,
+                    self,
+                    f"There are no moments to convert without measurement.slots.{name}.",
                 )
 
     def setDefaults(self) -> None:

@@ -65,6 +65,8 @@ def gather_stars(
     ------
     DamagedInputError
         Raised if an input is damaged.
+    ValueError
+        Raised if an option of the PSF determiner doesn't fit the image.
     """
     from lsst.images import VisitImage
 
@@ -81,6 +83,7 @@ def gather_stars(
     candidates = task._psf_candidates(exposure, measured, where)
     if candidates is None:
         return None
+    task.psf_determiner.check(exposure)
     try:
         stars: DetectorStars = task.psf_determiner.gather(exposure, candidates, band)
     except afw.ComponentError:

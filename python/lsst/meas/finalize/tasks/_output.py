@@ -132,8 +132,15 @@ class OutputSchema:
                     self._carry(field.name)
         if selection_fields is not None:
             outputs = ("calib_psf_selection_flux", "calib_psf_selection_flux_err")
-            for name, output in zip(selection_fields, outputs, strict=True):
-                self._carry_renamed(name, output)
+            options = ("fluxField", "errField")
+            for name, output, option in zip(selection_fields, outputs, options, strict=True):
+                try:
+                    self._carry_renamed(name, output)
+                except KeyError:
+                    raise KeyError(
+                        f"The source catalogue has no field {name!r}, which signalToNoise.{option} of the "
+                        "source selector names."
+                    ) from None
 
     def _add_fields(self, sky_moments: bool, fgcm_bands: Iterable[str]) -> None:
         add = self.schema.add_field

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from lsst.pex.config import Field, ListField
 
 from ...catalogs import Schema
-from .._batch import MeasureBatch, mask_bits
+from .._batch import MeasureBatch
 from .._plugin import (
     FLUX_ORDER,
     SingleFramePlugin,
@@ -35,7 +35,7 @@ from ..geometry import determinant_radius
 from ..pixels import BoxBatch, box_batches, clipped_mean_std_rows, ellipse_boxes, pixel_regions
 
 if TYPE_CHECKING:
-    from lsst.images import VisitImage
+    pass
 
 
 class LocalBackgroundConfig(SingleFramePluginConfig):
@@ -68,9 +68,6 @@ class LocalBackgroundPlugin(SingleFramePlugin):
         schema.add_flag(f"{name}_flag_noGoodPixels", doc="no good pixels in the annulus")
         schema.add_flag(f"{name}_flag_noPsf", doc="no PSF provided")
         alias_centroid_flag(schema, name)
-
-    def check(self, exposure: VisitImage) -> None:
-        mask_bits(exposure, self.config.badMaskPlanes, self.name)
 
     def measure(self, batch: MeasureBatch) -> None:
         bad = np.uint32(batch.bits(self.config.badMaskPlanes, self.name))

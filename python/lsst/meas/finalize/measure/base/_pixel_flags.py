@@ -13,7 +13,7 @@ from __future__ import annotations
 
 __all__ = ("PixelFlagsConfig", "PixelFlagsPlugin")
 
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -22,11 +22,11 @@ import numpy.typing as npt
 from lsst.pex.config import ListField
 
 from ...catalogs import Schema, cut_stamps
-from .._batch import MeasureBatch, mask_bits
+from .._batch import MeasureBatch
 from .._plugin import FLUX_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
 
 if TYPE_CHECKING:
-    from lsst.images import VisitImage
+    pass
 
 type IntArray = npt.NDArray[np.int64]
 
@@ -102,8 +102,9 @@ class PixelFlagsPlugin(SingleFramePlugin):
             self._any[plane] = f"{name}_flag_{plane.lower()}"
             schema.add_flag(self._any[plane], doc=f"Source footprint includes {plane} pixels")
 
-    def check(self, exposure: VisitImage) -> None:
-        mask_bits(exposure, {*self._any, *self._center, *self._center_all}, self.name)
+    @property
+    def mask_planes(self) -> Iterable[str]:
+        return {*self._any, *self._center, *self._center_all}
 
     def measure(self, batch: MeasureBatch) -> None:
         x, y, has_center = self._centers(batch)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from lsst.pex.config import ListField
 
 from ...catalogs import Schema, StampSet
-from .._batch import MeasureBatch, mask_bits
+from .._batch import MeasureBatch
 from .._plugin import (
     FLUX_ORDER,
     SingleFramePlugin,
@@ -33,7 +33,7 @@ from .._plugin import (
 )
 
 if TYPE_CHECKING:
-    from lsst.images import VisitImage
+    pass
 
 type FloatArray = npt.NDArray[np.float64]
 
@@ -119,9 +119,6 @@ class PsfFluxPlugin(SingleFramePlugin):
             doc="object was too close to the edge of the image to use the full PSF model",
         )
         alias_centroid_flag(schema, name)
-
-    def check(self, exposure: VisitImage) -> None:
-        mask_bits(exposure, self.config.badMaskPlanes, self.name)
 
     def measure(self, batch: MeasureBatch) -> None:
         batch.require_psf(self.name)

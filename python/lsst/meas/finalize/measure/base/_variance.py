@@ -13,7 +13,7 @@ from __future__ import annotations
 
 __all__ = ("VarianceConfig", "VariancePlugin")
 
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -22,12 +22,12 @@ import numpy.typing as npt
 from lsst.pex.config import Field, ListField
 
 from ...catalogs import Schema
-from .._batch import MeasureBatch, mask_bits
+from .._batch import MeasureBatch
 from .._plugin import FLUX_ORDER, SingleFramePlugin, SingleFramePluginConfig, alias_centroid_flag, register
 from ..pixels import box_batches, ellipse_boxes, pixel_regions
 
 if TYPE_CHECKING:
-    from lsst.images import VisitImage
+    pass
 
 
 class VarianceConfig(SingleFramePluginConfig):
@@ -61,8 +61,9 @@ class VariancePlugin(SingleFramePlugin):
         )
         alias_centroid_flag(schema, name)
 
-    def check(self, exposure: VisitImage) -> None:
-        mask_bits(exposure, self.config.mask, self.name)
+    @property
+    def mask_planes(self) -> Iterable[str]:
+        return list(self.config.mask)
 
     def measure(self, batch: MeasureBatch) -> None:
         bad = np.uint32(batch.bits(self.config.mask, self.name))

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 __all__ = ("CModelPlugin",)
 
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ...catalogs import Schema, SourceCatalog
-from .._batch import MeasureBatch, mask_bits
+from .._batch import MeasureBatch
 from .._errors import MeasurementFatalError
 from .._plugin import APCORR_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
 from ..base import photometric_calibration
@@ -186,6 +186,10 @@ class CModelPlugin(SingleFramePlugin):
         good = self.initial.run(batch.catalog, inputs, pixels, parameters)
         self._fit_final(batch, stars.take(good), inputs.take(good), region[good], parameters[good])
 
+    @property
+    def mask_planes(self) -> Iterable[str]:
+        return list(self.config.region.badMaskPlanes)
+
     def check(self, exposure: VisitImage) -> None:
         if exposure.sky_projection is None:
             raise MeasurementFatalError(f"Plugin {self.name} needs a WCS, but the exposure has none.")
@@ -198,7 +202,6 @@ class CModelPlugin(SingleFramePlugin):
             )
         if calibration[0] == 0.0:
             raise MeasurementFatalError(f"Plugin {self.name}: the photometric calibration is 0.")
-        mask_bits(exposure, self.config.region.badMaskPlanes, self.name)
 
     def _read(self, batch: MeasureBatch) -> _Stars:
         """Read centroids, PSFs and shapes (spec 05 §6.4.1 - §6.4.4)."""

@@ -121,6 +121,12 @@ class GaapFluxConfig(SingleFramePluginConfig):
             raise FieldValidationError(
                 self.__class__._modelPsfMatch, self, f"alardNGauss must be 1, not {n_gauss}."
             )
+        if not (self.sigmas or self.doPsfPhotometry or self.doOptimalPhotometry):
+            raise FieldValidationError(
+                self.__class__.sigmas,
+                self,
+                "Without sigmas, doPsfPhotometry and doOptimalPhotometry there is nothing to measure.",
+            )
 
     def getAllGaapResultNames(self, name: str | None = _NAME) -> Iterator[str]:
         """Yield the prefixes of all fluxes.

@@ -71,7 +71,10 @@ class HsmMomentsConfig(SingleFramePluginConfig):
 
     roundMoments = Field[bool](doc="Use round weight function?", default=False)
     addFlux = Field[bool](doc="Store measured flux?", default=False)
-    subtractCenter = Field[bool](doc="Subtract starting center from x/y outputs?", default=False)
+    subtractCenter = Field[bool](
+        doc="Subtract starting center from x/y outputs? Plugins of higher moments count on the default.",
+        default=False,
+    )
 
 
 class HsmSourceMomentsConfig(HsmMomentsConfig):
