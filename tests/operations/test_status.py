@@ -29,6 +29,7 @@ from lsst.meas.finalize.cli import finalize_status
 from lsst.meas.finalize.operations import CollectionSource, VisitStatus, find_status, format_status
 from lsst.meas.finalize.simulate import VisitSimulation
 from lsst.meas.finalize.simulate._registry import register_visits
+from lsst.meas.finalize.tasks import GatherPsfStarsConfig, PrepareIsolatedStarsConfig
 from lsst.pipe.base import TaskMetadata
 from lsst.pipe.tasks.finalizeCharacterization import (
     ConsolidateFinalizeCharacterizationDetectorConfig,
@@ -164,6 +165,38 @@ def test_detectors_are_told_apart(detector_run: FakeRun) -> None:
     assert status.missing == {5}
     assert not status.merged
     assert not status.is_complete
+
+
+@pytest.mark.parametrize("by_detector", [False, True])
+def test_failed_steps_tell_why_detectors_were_not_begun(detector_run: FakeRun, by_detector: bool) -> None:
+    """Give the reason of a step before the detectors, and forget it where a
+    later attempt has made it good.
+    """
+    run = detector_run
+    run.put_inputs(VISIT, [6])
+    run.put_inputs(VISIT + 1, [0])
+    run.put_config("prepare", PrepareIsolatedStarsConfig())
+    run.put_config("gather", GatherPsfStarsConfig())
+    if by_detector:
+        run.put_traces("gather", finished=False, reason="ValueError: no place", visit=VISIT, detector=6)
+        run.put_traces("gather", finished=True, reason="NoWorkFound: no star", visit=VISIT, detector=5)
+        expected = "gather of detector 6: ValueError: no place"
+    else:
+        run.put_traces("prepare", finished=False, reason="KeyError: no column\nmore", visit=VISIT)
+        expected = "prepare: KeyError: no column"
+    status, other = run.status("out")
+    assert status.failed == {3: "ValueError: first", 4: "It burns.", 5: expected, 6: expected}
+    assert not status.missing
+    assert other.missing == {0}
+    assert f"visit {VISIT}: detectors 5-6 failed: {expected}" in run.command("out").output
+    run.butler.collections.register("run2")
+    run.butler.collections.redefine_chain("out", ["run2", "run1", "inputs"])
+    run.butler = Butler.from_config(run.repo, writeable=True, run="run2")
+    if by_detector:
+        run.put_traces("gather", finished=True, visit=VISIT, detector=6)
+    else:
+        run.put_traces("prepare", finished=True, visit=VISIT)
+    assert run.status("out")[0].missing == {5, 6}
 
 
 def test_table_and_json_tell_the_same(detector_run: FakeRun) -> None:

@@ -29,6 +29,9 @@ from ..tasks import (
     ConsolidateFinalizeCharacterizationDetectorConfig,
     FinalizeCharacterizationConfig,
     FinalizeCharacterizationDetectorConfig,
+    FitVisitPsfConfig,
+    GatherPsfStarsConfig,
+    PrepareIsolatedStarsConfig,
 )
 
 
@@ -39,28 +42,25 @@ class NoRunError(Exception):
 class TaskKind(enum.Enum):
     """What a quantum of a task makes."""
 
+    STEP = "step"
+    """What detectors need."""
     DETECTOR = "detector"
     VISIT = "visit"
     MERGE = "merge"
 
 
-# By kind: the configuration, and the connections of inputs and of outputs.
-_KINDS: dict[TaskKind, tuple[type[PipelineTaskConfig], tuple[str, ...], str]] = {
-    TaskKind.DETECTOR: (
-        FinalizeCharacterizationDetectorConfig,
+# By configuration: the kind, and the connections of inputs and of outputs.
+_TASKS: dict[type[PipelineTaskConfig], tuple[TaskKind, tuple[str, ...], str]] = {
+    PrepareIsolatedStarsConfig: (TaskKind.STEP, (), "prepared_isolated_stars"),
+    GatherPsfStarsConfig: (TaskKind.STEP, (), "psf_stars"),
+    FitVisitPsfConfig: (TaskKind.STEP, (), "visit_psf_catalog"),
+    FinalizeCharacterizationDetectorConfig: (
+        TaskKind.DETECTOR,
         ("src", "calexp"),
         "finalized_psf_ap_corr_detector_cat",
     ),
-    TaskKind.VISIT: (
-        FinalizeCharacterizationConfig,
-        ("srcs", "calexps"),
-        "finalized_psf_ap_corr_cat",
-    ),
-    TaskKind.MERGE: (
-        ConsolidateFinalizeCharacterizationDetectorConfig,
-        (),
-        "finalized_psf_ap_corr_cat",
-    ),
+    FinalizeCharacterizationConfig: (TaskKind.VISIT, ("srcs", "calexps"), "finalized_psf_ap_corr_cat"),
+    ConsolidateFinalizeCharacterizationDetectorConfig: (TaskKind.MERGE, (), "finalized_psf_ap_corr_cat"),
 }
 
 
@@ -77,7 +77,7 @@ class RunTask:
     inputs
         Inputs that a detector must have.
     outputs
-        The exposure catalogue that it writes.
+        The exposure catalogue that it writes, or what a step does.
     """
 
     kind: TaskKind
@@ -98,7 +98,7 @@ class RunTask:
 
 def _describe(label: str, config: Any) -> RunTask | None:
     """Return a task if it is one of this package."""
-    for kind, (config_class, inputs, outputs) in _KINDS.items():
+    for config_class, (kind, inputs, outputs) in _TASKS.items():
         if isinstance(config, config_class):
             names = tuple(getattr(config.connections, name) for name in inputs)
             return RunTask(kind, label, names, getattr(config.connections, outputs))

@@ -41,11 +41,15 @@ class VisitStatus:
     no_work
         Detectors for which there was nothing to do, with the reason.
     failed
-        Detectors whose task failed, with the first line of the reason.
+        Detectors whose task failed, or that were left because a step before
+        did, with the first line of the reason.
     merged
         Whether the outputs of the visit exist.
     merge_failure
         First line of the reason why not, or nothing if it isn't known.
+    failed_steps
+        Why steps before the detectors failed, by detector, or `None` for
+        those of the whole visit.
     """
 
     instrument: str
@@ -58,6 +62,7 @@ class VisitStatus:
     failed: dict[int, str] = field(default_factory=dict)
     merged: bool = False
     merge_failure: str = ""
+    failed_steps: dict[int | None, str] = field(default_factory=dict, repr=False)
 
     @property
     def missing(self) -> set[int]:
@@ -108,7 +113,9 @@ def find_status(sources: Iterable[RunSource]) -> list[VisitStatus]:
         for instrument, visit, detector in source.expected():
             _visit(visits, instrument, visit).expected.add(detector)
         for task in source.tasks:
-            if task.kind is TaskKind.DETECTOR:
+            if task.kind is TaskKind.STEP:
+                _add_failed_steps(visits, source, task)
+            elif task.kind is TaskKind.DETECTOR:
                 whole = _whole(source, task)
                 _add_detectors(visits, source, task, whole)
                 _add_traces(visits, source, task, whole)
@@ -130,6 +137,10 @@ def _settle(status: VisitStatus) -> None:
         d: reason for d, reason in status.failed.items() if d not in status.done and d not in status.no_work
     }
     status.expected |= status.done | status.no_work.keys() | status.failed.keys()
+    if status.failed_steps:
+        any_reason = next(iter(status.failed_steps.values()))
+        for detector in status.missing:
+            status.failed[detector] = status.failed_steps.get(detector, any_reason)
     if status.merged:
         status.merge_failure = ""
 
@@ -199,6 +210,17 @@ def _add_traces(
             continue
         reason = _reason(source, task.log, key)
         (status.no_work if key in finished else status.failed)[detector] = reason
+
+
+def _add_failed_steps(visits: dict[tuple[str, int], VisitStatus], source: RunSource, task: RunTask) -> None:
+    """Note why detectors, of which there is no trace then, weren't begun."""
+    ended = _whole(source, task) | set(source.find(task.metadata))
+    for key in sorted(set(source.find(task.log)) - ended):
+        instrument, visit, *detector = key
+        status = _visit(visits, instrument, visit)
+        where = f"{task.label} of detector {detector[0]}" if detector else task.label
+        reason = f"{where}: {_reason(source, task.log, key)}"
+        status.failed_steps.setdefault(detector[0] if detector else None, reason)
 
 
 def _add_visits(visits: dict[tuple[str, int], VisitStatus], source: RunSource, task: RunTask) -> None:
