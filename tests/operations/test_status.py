@@ -83,13 +83,20 @@ class FakeRun:
                 self.butler.put({}, name, run="inputs", instrument="SynthCam", visit=visit, detector=detector)
 
     def put_traces(
-        self, label: str, *, finished: bool, reason: str = "", message: str = "", **data_id: int
+        self,
+        label: str,
+        *,
+        finished: bool,
+        reason: str = "",
+        message: str = "",
+        level: int = logging.ERROR,
+        **data_id: int,
     ) -> None:
         """Put log and, for what didn't fail, metadata of a quantum."""
         dimensions, data_id = ("instrument", *data_id), {"instrument": "SynthCam", **data_id}
         records = ButlerLogRecords([])
         if message:
-            record = logging.LogRecord("x", logging.ERROR, "f", 1, message, (), None)
+            record = logging.LogRecord("x", level, "f", 1, message, (), None)
             records.append(ButlerLogRecord.from_record(record))
         if reason:
             name, _, text = reason.partition(": ")
@@ -197,6 +204,26 @@ def test_failed_steps_tell_why_detectors_were_not_begun(detector_run: FakeRun, b
     else:
         run.put_traces("prepare", finished=True, visit=VISIT)
     assert run.status("out")[0].missing == {5, 6}
+
+
+def test_lack_of_an_input_is_explained(detector_run: FakeRun) -> None:
+    """Give the reason of the step that made nothing, or name the input."""
+    run = detector_run
+    skipped = (
+        "Nothing to do for task 'a' on quantum {visit: 3}; saving metadata and skipping: ('a', 'stars', "
+        "Input(name='finalize_isolated_stars', storageClass='ArrowAstropy', doc='Stars.'))"
+    )
+    idle: dict[str, Any] = {"finished": True, "message": skipped, "level": logging.INFO}
+    run.put_traces(DETECTOR_TASK, visit=VISIT, detector=5, **idle)
+    assert run.status("out")[0].no_work[5] == "there is no input finalize_isolated_stars"
+    run.put_config("prepare", PrepareIsolatedStarsConfig())
+    run.put_config("gather", GatherPsfStarsConfig())
+    ended = "Task 'prepare' on quantum {visit: 3} exited early with no work found: No star of visit 3.."
+    run.put_traces("prepare", finished=True, message=ended, level=logging.INFO, visit=VISIT)
+    run.put_traces("gather", visit=VISIT, detector=5, **idle)
+    status = run.status("out")[0]
+    assert status.no_work[5] == "prepare: No star of visit 3."
+    assert status.no_work[2] == "NoWorkFound: No good stars"
 
 
 def test_table_and_json_tell_the_same(detector_run: FakeRun) -> None:

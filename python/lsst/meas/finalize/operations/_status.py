@@ -13,6 +13,7 @@ from __future__ import annotations
 
 __all__ = ("VisitStatus", "find_status")
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,8 @@ from lsst.daf.butler import ButlerLogRecords, DatasetRef
 from ..afw import as_ours
 from ..catalogs import ExposureCatalog
 from ._sources import RunSource, RunTask, TaskKind
+
+_NO_INPUT = "there is no input"
 
 
 @dataclass
@@ -50,6 +53,8 @@ class VisitStatus:
     failed_steps
         Why steps before the detectors failed, by detector, or `None` for
         those of the whole visit.
+    idle_steps
+        Why steps before the detectors had nothing to do, likewise.
     """
 
     instrument: str
@@ -63,6 +68,7 @@ class VisitStatus:
     merged: bool = False
     merge_failure: str = ""
     failed_steps: dict[int | None, str] = field(default_factory=dict, repr=False)
+    idle_steps: dict[int | None, str] = field(default_factory=dict, repr=False)
 
     @property
     def missing(self) -> set[int]:
@@ -114,7 +120,7 @@ def find_status(sources: Iterable[RunSource]) -> list[VisitStatus]:
             _visit(visits, instrument, visit).expected.add(detector)
         for task in source.tasks:
             if task.kind is TaskKind.STEP:
-                _add_failed_steps(visits, source, task)
+                _add_steps(visits, source, task)
             elif task.kind is TaskKind.DETECTOR:
                 whole = _whole(source, task)
                 _add_detectors(visits, source, task, whole)
@@ -137,6 +143,10 @@ def _settle(status: VisitStatus) -> None:
         d: reason for d, reason in status.failed.items() if d not in status.done and d not in status.no_work
     }
     status.expected |= status.done | status.no_work.keys() | status.failed.keys()
+    for detector, reason in status.no_work.items():
+        if reason.startswith(_NO_INPUT):
+            deeper = status.idle_steps.get(detector, status.idle_steps.get(None, reason))
+            status.no_work[detector] = deeper
     if status.failed_steps:
         any_reason = next(iter(status.failed_steps.values()))
         for detector in status.missing:
@@ -212,15 +222,21 @@ def _add_traces(
         (status.no_work if key in finished else status.failed)[detector] = reason
 
 
-def _add_failed_steps(visits: dict[tuple[str, int], VisitStatus], source: RunSource, task: RunTask) -> None:
-    """Note why detectors, of which there is no trace then, weren't begun."""
-    ended = _whole(source, task) | set(source.find(task.metadata))
-    for key in sorted(set(source.find(task.log)) - ended):
+def _add_steps(visits: dict[tuple[str, int], VisitStatus], source: RunSource, task: RunTask) -> None:
+    """Note why detectors weren't begun, of which there is no trace then, or
+    lacked an input.
+    """
+    finished = set(source.find(task.metadata))
+    for key in sorted(set(source.find(task.log)) - _whole(source, task)):
         instrument, visit, *detector = key
         status = _visit(visits, instrument, visit)
+        reason = _reason(source, task.log, key)
+        if reason.startswith(_NO_INPUT):
+            # The step that should have made it tells more.
+            continue
         where = f"{task.label} of detector {detector[0]}" if detector else task.label
-        reason = f"{where}: {_reason(source, task.log, key)}"
-        status.failed_steps.setdefault(detector[0] if detector else None, reason)
+        steps = status.idle_steps if key in finished else status.failed_steps
+        steps.setdefault(detector[0] if detector else None, f"{where}: {reason}")
 
 
 def _add_visits(visits: dict[tuple[str, int], VisitStatus], source: RunSource, task: RunTask) -> None:
@@ -263,8 +279,20 @@ def _reason(source: RunSource, log: str, key: tuple[Any, ...]) -> str:
         name = str(exception["type_name"]).rpartition(".")[2]
         return f"{name}: {_first_line(str(exception['message']))}"
     worst = [record for record in records if record.levelname in ("ERROR", "CRITICAL")]
-    telling = worst or [record for record in records if "othing to do" in record.message]
-    return _first_line(telling[-1].message) if telling else "the log tells no reason"
+    if worst:
+        return _first_line(worst[-1].message)
+    lines = [_first_line(record.message) for record in records]
+    return next((reason for line in lines if (reason := _no_work(line))), "the log tells no reason")
+
+
+def _no_work(line: str) -> str:
+    """Return what pipe_base says why a quantum had no work, if it does."""
+    if ended := re.search(r"no work found: (.+?)\.?$", line):
+        return ended[1]
+    if "othing to do" not in line:
+        return ""
+    lacking = re.search(r"skipping: .*\bInput\(name='([^']+)'", line)
+    return f"{_NO_INPUT} {lacking[1]}" if lacking else line
 
 
 def _first_line(text: str) -> str:
