@@ -106,5 +106,5 @@ def test_unsuitable_records_are_refused() -> None:
     with pytest.raises(KeyError, match=r"no fields \['band'\]"):
         catalog.append(ExposureRecord({"id": 2, "band": "r"}))
     assert len(catalog) == 1
-    with pytest.raises(IndexError, match="Row 1 is outside a catalogue of 1 rows"):
+    with pytest.raises(IndexError, match="Row 1 is outside a catalog of 1 rows"):
         catalog[1]

@@ -333,7 +333,7 @@ def test_missing_fields_and_footprints(recorders: list[str], make_exposure: Call
     bare["id"] = 2
     task.run(bare, exposure, footprints=_stars(task, 3))
     bare["id"] = 9
-    with pytest.raises(ValueError, match=r"no footprint in the source catalogue: 9\."):
+    with pytest.raises(ValueError, match=r"no footprint in the source catalog: 9\."):
         task.run(bare, exposure, footprints=_stars(task, 3))
     _make_task(["test_A"], doReplaceWithNoise=False).run(bare, exposure)
 

@@ -105,7 +105,7 @@ def test_no_stars(make_grid_psf: Callable[..., piff.SimplePSF]) -> None:
 def test_colors(make_grid_psf: Callable[..., piff.SimplePSF]) -> None:
     """The average colour stands in for unknown ones."""
     impl = make_grid_psf(keys=("x", "y", "colorValue"), order=1)
-    with pytest.raises(ValueError, match="no colour was given"):
+    with pytest.raises(ValueError, match="no color was given"):
         PiffPsf(impl, _BOUNDS, 15).draw_kernel_images([1.0], [1.0])
     _add_stars(impl, [0.5, 1.5, np.nan], ["g-i"] * 3)
     psf = PiffPsf(impl, _BOUNDS, 15)

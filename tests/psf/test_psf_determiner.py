@@ -204,10 +204,10 @@ def test_mixed_colors(make_field: MakeField) -> None:
     [
         (np.full(16, np.nan), 1, 0, "using 0 for all of them"),
         (np.full(16, np.nan), 0, 0, "using 0 for all of them"),
-        (np.full(16, 0.7), 1, 0, "1 different colours; fitting with order 0 instead of 1"),
-        (np.where(np.arange(16) == 5, 0.7, np.nan), 2, 0, "1 different colours; fitting with order 0"),
-        (0.7 + 1e-9 * np.arange(16), 1, 0, "1 different colours"),
-        (np.tile([0.3, 0.9], 8), 2, 1, "2 different colours; fitting with order 1 instead of 2"),
+        (np.full(16, 0.7), 1, 0, "1 different colors; fitting with order 0 instead of 1"),
+        (np.where(np.arange(16) == 5, 0.7, np.nan), 2, 0, "1 different colors; fitting with order 0"),
+        (0.7 + 1e-9 * np.arange(16), 1, 0, "1 different colors"),
+        (np.tile([0.3, 0.9], 8), 2, 1, "2 different colors; fitting with order 1 instead of 2"),
         (np.tile([0.3, 0.9], 8), 1, 1, ""),
     ],
 )

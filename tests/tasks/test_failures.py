@@ -187,7 +187,7 @@ def test_duplicate_source_ids_are_an_error(make_task: MakeTask, tiny_inputs: Any
     good = np.flatnonzero(~inputs.src["base_PixelFlags_flag_edge"])
     inputs.src["id"][good] = inputs.src["id"][good[0]]
     with pytest.raises(
-        UnprocessableDataError, match=r"Ids of the source catalogue of visit 20260304011, detector 1"
+        UnprocessableDataError, match=r"Ids of the source catalog of visit 20260304011, detector 1"
     ):
         inputs.run(make_task())
 

@@ -134,7 +134,7 @@ def test_a_damaged_detector_is_left_out(
     result, _ = run(make_task(2), tiny_inputs, exposures, srcs)
     assert_equal(expected, result)
     assert result.psf_ap_corr_cat["id"].tolist() == [0, 2]
-    assert "Leaving out detector 1: Ids of the source catalogue" in caplog.text
+    assert "Leaving out detector 1: Ids of the source catalog" in caplog.text
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])

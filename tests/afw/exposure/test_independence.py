@@ -319,9 +319,9 @@ def test_other_kinds_of_files(tiny: Path, calexp_bytes: bytes, tmp_path: Path) -
     """Say what a file is, and what reads it."""
     (src,) = tiny.glob("export/**/src_*_S00_*.fits")
     catalog = tiny / "expected/default/finalized_psf_ap_corr_catalog.fits"
-    with pytest.raises(FitsFormatError, match="SOURCE catalogue of the stack; use read_source_catalog"):
+    with pytest.raises(FitsFormatError, match="SOURCE catalog of the stack; use read_source_catalog"):
         read_exposure(src)
-    with pytest.raises(FitsFormatError, match="EXPOSURE catalogue of the stack; use read_exposure_catalog"):
+    with pytest.raises(FitsFormatError, match="EXPOSURE catalog of the stack; use read_exposure_catalog"):
         read_exposure(catalog, component="image")
     path = tmp_path / "native.fits"
     native = read_exposure(calexp_bytes)

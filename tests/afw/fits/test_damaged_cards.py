@@ -190,9 +190,9 @@ def test_wrong_kinds_of_files(tiny: Path, stack_files: Path) -> None:
         for image in (path, stack_files / "exposure_psf_even.fits"):
             with pytest.raises(FitsFormatError, match="this is an image, use read_exposure"):
                 read(image)
-    with pytest.raises(FitsFormatError, match="is an exposure catalogue, use read_exposure_catalog"):
+    with pytest.raises(FitsFormatError, match="is an exposure catalog, use read_exposure_catalog"):
         read_source_catalog(_write_exposure())
-    with pytest.raises(FitsFormatError, match="is a source catalogue, use read_source_catalog"):
+    with pytest.raises(FitsFormatError, match="is a source catalog, use read_source_catalog"):
         read_exposure_catalog(_write_source())
 
 

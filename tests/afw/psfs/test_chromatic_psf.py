@@ -100,7 +100,7 @@ def test_half_integer_positions(psf: ChromaticPiffWrapper, x: float, y: float) -
 def test_no_average_color(psf: ChromaticPiffWrapper) -> None:
     """Ask for a colour if there is no average one."""
     psf.piff_psf.stars = []
-    with pytest.raises(ValueError, match="give a colour"):
+    with pytest.raises(ValueError, match="give a color"):
         psf.compute_stellar_image(x=33.3, y=44.4)
     assert psf.compute_stellar_image(x=33.3, y=44.4, color=0.5).array.sum() == pytest.approx(1.0)
 
@@ -165,7 +165,7 @@ def test_images_stored_by_others(
     if known:
         assert found.average_color == psf.average_color
     else:
-        with pytest.raises(ValueError, match="give a colour"):
+        with pytest.raises(ValueError, match="give a color"):
             found.compute_kernel_image(x=33.3, y=44.4)
 
 

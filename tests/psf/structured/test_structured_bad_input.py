@@ -40,7 +40,7 @@ _DEFECTS: dict[str, dict[str, Callable[[np.ndarray], Any]]] = {
     "zero": {"image": lambda image: 0.0},
     "negative": {"image": lambda image: -image},
     "noise": {"image": lambda image: np.random.default_rng(3).normal(size=image.shape) * 10.0},
-    "off centre": {"image": _off_centre},
+    "off center": {"image": _off_centre},
     "masked": {"weight": lambda weight: 0.0},
     "few pixels": {"weight": _few_pixels},
 }
@@ -146,7 +146,7 @@ def _on_a_line(stars: list[piff.Star]) -> list[piff.Star]:
         (12, {"keys": ("x", "nokey")}, "lacks an interpolation property"),
         (12, {"interp": "galsim.Delta()"}, "no smooth finite kernel"),
         (12, {"interp": "galsim.SincInterpolant()"}, "no smooth finite kernel"),
-        (12, {"interp": "galsim.Nearest()"}, "no derivative to centre with"),
+        (12, {"interp": "galsim.Nearest()"}, "no derivative to center with"),
         (12, {"model": {"type": "Gaussian"}}, "model is Gaussian"),
         (12, {"model": {"type": "PixelGrid", "scale": 0.2, "size": 9, "fit_flux": True}}, "fits the flux"),
         (12, {"outliers": {"type": "Centroid", "max_offset": 1.0}}, "CentroidOutliers"),
@@ -228,8 +228,8 @@ def test_invalid_configuration(
 _UNDETERMINED: dict[str, tuple[int, dict[str, Any]]] = {
     "fewer stars than terms": (2, {}),
     "one row": (12, {"keys": ("x", "row")}),
-    "no colour": (12, {"keys": ("x", "y", "zero"), "orders": [1, 1, 1]}),
-    "one colour, uncentred": (12, {"keys": ("x", "y", "row"), "orders": [1, 1, 1], "centered": False}),
+    "no color": (12, {"keys": ("x", "y", "zero"), "orders": [1, 1, 1]}),
+    "one color, uncentered": (12, {"keys": ("x", "y", "row"), "orders": [1, 1, 1], "centered": False}),
 }
 
 

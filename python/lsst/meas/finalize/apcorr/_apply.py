@@ -128,7 +128,7 @@ class ApplyApCorrTask(Task):
             if name in registered:
                 continue
             if name + "_instFlux" not in schema:
-                raise KeyError(f"proxies[{name!r}]: the catalogue has no field {name + '_instFlux'!r}.")
+                raise KeyError(f"proxies[{name!r}]: the catalog has no field {name + '_instFlux'!r}.")
             self._add_fields(schema, _Target(name, model))
 
     @property

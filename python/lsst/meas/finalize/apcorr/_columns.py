@@ -44,7 +44,7 @@ def get_column(catalog: Any, name: str, option: str) -> np.ndarray:
     try:
         column = catalog[name]
     except (KeyError, ValueError):
-        raise KeyError(f"The catalogue has no column {name!r}, needed for the option {option}.") from None
+        raise KeyError(f"The catalog has no column {name!r}, needed for the option {option}.") from None
     if np.ma.isMaskedArray(column):
         return np.asarray(column.filled(np.nan if column.dtype.kind == "f" else column.dtype.type(0)))
     return np.asarray(column)

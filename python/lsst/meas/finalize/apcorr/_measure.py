@@ -217,9 +217,7 @@ class MeasureApCorrTask(Task):
         reference = self.config.refFluxName
         for suffix in ("_instFlux", "_instFluxErr", "_flag"):
             if reference + suffix not in schema:
-                raise KeyError(
-                    f"refFluxName={reference!r}: the catalogue has no field {reference + suffix!r}."
-                )
+                raise KeyError(f"refFluxName={reference!r}: the catalog has no field {reference + suffix!r}.")
         doc = "Set if source was used in measuring aperture correction."
         self.names = correctable_names(schema, namesToCorrect)
         for name in (reference, *self.names):

@@ -105,7 +105,7 @@ class BaseSourceSelectorTask(Task, abc.ABC):
             Raised if the catalogue isn't contiguous.
         """
         if not getattr(sourceCat, "is_contiguous", True):
-            raise RuntimeError("Input catalogue for source selection must be contiguous.")
+            raise RuntimeError("Input catalog for source selection must be contiguous.")
         selected = self.selectSources(sourceCat, matches=matches, exposure=exposure).selected
         if sourceSelectedField is not None:
             sourceCat[sourceSelectedField] = selected

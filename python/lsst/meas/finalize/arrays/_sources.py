@@ -103,10 +103,10 @@ def measure_sources(calexp: VisitImage, found: Detections, *, first_id: int) -> 
     """
     schema = Schema.source_minimal()
     for name in ("candidate", "used", "reserved"):
-        schema.add_flag(f"calib_psf_{name}", "set by final characterisation")
+        schema.add_flag(f"calib_psf_{name}", "set by final characterization")
     schema.add_field("deblend_nChild", "I", doc="Number of children this object has (defaults to 0)")
     task = SingleFrameMeasurementTask(config=_make_config(), schema=schema)
-    for suffix, doc in (("instFlux", "normalised flux"), ("instFluxErr", "1-sigma uncertainty")):
+    for suffix, doc in (("instFlux", "normalized flux"), ("instFluxErr", "1-sigma uncertainty")):
         schema.add_field(f"{_CALIB_FLUX}_{suffix}", "D", doc=doc, unit="count")
     schema.add_flag(f"{_CALIB_FLUX}_flag", "General Failure Flag")
     schema.set_alias("slot_CalibFlux", _CALIB_FLUX)

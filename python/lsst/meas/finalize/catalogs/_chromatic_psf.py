@@ -140,7 +140,7 @@ class ChromaticPiffWrapper(PiffWrapper):
     def _draw(self, x: float, y: float, color: float | None, center: bool | None) -> Any:
         value = self.average_color if color is None or np.isnan(color) else float(color)
         if not np.isfinite(value):
-            raise ValueError("The PSF depends on colour, and no star tells an average one: give a colour.")
+            raise ValueError("The PSF depends on color, and no star tells an average one: give a color.")
         array = self._impl.draw(x, y, stamp_size=self._stamp_size, center=center, **{_COLOR: value}).array
         return array / np.sum(array)
 

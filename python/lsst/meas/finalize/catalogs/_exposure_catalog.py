@@ -211,7 +211,7 @@ class ExposureCatalog(ColumnStore):
 
     def _record(self, i: int) -> ExposureRecord:
         if not -len(self) <= i < len(self):
-            raise IndexError(f"Row {i} is outside a catalogue of {len(self)} rows.")
+            raise IndexError(f"Row {i} is outside a catalog of {len(self)} rows.")
         row = i % len(self)
         return ExposureRecord(
             {f.name: self.field_column(f.name)[i] for f in self.schema},
@@ -250,7 +250,7 @@ class ExposureCatalog(ColumnStore):
             Raised if the record has a field this catalogue lacks.
         """
         if unknown := set(record.values) - set(self.schema.names):
-            raise KeyError(f"The catalogue has no fields {sorted(unknown)}.")
+            raise KeyError(f"The catalog has no fields {sorted(unknown)}.")
         for f in self.schema:
             new = f.make_column(1)
             if f.name in record.values:

@@ -259,7 +259,7 @@ class Schema:
         try:
             return self._fields[name]
         except KeyError:
-            raise KeyError(f"The catalogue has no field {name!r}.") from None
+            raise KeyError(f"The catalog has no field {name!r}.") from None
 
     def add_flag(self, name: str, doc: str = "") -> Field:
         """Append a flag field; see `add_field`."""
@@ -338,7 +338,7 @@ class Schema:
         true = self.apply_aliases(name)
         if true not in self._fields:
             via = f" (alias of {true!r})" if true != name else ""
-            raise KeyError(f"The catalogue has no field {name!r}{via}.")
+            raise KeyError(f"The catalog has no field {name!r}{via}.")
         return true
 
     def __contains__(self, name: object) -> bool:

@@ -81,7 +81,7 @@ class SingleFrameMeasurementConfig(Config):
         multi=True,
     )
     undeblended = plugin_registry.makeField(
-        doc="Plugins to run on the image without noise in place of neighbours.",
+        doc="Plugins to run on the image without noise in place of neighbors.",
         default=[],
         multi=True,
     )
@@ -89,7 +89,7 @@ class SingleFrameMeasurementConfig(Config):
     doReplaceWithNoise = Field[bool](
         doc="Replace other sources than the measured one by noise?", default=True, optional=False
     )
-    noiseReplacer = ConfigField[NoiseReplacerConfig](doc="How to replace neighbours by noise.")
+    noiseReplacer = ConfigField[NoiseReplacerConfig](doc="How to replace neighbors by noise.")
     slots = ConfigField[SourceSlotConfig](doc="Which measurements the slots stand for.")
 
     @property

@@ -104,7 +104,7 @@ class StarPositions(StarRows):
         """
         columns = self.slot_columns("Centroid", ("x", "y"))
         if columns is None:
-            raise MeasurementFatalError("The catalogue has no columns slot_Centroid_x, slot_Centroid_y.")
+            raise MeasurementFatalError("The catalog has no columns slot_Centroid_x, slot_Centroid_y.")
         x, y = (np.array(c, dtype=np.float64) for c in columns)
         return x, y
 

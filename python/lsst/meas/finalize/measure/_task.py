@@ -297,7 +297,7 @@ class SingleFrameMeasurementTask(Task):
         if not catalog.schema.contains_schema(self.schema):
             missing = [f.name for f in self.schema if f.name not in catalog.schema.names]
             raise ValueError(
-                f"The catalogue's schema does not contain that of the measurement; missing fields: {missing}."
+                f"The catalog's schema does not contain that of the measurement; missing fields: {missing}."
             )
 
     def _make_replacer(

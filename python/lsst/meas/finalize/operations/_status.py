@@ -263,7 +263,7 @@ def _add_visit_rows(status: VisitStatus, catalog: ExposureCatalog | None, reason
     _add_rows(status, catalog)
     # The task of a visit leaves out detectors without good stars.
     for detector in status.expected - status.done:
-        status.no_work.setdefault(detector, "not in the catalogue of the visit")
+        status.no_work.setdefault(detector, "not in the catalog of the visit")
 
 
 def _reason(source: RunSource, log: str, key: tuple[Any, ...]) -> str:

@@ -290,9 +290,9 @@ class PiffPsfDeterminerTask(BasePsfDeterminerTask):
         finite = np.isfinite(colors)
         known = sorted(set(types[finite].tolist()) | set(types[types != ""].tolist()))
         if len(known) > 1:
-            raise ValueError(f"PSF candidates have colours of different types: {known}.")
+            raise ValueError(f"PSF candidates have colors of different types: {known}.")
         if not finite.any():
-            self.log.warning("No PSF candidate has a colour; using 0 for all of them.")
+            self.log.warning("No PSF candidate has a color; using 0 for all of them.")
         colors[~finite] = colors[finite].mean() if finite.any() else 0.0
         return colors, np.full(len(types), known[0] if known else "")
 
@@ -309,7 +309,7 @@ class PiffPsfDeterminerTask(BasePsfDeterminerTask):
         if order == wanted:
             return piff_config
         self.log.warning(
-            "PSF candidates have %d different colours; fitting with order %d instead of %d in colour.",
+            "PSF candidates have %d different colors; fitting with order %d instead of %d in color.",
             number,
             order,
             wanted,

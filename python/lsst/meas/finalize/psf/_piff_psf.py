@@ -269,7 +269,7 @@ class PiffPsf(PiffWrapper):
             Raised if the model depends on another colour.
         """
         if self.is_chromatic and color_type and self.color_type and color_type != self.color_type:
-            raise ValueError(f"The PSF depends on the colour {self.color_type!r}, not on {color_type!r}.")
+            raise ValueError(f"The PSF depends on the color {self.color_type!r}, not on {color_type!r}.")
 
     def serialize(self, archive: Any) -> PiffSerializationModel:
         """Serialize the PSF with its average colour.
@@ -329,10 +329,10 @@ class PiffPsf(PiffWrapper):
         if missing.any():
             if not np.isfinite(self.average_color):
                 raise ValueError(
-                    "The PSF depends on colour; no colour was given and none of its stars has one."
+                    "The PSF depends on color; no color was given and none of its stars has one."
                 )
             colors[missing] = self.average_color
-            _LOG.debug("Average colour %g used for %d PSF images.", self.average_color, missing.sum())
+            _LOG.debug("Average color %g used for %d PSF images.", self.average_color, missing.sum())
         return {_COLOR: colors}
 
     def _draw(

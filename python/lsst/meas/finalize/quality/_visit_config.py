@@ -190,4 +190,5 @@ class AnalyzeFinalizedVisitConfig(
         optional=True,
         min=0.0,
         max=1.0,
+        inclusiveMax=True,
     )

@@ -171,12 +171,12 @@ def psf_colors(
         Raised if ``color`` has less than three characters.
     """
     if len(color) < 3:
-        raise ValueError(f"A colour must look like 'g-i', not {color!r}.")
+        raise ValueError(f"A color must look like 'g-i', not {color!r}.")
     blue, red = color[0], color[2]
     outside = _outside(fgcm)
     missing = [f"mag_{b}" for b in (blue, red) if f"mag_{b}" not in outside]
     if missing:
-        raise KeyError(f"fgcm_standard_star has no columns {missing}, needed for the colour {color!r}.")
+        raise KeyError(f"fgcm_standard_star has no columns {missing}, needed for the color {color!r}.")
     value = np.full(len(coord_ra), np.nan, dtype=np.float32)
     kind = np.full(len(coord_ra), "", dtype="U10")
     i, j = _match_fgcm(coord_ra, coord_dec, fgcm)

@@ -404,7 +404,7 @@ class FinalizeCharacterizationTaskBase(pipeBase.PipelineTask):
         is_reserved = isolated.flags("reserved")[::-1][last]
         ids = src["id"][selected]
         if len(np.unique(ids)) != len(ids):
-            raise DamagedInputError(f"Ids of the source catalogue of {where} are not unique.")
+            raise DamagedInputError(f"Ids of the source catalog of {where} are not unique.")
         is_isolated = np.isin(ids, isolated_ids)
         if not is_isolated.any():
             self.log.warning("No selected source is isolated for %s.", where)

@@ -98,7 +98,7 @@ class ConsolidateFinalizeCharacterizationDetectorTask(pipeBase.PipelineTask):
             raise pipeBase.NoWorkFound("There are no finalized detectors to consolidate.")
         if psf_ap_corr_detector_dict.keys() != src_detector_table_dict.keys():
             raise ValueError(
-                "Detectors of PSF catalogues and star tables differ: "
+                "Detectors of PSF catalogs and star tables differ: "
                 f"{sorted(psf_ap_corr_detector_dict)} and {sorted(src_detector_table_dict)}."
             )
         detectors = sorted(psf_ap_corr_detector_dict)
@@ -149,7 +149,7 @@ class ConsolidateFinalizeCharacterizationDetectorTask(pipeBase.PipelineTask):
             return catalogs, {}
         result, places = {}, {}
         for d, catalog in catalogs.items():
-            ours = as_ours(catalog, ExposureCatalog, f"PSF catalogue of detector {d}")
+            ours = as_ours(catalog, ExposureCatalog, f"PSF catalog of detector {d}")
             record = _find(ours, d)
             places[d] = Place.from_text(record[PENDING_FIELD], f"detector {d}")
             fields = tuple(f for f in ours.schema if f.name != PENDING_FIELD)
@@ -169,7 +169,7 @@ def _find(catalog: Any, detector: int) -> Any:
     """Return the row of a detector in its catalogue, ours or the stack's."""
     record = catalog.find(detector)
     if record is None:
-        raise ValueError(f"The PSF catalogue of detector {detector} has no row with that id.")
+        raise ValueError(f"The PSF catalog of detector {detector} has no row with that id.")
     return record
 
 
@@ -187,7 +187,7 @@ def _merge_catalogs(catalogs: Mapping[int, Any]) -> Any:
         if is_afw(catalog) != from_stack:
             catalog = afw.to_afw(catalog) if from_stack else afw.from_afw(catalog)
         if from_stack and catalog.schema != first.schema:
-            raise ValueError(f"The PSF catalogue of detector {detector} has other fields than the first one.")
+            raise ValueError(f"The PSF catalog of detector {detector} has other fields than the first one.")
         merged.append(_find(catalog, detector))
     # The stack's records are shared with the inputs until now.
     return merged.copy(deep=True) if from_stack else merged

@@ -101,7 +101,7 @@ class OutputSchema:
         self._input = input_schema
         missing = [slot for slot in _CARRIED_SLOTS if slot not in input_schema.aliases]
         if missing:
-            raise KeyError(f"The source catalogue does not define {', '.join(missing)}.")
+            raise KeyError(f"The source catalog does not define {', '.join(missing)}.")
         self._carry_fields(selection_fields)
         for output, name in self.source_of.items():
             field = input_schema[name]
@@ -138,7 +138,7 @@ class OutputSchema:
                     self._carry_renamed(name, output)
                 except KeyError:
                     raise KeyError(
-                        f"The source catalogue has no field {name!r}, which signalToNoise.{option} of the "
+                        f"The source catalog has no field {name!r}, which signalToNoise.{option} of the "
                         "source selector names."
                     ) from None
 

@@ -78,7 +78,7 @@ def read_source_catalog(path: FitsSource, *, footprints: bool = True) -> SourceC
         if old and footprints:
             raise FitsFormatError(
                 f"{table.where}: footprints in columns of variable length aren't supported; "
-                "the catalogue can be read with footprints=False"
+                "the catalog can be read with footprints=False"
             )
         has_archive = "AR_HDU" in header and _FOOTPRINT.name in table
         if _FOOTPRINT.name in table and "AR_HDU" not in header and len(hdulist) > 2:

@@ -53,4 +53,4 @@ def check_kind(file: fits.HDUList | FitsFile, primary: fits.Header) -> None:
     kind = str(kind).strip()
     advice = f"use {_READERS[kind]}" if kind in _READERS else "it isn't supported"
     article = "an" if kind.startswith(("E", "A")) else "a"
-    raise FitsFormatError(f"{where}: this is {article} {kind} catalogue of the stack; {advice}")
+    raise FitsFormatError(f"{where}: this is {article} {kind} catalog of the stack; {advice}")

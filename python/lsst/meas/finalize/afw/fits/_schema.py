@@ -365,8 +365,8 @@ def archive_ids(table: FitsTable, name: str) -> npt.NDArray[np.int32]:
 
 
 _KINDS = {
-    "SOURCE": "a source catalogue, use read_source_catalog",
-    "EXPOSURE": "an exposure catalogue, use read_exposure_catalog",
+    "SOURCE": "a source catalog, use read_source_catalog",
+    "EXPOSURE": "an exposure catalog, use read_exposure_catalog",
 }
 
 
@@ -391,7 +391,7 @@ def read_catalog_table(file: FitsFile, expected: str) -> FitsTable:
         Raised if there is no table, or one of another kind of records.
     """
     if is_native({keyword for keyword, _, _ in table_cards(file.read_header(0))}):
-        raise FitsFormatError(f"{file.filename()}: not a catalogue; {NATIVE}")
+        raise FitsFormatError(f"{file.filename()}: not a catalog; {NATIVE}")
     if len(file) > 1:
         header = {keyword: value for keyword, value, _ in table_cards(file.read_header(1))}
         exttype = header.get("EXTTYPE")
@@ -400,9 +400,9 @@ def read_catalog_table(file: FitsFile, expected: str) -> FitsTable:
             or header.get("XTENSION") == "IMAGE"
             or "ZIMAGE" in header
         ):
-            raise FitsFormatError(f"{file.filename()}: not a catalogue; this is an image, use read_exposure")
+            raise FitsFormatError(f"{file.filename()}: not a catalog; this is an image, use read_exposure")
         if exttype == "ARCHIVE_INDEX":
-            raise FitsFormatError(f"{file.filename()}: not a catalogue; this is a single persisted object")
+            raise FitsFormatError(f"{file.filename()}: not a catalog; this is a single persisted object")
     table = read_table(file, 1)
     found = table.header.get("AFW_TYPE", "BASE")
     if not isinstance(found, str) or (found := found.strip().upper()) != expected:

@@ -221,7 +221,7 @@ class Kernel(ABC):
     def __init__(self, width: int, height: int, centre: tuple[int, int]) -> None:
         check_dimensions(width, height, type(self).__name__)
         if not (0 <= centre[0] < width and 0 <= centre[1] < height):
-            raise ArchiveError(f"the centre {centre} of a kernel is outside of its {width} x {height} pixels")
+            raise ArchiveError(f"the center {centre} of a kernel is outside of its {width} x {height} pixels")
         self.width, self.height, self.centre = width, height, centre
 
     @abstractmethod
@@ -408,7 +408,7 @@ def _read_combination(archive: ArchiveReader, tables: list[TableView], name: str
     if not all(isinstance(kernel, FixedKernel) for kernel in kernels):
         raise MalformedArchiveError(f"{table.where}: {name} of something other than fixed kernels")
     if any((kernel.width, kernel.height, kernel.centre) != (width, height, centre) for kernel in kernels):
-        raise MalformedArchiveError(f"{table.where}: the kernels of a {name} differ in size or centre")
+        raise MalformedArchiveError(f"{table.where}: the kernels of a {name} differ in size or center")
     functions = _read_functions(archive, table)
     if functions:
         return LinearCombinationKernel(kernels, functions)

@@ -92,7 +92,7 @@ class KernelImagePsf(PointSpreadFunction):
         check_dimensions(width, height, type(self).__name__)
         x, y = centre if centre is not None else _kernel_centre(width, height)
         if not (0 <= x < width and 0 <= y < height):
-            raise ArchiveError(f"the centre ({x}, {y}) of a PSF is outside of its {width} x {height} pixels")
+            raise ArchiveError(f"the center ({x}, {y}) of a PSF is outside of its {width} x {height} pixels")
         self._bounds = bounds
         self._kernel_bbox = Box.factory[-y : height - y, -x : width - x]
         self._average_position = average_position

@@ -56,7 +56,7 @@ class PixelFlagsConfig(SingleFramePluginConfig):
     """Options of ``base_PixelFlags``."""
 
     masksFpCenter = ListField[str](
-        doc="Mask planes searched for in the centre of a source; flags are named after them.", default=[]
+        doc="Mask planes searched for in the center of a source; flags are named after them.", default=[]
     )
     masksFpAnywhere = ListField[str](
         doc="Mask planes searched for anywhere in a source; flags are named after them.", default=[]

@@ -80,7 +80,7 @@ def get_footprints_from_catalog(catalog: SourceCatalog) -> DetectedFootprints:
         Raised if the catalogue has no footprints.
     """
     if catalog.footprints is None:
-        raise ValueError("The source catalogue has no footprints.")
+        raise ValueError("The source catalog has no footprints.")
     return DetectedFootprints(catalog["id"], catalog["parent"], catalog.footprints)
 
 
@@ -152,7 +152,7 @@ def find_rows(detected: DetectedFootprints, ids: IntArray, what: str) -> IntArra
     rows = order[np.minimum(position, max(len(order) - 1, 0))] if len(order) else np.zeros(0, np.int64)
     missing = np.ones(len(ids), dtype=bool) if not len(order) else detected.id[rows] != ids
     if missing.any():
-        raise ValueError(f"{what} have no footprint in the source catalogue: {_some(ids[missing])}.")
+        raise ValueError(f"{what} have no footprint in the source catalog: {_some(ids[missing])}.")
     return rows.astype(np.int64)
 
 

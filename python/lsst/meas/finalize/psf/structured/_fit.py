@@ -274,10 +274,10 @@ def _improve_stars(
         # Whether Piff would call these stars singular is up to rounding.
         result.singular |= result.unstable | ~finite
     elif (result.unstable & ~state.flagged).any():
-        raise NotCoveredError("the centre of a star depends on rounding errors")
+        raise NotCoveredError("the center of a star depends on rounding errors")
     good = ~result.singular
     if not finite[good].all():
-        raise NotCoveredError("a flux, centre or chi-square isn't finite")
+        raise NotCoveredError("a flux, center or chi-square isn't finite")
     state.flux = np.where(good, result.flux, state.flux)
     state.center = np.where(good[:, np.newaxis], result.center, state.center)
     state.chisq = np.where(good, result.chisq, state.chisq)

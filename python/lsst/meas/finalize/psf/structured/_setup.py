@@ -94,7 +94,7 @@ def check_covered(psf: piff.PSF) -> None:
         if outliers.max_remove is not None and outliers.max_remove <= 0:
             raise NotCoveredError(f"at most {outliers.max_remove} outliers may be removed")
     if isinstance(model.interp, galsim.Nearest) and model._centered:
-        raise NotCoveredError("a nearest-pixel model has no derivative to centre with")
+        raise NotCoveredError("a nearest-pixel model has no derivative to center with")
     if not (np.isfinite(model.scale) and model.scale > 0.0):
         raise NotCoveredError(f"model scale is {model.scale}")
     if psf.max_iter < 1:
