@@ -111,6 +111,27 @@ def test_sky_moments_need_moments(slot: str) -> None:
     assert f"measurement.slots.{slot}" in message
 
 
+def test_candidates_must_hold_the_model() -> None:
+    """Refuse stamps that are too small for the model, with any of which Piff
+    would have no star.
+    """
+    config = FinalizeCharacterizationDetectorConfig()
+    config.make_psf_candidates.kernelSize = 25
+    config.validate()
+    config.make_psf_candidates.kernelSize = 23
+    assert "Candidates of 23 pixels" in refused(config)
+    config.make_psf_candidates.borderWidth = 1
+    config.validate()
+    config.make_psf_candidates.borderWidth = 0
+    config.psf_determiner["piff"].modelSize = 23
+    config.validate()
+    config.psf_determiner["piff"].samplingSize = 0.5
+    config.psf_determiner["piff"].stampSize = None
+    assert "a model of 46" in refused(config)
+    config.psf_determiner = "hierarchical"
+    config.validate()
+
+
 def test_bands_are_given_once() -> None:
     """Refuse to add a column twice."""
     config = FinalizeCharacterizationDetectorConfig()

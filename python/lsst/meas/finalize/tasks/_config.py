@@ -211,6 +211,25 @@ class FinalizeCharacterizationConfigBase(
                 )
 
         self._check_sky_moments()
+        self._check_candidates()
+
+    def _check_candidates(self) -> None:
+        """Refuse candidates that Piff would flag all, as upstream doesn't."""
+        piff = self.psf_determiner["piff"]
+        options = self.make_psf_candidates.value
+        width = getattr(options, "kernelSize", None)
+        # The fit of a visit has models that are as large as the candidates.
+        if self.psf_determiner.name != "piff" or piff.piffPsfConfigYaml is not None or width is None:
+            return
+        width += 2 * options.borderWidth
+        model = int(piff.modelSize / piff.samplingSize)
+        if width < model:
+            raise pexConfig.FieldValidationError(
+                type(self).make_psf_candidates,
+                self,
+                f"Candidates of {width} pixels (kernelSize and twice borderWidth) don't hold a model of "
+                f"{model} (psf_determiner['piff'].modelSize over samplingSize).",
+            )
 
     def _check_sky_moments(self) -> None:
         slots = getattr(self.measurement, "slots", None)
