@@ -219,6 +219,17 @@ def test_missing_ap_corr_map_counts_as_empty(make_task: MakeTask, tiny_inputs: A
     }
 
 
+def test_corrections_of_the_image_give_way_to_new_ones(make_task: MakeTask, tiny_inputs: Any) -> None:
+    """Carry over what was measured before, unless it is measured again."""
+    inputs = tiny_inputs.copy()
+    old = inputs.exposure.aperture_corrections
+    carried = "base_CompensatedTophatFlux_12_instFlux"
+    old["base_PsfFlux_instFlux"] = old[carried]
+    made = inputs.run(make_task()).psf_ap_corr_cat.ap_corr_maps[0]
+    assert made[carried] is old[carried]
+    assert made["base_PsfFlux_instFlux"] is not old["base_PsfFlux_instFlux"]
+
+
 def test_missing_psf_does_not_matter(make_task: MakeTask, tiny_inputs: Any) -> None:
     """Never use the input PSF."""
     inputs = tiny_inputs.copy()

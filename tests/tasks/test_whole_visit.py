@@ -163,7 +163,6 @@ def test_largest_orders_can_be_set() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "Lanczos(0)",
         "Lanczos(1)",
         "galsim.Lanczos(5)",
         *map("galsim.{}".format, ("Cubic", "Delta", "Linear", "Nearest", "Quintic", "SincInterpolant")),
