@@ -146,6 +146,9 @@ def assert_unmeasured(result: Any) -> None:
     assert len(result.output_table)
     assert not np.any(result.output_table["calib_psf_used"])
     assert np.all(np.isnan(result.output_table["base_PsfFlux_instFlux"]))
+    flags = [n for n in result.output_table.colnames if n.endswith("_flag_apCorr")]
+    assert {"base_PsfFlux_flag_apCorr", "base_GaussianFlux_flag_apCorr"} <= set(flags)
+    assert all(np.all(result.output_table[n]) for n in [*flags, "base_PsfFlux_flag"])
 
 
 @pytest.mark.parametrize("defect", ["masked", "nan", "infinite variance", "zero variance"])
