@@ -248,3 +248,60 @@ def test_other_modules_get_no_stand_ins(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert not result.returncode, result.stderr
+
+
+def test_imports_of_other_threads(tmp_path: Path) -> None:
+    """Import a module, and what is in it, while a stand-in is in its place."""
+    (tmp_path / "one.py").write_text(
+        "import state\nfrom xml.dom import Node\nstate.begun.set()\nassert state.go_on.wait(20)"
+    )
+    (tmp_path / "state.py").write_text("import threading as t\nbegun, go_on = t.Event(), t.Event()")
+    code = """
+import sys, threading
+import state
+from lsst.meas.finalize._deferred_names import names_when_used
+assert "xml.dom" not in sys.modules
+names_when_used("one", "xml.dom")
+thread = threading.Thread(target=__import__, args=("one",))
+thread.start()
+assert state.begun.wait(20)
+import xml.dom.minicompat
+from xml import dom
+from xml.dom import Node
+state.go_on.set()
+thread.join()
+import xml.dom.minidom
+assert xml.dom.minidom.parseString("<a/>").documentElement.nodeType == Node.ELEMENT_NODE
+assert dom.Node is sys.modules["xml.dom"].Node is xml.dom.Node
+assert dom.__file__ == sys.modules["xml.dom"].__file__
+assert issubclass(xml.dom.minidom.Node, dom.Node)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert not result.returncode, result.stderr
+
+
+def test_imports_that_fail_at_first(tmp_path: Path) -> None:
+    """Raise what the module raises, and act when it is imported later."""
+    (tmp_path / "one.py").write_text("import sys\nif len(sys.argv) < 2: raise ImportError('not yet')\nx = 1")
+    code = """
+import sys
+from lsst.meas.finalize._lazy import when_imported
+seen = []
+when_imported("one", lambda: seen.append(sys.modules["one"].x))
+for _ in range(2):
+    try:
+        import one
+    except ImportError as error:
+        assert str(error) == "not yet" and not error.__context__
+assert not seen
+sys.argv.append("now")
+import one
+assert seen == [1]
+assert "one" not in {getattr(finder, "_module", None) for finder in sys.meta_path}
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert not result.returncode, result.stderr

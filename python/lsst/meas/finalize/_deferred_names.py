@@ -22,6 +22,7 @@ __all__ = ("names_when_used",)
 import sys
 from contextlib import AbstractContextManager
 from importlib import import_module
+from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any
 
@@ -67,16 +68,32 @@ class _Name:
 
 
 class _Names(ModuleType):
-    """Has a stand-in for every public name of a module."""
+    """Has a stand-in for every public name of a module.
+
+    Another thread may import the module meanwhile, and would keep this: it can
+    import what is within the module, and gets the real names afterwards.
+    """
 
     def __init__(self, user: str, module: str) -> None:
         super().__init__(module)
         self._user = user
 
     def __getattr__(self, name: str) -> Any:
+        if sys.modules.get(self.__name__) is not self:
+            return getattr(import_module(self.__name__), name)
+        if name == "__path__" and (path := _find_path(self.__name__)) is not None:
+            return path
         if name.startswith("_"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         return _Name(self._user, self.__name__, name)
+
+
+def _find_path(module: str) -> list[str] | None:
+    """Return where the modules in a package are; `None` if it is none."""
+    package, _, _ = module.rpartition(".")
+    spec = PathFinder.find_spec(module, import_module(package).__path__ if package else None)
+    places = None if spec is None else spec.submodule_search_locations
+    return None if places is None else list(places)
 
 
 class _StandIn(AbstractContextManager[None]):

@@ -17,7 +17,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -82,9 +82,18 @@ def when_imported(module: str, action: Callable[[], None]) -> None:
     if module in sys.modules:
         action()
         return
-    after = ExitStack()
-    after.callback(action)
-    around_import(module, after)
+    around_import(module, _Then(action))
+
+
+class _Then(AbstractContextManager[None]):
+    """Context after which something is done, if there was no exception."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self._action = action
+
+    def __exit__(self, kind: object, *exception: object) -> None:
+        if kind is None:
+            self._action()
 
 
 def around_import(module: str, context: AbstractContextManager[Any]) -> None:
@@ -95,7 +104,8 @@ def around_import(module: str, context: AbstractContextManager[Any]) -> None:
     module
         Full name of a module that hasn't been imported.
     context
-        Entered before the module runs, and left afterwards.
+        Entered before the module runs, and left afterwards; again if it is
+        imported again because it has raised an exception.
     """
     sys.meta_path.insert(0, _Watch(module, context))
 
@@ -133,5 +143,10 @@ class _Acting(Loader):
         # What asks the module for its loader gets the real one.
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self._loader
-        with self._context:
-            self._loader.exec_module(module)
+        try:
+            with self._context:
+                self._loader.exec_module(module)
+        except BaseException:
+            # The next attempt may be successful.
+            around_import(module.__name__, self._context)
+            raise
