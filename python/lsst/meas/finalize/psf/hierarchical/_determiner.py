@@ -160,6 +160,22 @@ class HierarchicalPsfDeterminerConfig(PiffPsfDeterminerConfig):
         default=1000.0,
         check=lambda ratio: ratio > 0,
     )
+    heightOrder = pexConfig.RangeField(
+        dtype=int,
+        doc="Degree of the polynomials of the height of each detector's surface.",
+        default=7,
+        min=0,
+        max=8,
+        inclusiveMax=True,
+    )
+    heightStarts = pexConfig.RangeField(
+        dtype=int,
+        doc="Random starts of the search for the heights of the detectors' surfaces, which change size and "
+        "ellipticity together; with more than 60 detectors fewer are made, but four or more.  0 fits size "
+        "and ellipticity without heights.",
+        default=8,
+        min=0,
+    )
     predictWithoutStars = pexConfig.Field[bool](
         doc="Give detectors without usable stars the PSF that the others predict for them?", default=False
     )
@@ -194,6 +210,8 @@ class HierarchicalPsfDeterminerConfig(PiffPsfDeterminerConfig):
             outlier_sigma=self.outlierNSigma,
             min_unmasked=self.minimumUnmaskedFraction,
             interpolant=self.interpolant,
+            height_order=self.heightOrder,
+            height_starts=self.heightStarts,
         )
 
 

@@ -25,6 +25,8 @@ from ...focal_plane import FieldBasis, FieldModel, Scores, StarPlaces, fit_field
 from .._interpolant import taps_of
 from ..structured import GridWeights
 from ._basis import Basis, make_basis, n_directions, smooth
+from ._height_fields import average_with_heights
+from ._height_search import find_heights
 from ._model import VisitPsfModel
 from ._scores import (
     Shifter,
@@ -79,6 +81,10 @@ class HierarchicalOptions:
         Least fraction of a star's pixels that are to be used.
     interpolant
         Name of GalSim's interpolant between the nodes of the model.
+    height_order
+        Degree of the polynomials of each detector's height.
+    height_starts
+        Random starts of the search for heights; none without it.
     """
 
     derivative_order: int = 4
@@ -90,6 +96,8 @@ class HierarchicalOptions:
     max_removed: float = 0.1
     min_unmasked: float = 0.5
     interpolant: str = "Lanczos(11)"
+    height_order: int = 7
+    height_starts: int = 8
 
     def __post_init__(self) -> None:
         if not 2 <= self.derivative_order <= 6:
@@ -98,6 +106,11 @@ class HierarchicalOptions:
             raise ValueError("Orders must not be negative, nor above 12 (focal) and 8 (detector).")
         if self.prior_iterations < 2:
             raise ValueError(f"prior_iterations={self.prior_iterations} is less than 2.")
+        if not 0 <= self.height_order <= 8 or self.height_starts < 0:
+            raise ValueError(
+                f"height_order={self.height_order} is not between 0 and 8, or "
+                f"height_starts={self.height_starts} is negative."
+            )
 
     @property
     def least_size(self) -> int:
@@ -139,6 +152,9 @@ def fit_visit(stars: VisitStars, options: HierarchicalOptions | None = None) -> 
     scores = measure_scores(stars, basis, None, states, shifter, options.max_snr)
     like_others = _acceptable(chisq_of_directions(stars, scores, states))
     model, use = _fit_robustly(scores, stars, use & like_others, like_others, fields_basis, options)
+    if options.height_starts:
+        found = find_heights(scores, stars, use, model, options.height_order, options.height_starts)
+        model = average_with_heights(model, found) if found else model
     _LOG.info("Used %d of %d stars on %d detectors.", use.sum(), len(stars), len(stars.frames))
     return VisitPsfModel(basis, model, states, use)
 
