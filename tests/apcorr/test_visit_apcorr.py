@@ -153,6 +153,30 @@ def test_outliers_are_rejected_detectors_are_not() -> None:
     assert error(4, maps[4][f"{NAME}_instFlux"]) < 0.006
 
 
+def test_scatter_is_that_of_the_stars_that_are_used() -> None:
+    """Stars that are left out don't make the quoted error larger."""
+    task, detectors = make_detectors([40] * 9)
+    for detector in detectors.values():
+        # A fifth are off by 20 times the noise, to either side.
+        off = np.where(np.arange(40) % 5 == 1, 6e3, 0.0) * (-1) ** np.arange(40)
+        detector.catalog["ref_instFlux"] += off
+    maps = task.run_visit(detectors)
+    residual = []
+    for d, detector in detectors.items():
+        catalog = detector.catalog
+        ratio = catalog["ref_instFlux"] / catalog[f"{NAME}_instFlux"]
+        residual.append(ratio - maps[d][f"{NAME}_instFlux"](x=catalog["cen_x"], y=catalog["cen_y"]))
+    used = np.concatenate([d.catalog[f"apcorr_{NAME}_used"] for d in detectors.values()])
+    usual, everyone = (
+        1.4826 * np.median(np.abs(r - np.median(r)))
+        for r in (np.concatenate(residual)[used], np.concatenate(residual))
+    )
+    assert usual == pytest.approx(NOISE, rel=0.15)
+    assert everyone > 1.15 * usual
+    for corrections in maps.values():
+        assert corrections[f"{NAME}_instFluxErr"](x=9.0, y=9.0) == pytest.approx(usual, rel=1e-3)
+
+
 def test_maps_are_the_model() -> None:
     """Chebyshev polynomials on a detector are the fields themselves."""
     _, detectors = make_detectors([20] * 9)
