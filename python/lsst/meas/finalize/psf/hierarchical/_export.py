@@ -38,7 +38,7 @@ _GRID = 9
 fitted.
 """
 
-_TOLERANCE = 0.065
+_TOLERANCE = 0.055
 """Largest error of the export on a lattice, in units of the model's own error,
 so that it is below a tenth elsewhere, too.
 """
@@ -75,7 +75,7 @@ def export_order(model: VisitPsfModel, detector: int) -> int:
     Returns
     -------
     order
-        Least order whose pixels' rms error is below 0.065 of the model's
+        Least order whose pixels' rms error is below 0.055 of the model's
         own, without the scatter of stars.
     """
     basis = model.fields.basis
