@@ -205,11 +205,11 @@ def _coefficient_sets(
 ) -> tuple[FloatArray, IntArray]:
     """Return the distinct coefficient images and each star's choice."""
     theta = np.where(np.abs(a - b) < _CIRCLE_TOLERANCE, 0.0, theta)
+    # Mostly circles of one radius.
+    if all((v == v[0]).all() for v in (a, b, theta)):
+        return sinc_coefficients(float(a[0]), float(b[0]), float(theta[0]))[None], np.zeros(len(a), np.int64)
     shapes, which = np.unique(np.stack([a, b, theta], axis=-1), axis=0, return_inverse=True)
-    which = which.reshape(-1).astype(np.int64)
-    if len(shapes) == 1:
-        return sinc_coefficients(*(float(v) for v in shapes[0]))[None], which
-    return _evaluate(shapes, half_size), which
+    return _evaluate(shapes, half_size), which.reshape(-1).astype(np.int64)
 
 
 def _half_sizes(radii: FloatArray) -> IntArray:

@@ -121,8 +121,14 @@ def autocorrelations(kernels: FloatArray) -> FloatArray:
     length = scipy.fft.next_fast_len(2 * size - 1, real=True)
     transform = scipy.fft.rfft2(kernels, (length, length))
     power = transform.real**2 + transform.imag**2
-    lags = np.arange(1 - size, size) % length
-    return np.asarray(scipy.fft.irfft2(power, (length, length))[:, lags[:, None], lags])
+    wrapped = scipy.fft.irfft2(power, (length, length))
+    result = np.empty((len(kernels), 2 * size - 1, 2 * size - 1))
+    # Negative lags are at the end of each axis.
+    lags = ((slice(0, size - 1), slice(length - size + 1, length)), (slice(size - 1, None), slice(0, size)))
+    for to_y, from_y in lags:
+        for to_x, from_x in lags:
+            result[:, to_y, to_x] = wrapped[:, from_y, from_x]
+    return result
 
 
 def weighted_fluxes(

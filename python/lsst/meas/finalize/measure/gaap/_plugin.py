@@ -43,8 +43,10 @@ type BoolArray = npt.NDArray[np.bool_]
 type IntArray = npt.NDArray[np.int64]
 
 _MOMENTS = ("xx", "yy", "xy")
-_MAX_PORTION_PIXELS = 250_000
-"""Pixels convolved at a time: stamps of a portion stay in the cache."""
+_MAX_PORTION, _MAX_PORTION_PIXELS = 64, 500_000
+"""Stars and pixels convolved at a time: few enough for the cache, and so many
+that calls of Python take little of the time.
+"""
 
 
 @dataclass
@@ -120,8 +122,8 @@ def _portions(boxes: IntArray, rows: IntArray) -> Iterator[BoxBatch]:
     sizes = boxes[:, 2:] - boxes[:, :2] + 1
     order = rows[np.argsort(sizes[rows].max(axis=1), kind="stable")]
     while len(order):
-        largest = int(sizes[order[min(15, len(order) - 1)]].max())
-        count = min(max(1, _MAX_PORTION_PIXELS // largest**2), 16)
+        largest = int(sizes[order[min(_MAX_PORTION, len(order)) - 1]].max())
+        count = min(max(1, _MAX_PORTION_PIXELS // largest**2), _MAX_PORTION)
         part, order = order[:count], order[count:]
         width, height = (int(v) for v in sizes[part].max(axis=0))
         yield BoxBatch(part, boxes[part, 0], boxes[part, 1], width, height, sizes[part])
