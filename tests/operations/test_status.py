@@ -267,6 +267,14 @@ def test_later_run_makes_failures_good(detector_run: FakeRun) -> None:
     result = run.command("out")
     assert result.exit_code == 0, result.output
     assert "not merged" not in result.output
+    # Where the failure is looked for last, too.
+    with Butler.from_config(run.repo) as butler:
+        failed = CollectionSource(butler, "run2", inputs=["run1", "inputs"])
+        (status,) = find_status([failed])
+        assert status.merge_failure
+        (status,) = find_status([CollectionSource(butler, "out"), failed])
+    assert status.merged
+    assert not status.merge_failure
 
 
 def test_visits_without_any_trace_are_missing(detector_run: FakeRun) -> None:

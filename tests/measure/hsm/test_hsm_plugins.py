@@ -341,7 +341,7 @@ def test_deblended_parents(make_exposure: Any, moffat_psf: Any, run_plugins: Any
         run_plugins, exposure, x, y, boxes, moffat_psf, names=[REGAUSS], configure=configure, columns=children
     )
     assert np.flatnonzero(catalog[f"{REGAUSS}_flag"]).tolist() == [1, 8]
-    with pytest.raises(KeyError, match="nchild"):
+    with pytest.raises(MeasurementFatalError, match=rf"{REGAUSS} needs the field 'nchild' \(deblendNChild\)"):
         _measure(run_plugins, exposure, x, y, boxes, moffat_psf, names=[REGAUSS], configure=configure)
 
 

@@ -33,6 +33,7 @@ from lsst.pex.config import Field, ListField
 
 from ...catalogs import Schema, StampSet
 from .._batch import MeasureBatch
+from .._errors import MeasurementFatalError
 from .._plugin import SHAPE_ORDER, SingleFramePlugin, SingleFramePluginConfig, alias_centroid_flag, register
 from ..pixels import BoxBatch
 from ._moments import HSM_FLAGS, measurable_boxes, trace_radii
@@ -119,8 +120,15 @@ class HsmShapePlugin(SingleFramePlugin):
         self.fields = [f"{name}_{suffix}" for suffix in values]
         for field, doc in zip(self.fields, values.values(), strict=True):
             schema.add_field(field, "D", doc=doc)
-        self.children = schema.resolve(self.config.deblendNChild) if self.config.deblendNChild else None
+        self.children = self._find_children(schema)
         alias_centroid_flag(schema, name)
+
+    def _find_children(self, schema: Schema) -> str | None:
+        """Return the field with the number of children, if one is named."""
+        name = self.config.deblendNChild
+        if name and name not in schema:
+            raise MeasurementFatalError(f"Plugin {self.name} needs the field {name!r} (deblendNChild).")
+        return schema.resolve(name) if name else None
 
     def measure(self, batch: MeasureBatch) -> None:
         rows = batch.start(self.name)
