@@ -23,6 +23,7 @@ from lsst.images import Box, Image, Interval, Mask, MaskPlane, MaskSchema
 from lsst.meas.finalize.apcorr import (
     ColorLimit,
     MeasureApCorrConfig,
+    ScienceSourceSelectorTask,
     find_star_locus,
     sourceSelectorRegistry,
 )
@@ -145,9 +146,11 @@ def test_uncontiguous_catalogue_is_refused() -> None:
 
 def test_missing_column_is_named() -> None:
     """Tell column and option."""
-    with pytest.raises(KeyError, match=r"'base_PsfFlux_instFlux'.*science\.signalToNoise\.fluxField"):
+    with pytest.raises(
+        KeyError, match=r"'base_PsfFlux_instFlux'.*ScienceSourceSelectorConfig\.signalToNoise\.fluxField"
+    ):
         select("science", {"f": np.zeros(2)}, doSignalToNoise=True)
-    with pytest.raises(KeyError, match=r"'calib_psf_used'.*flagged\.field"):
+    with pytest.raises(KeyError, match=r"'calib_psf_used'.*FlaggedSourceSelectorConfig\.field"):
         select("flagged", {"f": np.zeros(2)})
 
 
@@ -276,6 +279,16 @@ def test_object_size_finds_stars() -> None:
     # 2 sigma keep 95 % of a normal distribution.
     assert selected[truth].mean() > 0.85
     assert selected[~truth].sum() <= 2
+
+
+def test_options_are_named_by_their_paths() -> None:
+    """Tell which of several selectors needs a column that isn't there."""
+    config = MeasureApCorrConfig()
+    task = ScienceSourceSelectorTask(config=config.sourceSelector["science"])
+    with pytest.raises(KeyError, match=r"option sourceSelector\['science'\]\.flags\.bad\."):
+        task.selectSources({"a": np.zeros(1)})
+    with pytest.raises(KeyError, match=r"needed for the option ScienceSourceSelectorConfig\.flags\.bad\."):
+        make_task("science", doFlags=True, flags__bad=["b"]).selectSources({"a": np.zeros(1)})
 
 
 def test_object_size_without_objects() -> None:

@@ -69,9 +69,11 @@ class FakeRun:
     def put_config(self, label: str, config: Any) -> None:
         self.put(f"{label}_config", "Config", config, ())
 
-    def put_inputs(self, visit: int, detectors: Iterable[int]) -> None:
+    def put_inputs(
+        self, visit: int, detectors: Iterable[int], names: Iterable[str] = ("src", "calexp")
+    ) -> None:
         """Put placeholders where images and sources would be."""
-        for name in ("src", "calexp"):
+        for name in names:
             dataset_type = DatasetType(
                 name,
                 ("instrument", "visit", "detector"),
@@ -280,6 +282,8 @@ def test_later_run_makes_failures_good(detector_run: FakeRun) -> None:
 def test_visits_without_any_trace_are_missing(detector_run: FakeRun) -> None:
     """Expect all visits with inputs, or those that are asked for."""
     detector_run.put_inputs(VISIT + 1, range(3))
+    # An image without sources isn't expected to be finalized.
+    detector_run.put_inputs(VISIT + 1, [4], ["calexp"])
     first, second = detector_run.status("out")
     assert first.visit == VISIT
     assert second.missing == {0, 1, 2}

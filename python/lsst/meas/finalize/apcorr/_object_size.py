@@ -155,10 +155,10 @@ class ObjectSizeStarSelectorTask(BaseSourceSelectorTask):
         config = self.config
         good = np.ones(n_rows(sourceCat), dtype=bool)
         for flag in config.badFlags:
-            good &= ~get_column(sourceCat, flag, "objectSize.badFlags").astype(bool)
-        flux = get_column(sourceCat, config.sourceFluxField, "objectSize.sourceFluxField")
-        xx = get_column(sourceCat, "slot_Shape_xx", "objectSize (shape slot)")
-        yy = get_column(sourceCat, "slot_Shape_yy", "objectSize (shape slot)")
+            good &= ~get_column(sourceCat, flag, self._option("badFlags")).astype(bool)
+        flux = get_column(sourceCat, config.sourceFluxField, self._option("sourceFluxField"))
+        xx = get_column(sourceCat, "slot_Shape_xx", self._option("widthMin"))
+        yy = get_column(sourceCat, "slot_Shape_yy", self._option("widthMin"))
         with np.errstate(invalid="ignore", divide="ignore"):
             width = np.sqrt(0.5 * (xx + yy))
             good &= np.isfinite(flux) & (width >= config.widthMin) & (width <= config.widthMax)
@@ -167,7 +167,7 @@ class ObjectSizeStarSelectorTask(BaseSourceSelectorTask):
                 if config.fluxMax > 0:
                     good &= flux < config.fluxMax
             if config.doSignalToNoiseLimit:
-                err = get_column(sourceCat, config.sourceFluxField + "Err", "objectSize.sourceFluxField")
+                err = get_column(sourceCat, config.sourceFluxField + "Err", self._option("sourceFluxField"))
                 good &= flux / err > config.signalToNoiseMin
                 if config.signalToNoiseMax > 0:
                     good &= flux / err < config.signalToNoiseMax

@@ -115,6 +115,12 @@ class BaseSourceSelectorTask(Task, abc.ABC):
             subset = sourceCat[selected]
         return Struct(sourceCat=subset, selected=selected)
 
+    def _option(self, name: str) -> str:
+        """Return the path of an option, for error messages: there may be
+        several selectors in a task.
+        """
+        return f"{self.config._name or type(self.config).__name__}.{name}"
+
     @abc.abstractmethod
     def selectSources(
         self, sourceCat: Any, matches: Any = None, exposure: VisitImage | None = None
@@ -213,11 +219,11 @@ class ScienceSourceSelectorTask(BaseSourceSelectorTask):
             ("doRequirePrimary", "requirePrimary"),
         ):
             if getattr(config, switch):
-                selected &= getattr(config, name).apply(sourceCat, f"science.{name}")
+                selected &= getattr(config, name).apply(sourceCat, self._option(name))
         if config.doSkySources:
-            selected |= config.skyFlag.apply(sourceCat, "science.skyFlag")
+            selected |= config.skyFlag.apply(sourceCat, self._option("skyFlag"))
         if config.doCentroidErrorLimit:
-            selected &= config.centroidErrorLimit.apply(sourceCat, "science.centroidErrorLimit")
+            selected &= config.centroidErrorLimit.apply(sourceCat, self._option("centroidErrorLimit"))
         self.log.info("Selected %d/%d sources", selected.sum(), len(selected))
         return Struct(selected=selected)
 
@@ -277,12 +283,12 @@ class ReferenceSourceSelectorTask(BaseSourceSelectorTask):
             ("doRequireFiniteRaDec", "requireFiniteRaDec"),
         ):
             if getattr(config, switch):
-                selected &= getattr(config, name).apply(sourceCat, f"references.{name}")
+                selected &= getattr(config, name).apply(sourceCat, self._option(name))
         for label in config.colorLimits:
-            selected &= config.colorLimits[label].apply(sourceCat, f"references.colorLimits[{label!r}]")
+            selected &= config.colorLimits[label].apply(sourceCat, self._option(f"colorLimits[{label!r}]"))
         if config.doCullFromMaskedRegion:
             selected &= config.cullFromMaskedRegion.apply(
-                sourceCat, "references.cullFromMaskedRegion", exposure
+                sourceCat, self._option("cullFromMaskedRegion"), exposure
             )
         self.log.info("Selected %d/%d references", selected.sum(), len(selected))
         return Struct(selected=selected)
@@ -318,5 +324,5 @@ class FlaggedSourceSelectorTask(BaseSourceSelectorTask):
     def selectSources(
         self, sourceCat: Any, matches: Any = None, exposure: VisitImage | None = None
     ) -> Struct:
-        flag = get_column(sourceCat, self.config.field, "flagged.field")
+        flag = get_column(sourceCat, self.config.field, self._option("field"))
         return Struct(selected=flag.astype(bool))
