@@ -275,8 +275,11 @@ def test_later_run_makes_failures_good(detector_run: FakeRun) -> None:
         (status,) = find_status([failed])
         assert status.merge_failure
         (status,) = find_status([CollectionSource(butler, "out"), failed])
-    assert status.merged
-    assert not status.merge_failure
+        assert status.merged
+        assert not status.merge_failure
+        first = CollectionSource(butler, "run1", inputs=["inputs"])
+        assert set(find_status([first])[0].failed) == {3, 4}
+        assert not find_status([first, CollectionSource(butler, "out")])[0].failed
 
 
 def test_visits_without_any_trace_are_missing(detector_run: FakeRun) -> None:
