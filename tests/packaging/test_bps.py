@@ -43,14 +43,30 @@ def test_submit_file_names_a_site(path: Path) -> None:
         assert site["profile"]["condor"]["getenv"] == "True"
 
 
+@pytest.fixture(scope="module")
+def detector_labels() -> dict[str, bool]:
+    """Return the labels of all pipelines, and which have detectors' quanta."""
+    graphs = [Pipeline.from_uri(str(path)).to_graph() for path in (ROOT / "pipelines").glob("*.yaml")]
+    assert len(graphs) == 4
+    return {
+        label: "detector" in task.raw_dimensions for graph in graphs for label, task in graph.tasks.items()
+    }
+
+
 @pytest.mark.parametrize("path", SUBMIT_FILES, ids=lambda path: path.stem)
-def test_submit_file_runs_our_pipeline(path: Path) -> None:
-    """Check that resources are asked for tasks that the pipeline has."""
+def test_submit_file_knows_our_pipelines(path: Path, detector_labels: dict[str, bool]) -> None:
+    """Ask for resources for the tasks of every pipeline, and let detectors
+    share jobs whatever their task is called.
+    """
     config = load(path)
-    pipeline = Pipeline.from_uri(config["pipelineYaml"])
-    assert set(config["pipetask"]) == set(pipeline.task_labels)
-    clustered = {cluster["pipetasks"] for cluster in config["cluster"].values()}
-    assert clustered == {"finalizeCharacterizationDetector"}
+    assert set(Pipeline.from_uri(config["pipelineYaml"]).task_labels) <= detector_labels.keys()
+    assert set(config["pipetask"]) == detector_labels.keys()
+    clusters = [cluster["pipetasks"].split(", ") for cluster in config["cluster"].values()]
+    clustered = [label for labels in clusters for label in labels]
+    assert sorted(clustered) == sorted(label for label, found in detector_labels.items() if found)
+    assert {(c["dimensions"], c["partitionDimensions"]) for c in config["cluster"].values()} == {
+        ("visit", "detector")
+    }
 
 
 def test_slurm_quanta_fit_into_a_node() -> None:

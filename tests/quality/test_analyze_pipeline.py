@@ -134,6 +134,7 @@ def test_command_writes_a_report(analyzed: Path, tmp_path: Path) -> None:
     [
         ("FinalizeCharacterization.yaml", "prepare,finalize"),
         ("FinalizeCharacterizationVisit.yaml", "finalize"),
+        ("FinalizeCharacterizationFullVisit.yaml", "prepare,finalize"),
         ("RefitPsfModel.yaml", "refit"),
         ("LSSTComCam/FinalizeCharacterization.yaml", "prepare,finalize"),
     ],

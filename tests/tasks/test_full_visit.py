@@ -82,7 +82,8 @@ def parallel(simulated_repo: Path) -> Butler:
         "finalizeCharacterizationDetector": DETERMINER + MEASUREMENT + APCORR,
         "consolidateFinalizeCharacterization": APCORR,
     }
-    return _run(simulated_repo, "FinalizeCharacterizationFullVisit.yaml", "test/full/detectors", options)
+    name = "FinalizeCharacterizationFullVisit.yaml#prepare,finalize"
+    return _run(simulated_repo, name, "test/full/detectors", options)
 
 
 def test_visit_task_gives_the_same(
