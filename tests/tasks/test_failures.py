@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from lsst.images.serialization import ArchiveReadError
+from lsst.meas.finalize.catalogs import ExposureCatalog, Schema
 from lsst.meas.finalize.psf import PiffPsf
 from lsst.pipe.base import InMemoryDatasetHandle, NoWorkFound, UnprocessableDataError
 from lsst.pipe.tasks.finalizeCharacterization import (
@@ -324,6 +325,18 @@ def test_consolidation_leaves_its_inputs(make_task: MakeTask, tiny_inputs: Any) 
         merged = task.run(psf_ap_corr_detector_dict=catalogs, src_detector_table_dict=tables)
         assert merged.psf_ap_corr_cat["id"].tolist() == [1, 2]
     assert len(first) == 1
+
+
+@pytest.mark.parametrize("detector", [1, 2])
+def test_every_catalogue_must_have_its_detector(detector: int) -> None:
+    """Name the detector whose catalogue is without its row, the first too."""
+    catalogs = {d: ExposureCatalog(Schema.exposure_minimal(), 1) for d in (1, 2)}
+    for d, catalog in catalogs.items():
+        catalog["id"] = 7 if d == detector else d
+    tables = {d: astropy.table.Table({"detector": [d]}) for d in catalogs}
+    task = ConsolidateFinalizeCharacterizationDetectorTask()
+    with pytest.raises(ValueError, match=f"PSF catalog of detector {detector} has no row with that id"):
+        task.run(psf_ap_corr_detector_dict=catalogs, src_detector_table_dict=tables)
 
 
 def test_failing_measurement_keeps_the_psf(

@@ -179,7 +179,8 @@ def _merge_catalogs(catalogs: Mapping[int, Any]) -> Any:
     It is of the first one's type.  No PSF is rebuilt: rows of ``lsst.afw``
     are passed on as such, and so are ours.
     """
-    first = next(iter(catalogs.values()))
+    detector, first = next(iter(catalogs.items()))
+    _find(first, detector)
     from_stack = is_afw(first)
     # A handle may give an object that others use, too.
     merged: Any = first.copy(deep=True) if from_stack else _new_like(first)
