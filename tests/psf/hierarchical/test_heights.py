@@ -298,3 +298,12 @@ def test_averages_follow_the_better_known(made: _Made) -> None:
     np.testing.assert_allclose(mean, [[2.5, 2.5, 2.5]])
     expected = 0.25 * first[1][0] + 0.75 * second[1][0] + 0.1875 * 4.0
     np.testing.assert_allclose(covariance[0], expected)
+
+
+def test_heights_that_are_lost_have_no_weight() -> None:
+    """Keep the fields where the variance of those with heights is none."""
+    base = np.array([[1.0, 2.0, 3.0, 4.0]]), 0.5 * np.eye(4)[np.newaxis]
+    variances = np.array([0.5, -1e20, np.nan, 1e300])
+    mean, covariance = _average(base, (np.array([[3.0, 1e9, np.inf, 0.0]]), np.diag(variances)[np.newaxis]))
+    np.testing.assert_allclose(mean[0], [2.0, 2.0, 3.0, 4.0], rtol=1e-15)
+    np.testing.assert_allclose(np.diag(covariance[0]), [1.5, 0.5, 0.5, 1.0], rtol=1e-15)

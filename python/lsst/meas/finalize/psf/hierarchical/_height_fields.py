@@ -116,14 +116,19 @@ def _average(first: tuple[_Array, _Array], second: tuple[_Array, _Array]) -> tup
     """Average by inverse variances at each place.
 
     Both are of the same stars, so the variance of the average is the
-    average of the variances, and the scatter of the two.
+    average of the variances, and the scatter of the two.  Where the second
+    isn't known it has no weight.
     """
     variances = [np.einsum("knn->kn", c) for _, c in (first, second)]
-    weight = variances[0] / np.maximum(variances[0] + variances[1], np.finfo(np.float64).tiny)
-    mean = first[0] + weight * (second[0] - first[0])
+    # Heights of which nothing is known have variances that are lost in rounding.
+    is_known = (variances[1] > 0.0) & np.isfinite(variances[1]) & np.isfinite(second[0])
+    known = np.maximum(variances[0], 0.0)
+    weight = known / (known + np.where(is_known, variances[1], np.inf))
+    change = np.where(is_known, second[0] - first[0], 0.0)
+    mean = first[0] + weight * change
     covariance = np.zeros_like(first[1])
-    for w, c in ((1.0 - weight, first[1]), (weight, second[1])):
+    for w, c in ((1.0 - weight, first[1]), (weight, np.where(np.isfinite(second[1]), second[1], 0.0))):
         root = np.sqrt(w)
         covariance += root[:, :, np.newaxis] * c * root[:, np.newaxis]
-    off = np.sqrt(weight * (1.0 - weight)) * (second[0] - first[0])
+    off = np.sqrt(weight * (1.0 - weight)) * change
     return mean, covariance + off[:, :, np.newaxis] * off[:, np.newaxis]
