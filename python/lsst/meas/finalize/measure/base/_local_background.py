@@ -14,7 +14,7 @@ from __future__ import annotations
 __all__ = ("LocalBackgroundConfig", "LocalBackgroundPlugin")
 
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,9 +33,6 @@ from .._plugin import (
 )
 from ..geometry import determinant_radius
 from ..pixels import BoxBatch, box_batches, clipped_mean_std_rows, ellipse_boxes, pixel_regions
-
-if TYPE_CHECKING:
-    pass
 
 
 class LocalBackgroundConfig(SingleFramePluginConfig):

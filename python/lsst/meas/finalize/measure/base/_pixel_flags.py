@@ -14,7 +14,7 @@ from __future__ import annotations
 __all__ = ("PixelFlagsConfig", "PixelFlagsPlugin")
 
 from collections.abc import Iterable, MutableMapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,6 @@ from lsst.pex.config import ListField
 from ...catalogs import Schema, cut_stamps
 from .._batch import MeasureBatch
 from .._plugin import FLUX_ORDER, SingleFramePlugin, SingleFramePluginConfig, register
-
-if TYPE_CHECKING:
-    pass
 
 type IntArray = npt.NDArray[np.int64]
 

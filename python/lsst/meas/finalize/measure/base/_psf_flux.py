@@ -14,7 +14,7 @@ from __future__ import annotations
 __all__ = ("PsfFluxConfig", "PsfFluxPlugin", "fit_psf_fluxes")
 
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +31,6 @@ from .._plugin import (
     alias_centroid_flag,
     register,
 )
-
-if TYPE_CHECKING:
-    pass
 
 type FloatArray = npt.NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 __all__ = ("VarianceConfig", "VariancePlugin")
 
 from collections.abc import Iterable, MutableMapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +25,6 @@ from ...catalogs import Schema
 from .._batch import MeasureBatch
 from .._plugin import FLUX_ORDER, SingleFramePlugin, SingleFramePluginConfig, alias_centroid_flag, register
 from ..pixels import box_batches, ellipse_boxes, pixel_regions
-
-if TYPE_CHECKING:
-    pass
 
 
 class VarianceConfig(SingleFramePluginConfig):
