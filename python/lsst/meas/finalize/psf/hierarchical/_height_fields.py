@@ -120,7 +120,7 @@ def _average(first: tuple[_Array, _Array], second: tuple[_Array, _Array]) -> tup
     isn't known it has no weight.
     """
     variances = [np.einsum("knn->kn", c) for _, c in (first, second)]
-    # Heights of which nothing is known have variances that are lost in rounding.
+    # Heights of which nothing is known have variances lost in rounding.
     is_known = (variances[1] > 0.0) & np.isfinite(variances[1]) & np.isfinite(second[0])
     known = np.maximum(variances[0], 0.0)
     weight = known / (known + np.where(is_known, variances[1], np.inf))
