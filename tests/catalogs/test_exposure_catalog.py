@@ -108,3 +108,46 @@ def test_unsuitable_records_are_refused() -> None:
     assert len(catalog) == 1
     with pytest.raises(IndexError, match="Row 1 is outside a catalog of 1 rows"):
         catalog[1]
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        slice(1, 3),
+        slice(None, None, -1),
+        np.array([True, False, False, True]),
+        [2, 0, 0, -1],
+        [],
+        np.zeros(4, dtype=bool),
+    ],
+)
+def test_some_rows(index: slice | np.ndarray | list[int]) -> None:
+    """Take rows with what is attached to them, none of which is made."""
+    catalog = _catalog([3, 5, 7, 9])
+    late = [_Late() for _ in range(4)]
+    catalog.psfs = late
+    catalog.metadata["A"] = 1
+    rows = np.arange(4)[index].tolist()
+    part = catalog[index]
+    assert part["id"].tolist() == [[3, 5, 7, 9][row] for row in rows]
+    assert list(part.ap_corr_maps) == [{"row": row} for row in rows]
+    assert [record.get("wcs") for record in part] == [f"wcs {record.id}" for record in part]
+    assert part.raw_objects()["psf"] == [late[row] for row in rows]
+    assert all(obj.n == 0 for obj in late)
+    part["id"] = -1
+    part.metadata["A"] = 2
+    assert catalog["id"].tolist() == [3, 5, 7, 9]
+    assert catalog.metadata == {"A": 1}
+    with pytest.raises(IndexError):
+        _ = catalog[np.zeros(3, dtype=bool)]
+
+
+def test_a_copy_has_its_own_rows() -> None:
+    """Append to a copy, and index by numbers of NumPy."""
+    catalog = _catalog([3, 5])
+    again = catalog.copy()
+    again.append(ExposureRecord({"id": 7}))
+    again.psfs[0] = None
+    assert (len(catalog), len(again)) == (2, 3)
+    assert again[np.int64(-1)].id == 7
+    assert catalog[np.uint8(1)].ap_corr_map is again[1].ap_corr_map

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._catalog import ColumnStore
+from ._catalog import ColumnStore, Rows
 from ._deferred import ComponentList, Deferred, resolve
 from ._display import counted, html_table, short
 from ._schema import Schema
@@ -203,8 +203,36 @@ class ExposureCatalog(ColumnStore):
             shown[name] = [_describe_item(name, item, named=False) for item in raw[key]]
         return shown
 
-    def __getitem__(self, key: str | int) -> Any:
-        return self.column(key) if isinstance(key, str) else self._record(key)
+    def __getitem__(self, key: str | int | np.integer | Rows) -> Any:
+        if isinstance(key, str):
+            return self.column(key)
+        return self._record(int(key)) if isinstance(key, int | np.integer) else self.take(key)
+
+    def take(self, index: Rows) -> ExposureCatalog:
+        """Return a copy of some rows with what is attached to them.
+
+        Parameters
+        ----------
+        index
+            Boolean mask, indices or slice.
+
+        Returns
+        -------
+        `ExposureCatalog`
+            New catalogue; schema and metadata are copied.  PSFs, aperture
+            corrections and other components are shared, and aren't made.
+        """
+        result = type(self)(self.schema.copy(), self._taken_columns(index), metadata=self.metadata)
+        rows = np.arange(len(self))[index].tolist()
+        result.psfs = [_raw_item(self._psfs, row) for row in rows]
+        result.ap_corr_maps = [_raw_item(self._ap_corr_maps, row) for row in rows]
+        for name, objects in self.components.items():
+            result.components[name] = ComponentList(_raw_item(objects, row) for row in rows)
+        return result
+
+    def copy(self) -> ExposureCatalog:
+        """Return a copy that shares what is attached."""
+        return self.take(slice(None))
 
     def __iter__(self) -> Iterator[ExposureRecord]:
         return (self._record(i) for i in range(len(self)))
