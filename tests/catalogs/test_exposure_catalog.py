@@ -9,6 +9,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -151,3 +155,17 @@ def test_a_copy_has_its_own_rows() -> None:
     assert (len(catalog), len(again)) == (2, 3)
     assert again[np.int64(-1)].id == 7
     assert catalog[np.uint8(1)].ap_corr_map is again[1].ap_corr_map
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda objects: objects.copy()])
+def test_lists_of_objects_are_copied(copied: Callable[[Any], Any]) -> None:
+    """Change a copy and leave the catalogue as it is, as with a list."""
+    catalog = _catalog([3, 5])
+    catalog.psfs = late = [_Late(), _Late()]
+    for objects in (catalog.psfs, catalog.components["wcs"]):
+        again = copied(objects)
+        again[0] = None
+        again.append(1)
+        assert len(objects) == 2
+    assert all(obj.n == 0 for obj in late)
+    assert catalog.raw_objects()["psf"] == late

@@ -67,6 +67,12 @@ class ComponentList(MutableSequence[Any]):
     def insert(self, index: int, value: Any) -> None:
         self._items.insert(index, value)
 
+    def copy(self) -> ComponentList:
+        """Return a list of the same objects, as `list.copy` does."""
+        return ComponentList(self)
+
+    __copy__ = copy
+
     def raw(self) -> list[Any]:
         """Return a copy of the list in which `Deferred` aren't resolved."""
         return list(self._items)
