@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lsst.meas.finalize.afw import read_exposure_catalog, write_exposure_catalog
+from lsst.meas.finalize.afw import UnsupportedPersistableError, read_exposure_catalog, write_exposure_catalog
 from lsst.meas.finalize.afw.archive import ArchiveReader, _stored_object
 from lsst.meas.finalize.afw.components import DetectorRecord
 from lsst.meas.finalize.afw.fits import open_fits_in_memory
@@ -126,3 +126,52 @@ def test_threads_share_what_they_make(catalog: ExposureCatalog, monkeypatch: pyt
     assert len(opened) == 1
     assert len(found) == 4
     assert all(psf is found[0] for psf in found)
+
+
+def test_a_row_is_pickled_without_the_others(catalog: ExposureCatalog, tiny: Path) -> None:
+    """Send a row to another process with its own objects."""
+    whole = len(pickle.dumps(catalog))
+    record = pickle.loads(data := pickle.dumps(catalog[1]))
+    assert len(data) < whole / 3
+    assert record.values == catalog[1].values
+    image, expected = (r.psf.compute_kernel_image(x=9.0, y=8.0).array for r in (record, catalog[1]))
+    np.testing.assert_array_equal(image, expected)
+    assert list(record.ap_corr_map) == list(catalog[1].ap_corr_map)
+    assert record.get("wcs") is None
+    assert set(record.components) == set(catalog[1].components)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda r: pickle.loads(pickle.dumps(r))])
+def test_a_damaged_row_is_copied(tiny: Path, copied: Callable[[Any], Any]) -> None:
+    """Say what is wrong with a copy, too."""
+    data = (tiny / "expected/default/finalized_psf_ap_corr_catalog.fits").read_bytes()
+    record = copied(read_exposure_catalog(data.replace(b"PixelGrid", b"PixelGrix"))[1])
+    with pytest.raises(
+        UnsupportedPersistableError, match=r"component 'psf' of the row with id \(detector\) 1"
+    ):
+        _ = record.psf
+    assert record.ap_corr_map
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_copies_of_rows_make_nothing(catalog: ExposureCatalog, copied: Callable[[Any], Any]) -> None:
+    """Copy a row within a process as it is."""
+    record = copied(catalog[0])
+    assert "psf: not read yet" in repr(record)
+    record.values["visit"] = 3
+    record.psf = None
+    assert catalog[0]["visit"] != 3
+    assert catalog[0].psf is not None
+
+
+def test_contents_are_pickled_once(tiny: Path) -> None:
+    """Take the contents of the file along once, and copy none of them."""
+    path = tiny / "expected/default/finalized_psf_ap_corr_catalog.fits"
+    catalog = read_exposure_catalog(path)
+    assert len(pickle.dumps(catalog)) < 1.2 * path.stat().st_size
+    file = open_fits_in_memory(path)
+    for again in (copy.copy(file), copy.deepcopy(file)):
+        assert again._contents is file._contents
+        stream, start = again.data_stream(1)
+        stream.seek(start)
+        assert stream.read(9) == bytes(file.read_data(1, 9))

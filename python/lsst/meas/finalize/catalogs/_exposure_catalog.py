@@ -13,6 +13,7 @@ from __future__ import annotations
 
 __all__ = ("ExposureCatalog", "ExposureRecord")
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,22 @@ class ExposureRecord:
         self._psf = psf
         self._ap_corr_map = ap_corr_map
         self.components: Mapping[str, Any] = {} if components is None else components
+
+    def __copy__(self) -> ExposureRecord:
+        return ExposureRecord(self.values, *self.raw())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ExposureRecord:
+        return ExposureRecord(copy.deepcopy(self.values, memo), *copy.deepcopy(self.raw(), memo))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A row takes its objects along, not the file of all rows.
+        psf, ap_corr_map, components = self.raw()
+        return {
+            "values": self.values,
+            "_psf": _made(psf),
+            "_ap_corr_map": _made(ap_corr_map),
+            "components": {name: _made(item) for name, item in components.items()},
+        }
 
     @property
     def id(self) -> int:
@@ -303,6 +320,14 @@ def _describe_item(name: str, item: Any, *, named: bool = True) -> str:
     else:
         text = type(item).__name__
     return f"{name}: {text}" if named else text
+
+
+def _made(item: Any) -> Any:
+    """Return an object, or what tells why it can't be made."""
+    try:
+        return resolve(item)
+    except ValueError:
+        return item
 
 
 def _raw_item(objects: Sequence[Any], row: int) -> Any:

@@ -31,7 +31,7 @@ import os
 import re
 import zlib
 from collections.abc import Container, Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from .._errors import FitsFormatError
 from ._read_cards import blank_stray_continues
@@ -110,6 +110,15 @@ class FitsFile:
         result = cls(io.BytesIO(contents), name)
         result._contents = contents
         return result
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The contents are enough.
+        return self.__dict__ if self._contents is None else {**self.__dict__, "_stream": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._contents is not None:
+            self._stream = io.BytesIO(self._contents)
 
     def __len__(self) -> int:
         return len(self._extents)
