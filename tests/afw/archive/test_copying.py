@@ -19,6 +19,7 @@ import pytest
 from astropy.io import fits
 
 from lsst.meas.finalize.afw import (
+    ArchiveError,
     MalformedArchiveError,
     UnsupportedPersistableError,
     read_exposure_catalog,
@@ -192,3 +193,27 @@ def test_empty_primary() -> None:
     """Write archives of nothing."""
     data = PRIMARY_HDU + b"".join(ArchiveWriter().hdus())
     assert len(ArchiveReader(open_fits_in_memory(data), 1).ids) == 0
+
+
+@pytest.mark.parametrize("made", [False, True])
+@pytest.mark.parametrize("field", [0, -3, 9999])
+def test_references_to_nothing_refuse_writing(mixed: Path, made: bool, field: int) -> None:
+    """Name an object that isn't there; 0, which means none, stays as it is."""
+    with fits.open(mixed) as hdulist:
+        (number,) = (
+            i
+            for i, hdu in enumerate(hdulist)
+            if i > 3 and getattr(hdu, "columns", None) is not None and hdu.columns.names == ["name", "field"]
+        )
+        hdulist[number].data["field"][0] = field
+        stream = io.BytesIO()
+        hdulist.writeto(stream)
+    archive = ArchiveReader(FitsFile(stream, "mixed"), 4)
+    stored = StoredObject(archive, fits.getheader(mixed)["AP_CORR_MAP_ID"], dict, "map")
+    if made:
+        assert "coadd" in stored.get()
+    if field or made:
+        with pytest.raises(ArchiveError, match=f"there is no archive id {field}"):
+            _write(_catalog([stored]))
+    else:
+        assert isinstance(read_exposure_catalog(_write(_catalog([stored]))), ExposureCatalog)

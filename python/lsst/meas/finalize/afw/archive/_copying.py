@@ -142,6 +142,7 @@ class ArchiveCopier:
         """
         _, new_ids = self._archives.setdefault(id(archive), (archive, {}))
         if archive_id not in new_ids:
+            archive.name(archive_id)  # raises if there is no such object
             found = self._find_nested(archive, archive_id, new_ids)
             first = self._builder.reserve_ids(len(found))
             new_ids.update(zip(found, range(first, first + len(found)), strict=True))
