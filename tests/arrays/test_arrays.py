@@ -51,6 +51,16 @@ def test_sources_are_where_the_stars_are() -> None:
     assert made.mask.get("BAD")[2, 60]
 
 
+def test_children_name_their_parent() -> None:
+    """Tell which source was split, be it the first of all."""
+    image = pixels()
+    image += np.roll(pixels(), 8, axis=1) * (np.indices(image.shape)[0] < 45)
+    src = find_sources(make_image(image, 100.0, fwhm=2.355 * SIGMA), first_id=70)
+    assert src["id"].tolist() == [71, 72, 73, 74, 75]
+    assert src["parent"].tolist() == [0, 0, 0, 71, 71]
+    assert src["deblend_nChild"].tolist() == [2, 0, 0, 0, 0]
+
+
 def test_nothing_is_found_in_noise() -> None:
     """Return an empty catalogue of an image without a source."""
     noise = np.random.default_rng(2).normal(0.0, 1.0, (60, 50))

@@ -21,6 +21,7 @@ from lsst.meas.finalize.catalogs import Schema, SourceCatalog
 from lsst.meas.finalize.stars import (
     PREPARED_FORMAT,
     InputNames,
+    PreparedStandardStars,
     ReserveIsolatedStarsConfig,
     ReserveIsolatedStarsTask,
     concat_isolated_star_cats,
@@ -346,3 +347,28 @@ def test_no_standard_stars_at_all(tables: Any) -> None:
     assert stars.standard_stars is not None
     catalog = make_catalog(tables, 1, np.random.default_rng(1))
     assert all(np.isnan(c).all() for c in photometry(catalog, stars.standard_stars.near(catalog))[2:])
+
+
+def test_a_source_of_two_stars_is_near_one_of_them() -> None:
+    """Measure how far a source is off the nearer one, and return no rows of
+    stars without a standard star.
+    """
+    near, far = 10.0, 10.0 + 5 / 3600
+    piece = {
+        "ra": np.array([near, far]),
+        "dec": np.zeros(2),
+        "fgcm_row": np.array([[4], [-1]]),
+        "fgcm_ra": np.array([[near], [np.nan]]),
+        "fgcm_dec": np.array([[0.0], [np.nan]]),
+        "fgcm_mag_r": np.array([[17.0], [np.nan]]),
+    }
+    schema = Schema.source_minimal()
+    catalog = SourceCatalog(schema, 1)
+    catalog["id"], catalog["coord_ra"], catalog["coord_dec"] = 5, np.deg2rad(near), 0.0
+    for order in ([0, 1], [1, 0]):
+        ordered = {name: values[order] for name, values in piece.items()}
+        table = PreparedStandardStars(np.array([5, 5]), [ordered], "The table").near(catalog)
+        assert table["mag_r"].tolist() == [17.0]
+    catalog["coord_ra"] = np.deg2rad(near - 3 / 3600)
+    with pytest.raises(ValueError, match="The table has no magnitudes for 1 sources, as source 5"):
+        PreparedStandardStars(np.array([5, 5]), [piece], "The table").near(catalog)
