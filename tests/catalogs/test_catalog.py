@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from lsst.meas.finalize.catalogs import Schema, SourceCatalog
 
@@ -34,6 +35,17 @@ def test_a_table_has_true_names_units_and_descriptions() -> None:
     assert table["flux_flag"].dtype == bool
     table["flux_instFlux"][0] = 5.0
     assert catalog["flux_instFlux"][0] == 1.0
+
+
+def test_rows_are_no_objects() -> None:
+    """Say what to do instead of asking for one, or for each of them."""
+    catalog = SourceCatalog(Schema.source_minimal(), 3)
+    for ask in (lambda: catalog[2], lambda: catalog.take(np.int64(2)), lambda: list(catalog)):
+        with pytest.raises(
+            TypeError, match=r"A row of a SourceCatalog is no object: .*catalog\[[02]:[02] \+ 1\]"
+        ):
+            ask()
+    assert len(catalog[2:3]) == len(catalog[[2]]) == 1
 
 
 def test_slots_come_and_go() -> None:

@@ -431,3 +431,19 @@ def test_files_are_written_completely_or_not_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
     write_file(path, [b"n", b"ew"])
     assert path.read_bytes() == b"new"
+
+
+def test_errors_of_writing_name_the_file(tmp_path: Path) -> None:
+    """Name the file that was given, not the temporary one, nor one in place
+    of another that is read meanwhile.
+    """
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for path, error in ((tmp_path / "none/a.fits", FileNotFoundError), (folder, IsADirectoryError)):
+        with pytest.raises(error) as info:
+            write_file(path, [b"new"])
+        assert (info.value.filename, info.value.filename2) == (str(path), None)
+    with pytest.raises(FileNotFoundError) as info:
+        write_file(tmp_path / "a.fits", (Path(name).read_bytes() for name in ["input"]))
+    assert info.value.filename == "input"
+    assert list(tmp_path.iterdir()) == [folder]

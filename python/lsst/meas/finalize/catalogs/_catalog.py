@@ -230,7 +230,17 @@ class SourceCatalog(ColumnStore):
         -------
         `SourceCatalog`
             New catalogue; schema and metadata are copied.
+
+        Raises
+        ------
+        TypeError
+            Raised for a single row.
         """
+        if not isinstance(index, slice) and np.ndim(index) == 0:
+            raise TypeError(
+                f"A row of a SourceCatalog is no object: take a value, as catalog['id'][{index}], or a "
+                f"catalog of one row, catalog[{index}:{index} + 1]; to_astropy() gives a table with rows."
+            )
         footprints = None if self.footprints is None else self.footprints.take(index)
         return type(self)(
             self.schema.copy(), self._taken_columns(index), footprints=footprints, metadata=self.metadata

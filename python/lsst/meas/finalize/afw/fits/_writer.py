@@ -294,8 +294,11 @@ def write_file(path: FitsTarget, hdus: Iterable[bytes | bytearray]) -> None:
             for hdu in hdus:
                 stream.write(hdu)
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (temporary, str(temporary)):
+            # A name that nobody has given tells nobody anything.
+            raise OSError(error.errno, error.strerror, str(target)) from error
         raise
 
 
