@@ -7,13 +7,11 @@
 # Use of this source code is governed by a 3-clause BSD-style
 # license that can be found in the LICENSE file.
 
-"""Heights of the detectors' surfaces, against known ones, dense linear
-algebra and random numbers.
-"""
+"""Heights of the detectors' surfaces that a fit finds, against known ones."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -28,16 +26,20 @@ from lsst.meas.finalize.focal_plane import (
 )
 from lsst.meas.finalize.psf.hierarchical import HierarchicalOptions
 from lsst.meas.finalize.psf.hierarchical import _height_search as search
-from lsst.meas.finalize.psf.hierarchical._height_fields import _average, _mixture, average_with_heights
-from lsst.meas.finalize.psf.hierarchical._height_model import HeightModel, Precision, StarsOfDetector
+from lsst.meas.finalize.psf.hierarchical._height_fields import (
+    _average,
+    _mixture,
+    _widened,
+    average_with_heights,
+)
+from lsst.meas.finalize.psf.hierarchical._height_model import HeightModel
 from lsst.meas.finalize.psf.hierarchical._height_search import find_heights
-from lsst.meas.finalize.psf.hierarchical._height_steps import _find_heights, _power, _solve_effects
 
 _NOISE = 0.15
 
 
 def _frame(x: float, y: float) -> DetectorFrame:
-    return DetectorFrame((0.0, 3999.0, 0.0, 3999.0), (x, y), ((0.01, 0.0), (0.0, 0.01)), ((1, 0), (0, 1)))
+    return DetectorFrame((0.0, 3999.0, 0.0, 2999.0), (x, y), ((0.01, 0.0), (0.0, 0.013)), ((1, 0), (0, 1)))
 
 
 def _scores(values: np.ndarray, noise: float) -> Scores:
@@ -64,7 +66,7 @@ class _Made:
 
     def residuals(self, model: FieldModel) -> tuple[np.ndarray, np.ndarray]:
         """Return residuals and variances [D, N, 3] on a lattice."""
-        x, y = (c.ravel() for c in np.meshgrid(np.linspace(100, 3900, 5), np.linspace(100, 3900, 5)))
+        x, y = (c.ravel() for c in np.meshgrid(np.linspace(100, 3900, 5), np.linspace(100, 2900, 5)))
         residual = np.stack([model.values(d, x, y) - self.truth(d, x, y) for d in range(16)])
         return residual, np.stack([model.variances(d, x, y) for d in range(16)])
 
@@ -76,7 +78,7 @@ def made() -> _Made:
     frames = [_frame(127.0 * i - 20.0, 127.0 * j - 20.0) for i in range(-2, 2) for j in range(-2, 2)]
     detector = np.repeat(np.arange(16), 25)
     detector = np.concatenate([detector[(detector != 5) & (detector != 6)], [5]])
-    x, y = rng.uniform(0.0, 3999.0, (2, len(detector)))
+    x, y = rng.uniform(0.0, 1.0, (2, len(detector))) * [[3999.0], [2999.0]]
     stars = StarPlaces(frames, detector, x, y)
     made = _Made(stars, _scores(np.zeros((0, 3)), 1.0), 0.5 * rng.normal(size=(16, 6)))
     values = rng.normal(0.0, _NOISE, (len(x), 3))
@@ -88,13 +90,18 @@ def made() -> _Made:
 
 
 @pytest.fixture(scope="module")
-def models(made: _Made) -> tuple[FieldModel, FieldModel]:
-    """Fit without and with heights."""
-    frames = tuple(made.stars.frames)
-    base = fit_fields(made.scores, made.stars, made.everything(), FieldBasis(frames, 4, 3), 8)
-    return base, average_with_heights(
-        base, find_heights(made.scores, made.stars, made.everything(), base, 4, 8)
+def found(made: _Made) -> tuple[FieldModel, list[HeightModel]]:
+    """Fit without heights, and find heights."""
+    base = fit_fields(
+        made.scores, made.stars, made.everything(), FieldBasis(tuple(made.stars.frames), 4, 3), 8
     )
+    return base, find_heights(made.scores, made.stars, made.everything(), base, 4, 8)
+
+
+@pytest.fixture(scope="module")
+def models(found: tuple[FieldModel, list[HeightModel]]) -> tuple[FieldModel, FieldModel]:
+    """Fit without and with heights."""
+    return found[0], average_with_heights(*found)
 
 
 def test_heights_help_size_and_ellipticity(made: _Made, models: tuple[FieldModel, FieldModel]) -> None:
@@ -112,6 +119,83 @@ def test_errors_are_right(made: _Made, models: tuple[FieldModel, FieldModel]) ->
     pull = np.sqrt((residual**2 / variance).mean(axis=(0, 1)))
     assert (np.abs(pull - 1.0) < 0.3).all()
     assert variance[6].mean() > 3.0 * variance[7].mean()
+
+
+def test_fields_are_the_average(found: tuple[FieldModel, list[HeightModel]]) -> None:
+    """Values and variances at a place are those of the weights, by hand."""
+    base, solutions = found
+    # With degrees that hold the products of polynomials.
+    average = average_with_heights(_widened(base, 8), solutions)
+    x, y = np.array([900.0, 2000.0]), np.array([2100.0, 1500.0])
+    weight = np.exp((solutions[1].evidence - solutions[0].evidence) / 5.0)
+    weight = np.array([1.0, weight]) / (1.0 + weight)
+    assert 0.5 <= weight[0] < 1.0
+    for d in (0, 5, 6, 15):
+        parts = [s.posterior(d, x, y) for s in solutions]
+        values = np.stack([v for v, _ in parts])
+        variances = np.stack([np.diagonal(c, axis1=1, axis2=2) for _, c in parts])
+        mean = np.einsum("s,skn->nk", weight, values)
+        variance = np.einsum("s,skn->nk", weight, variances + values**2) - mean**2
+        before = base.values(d, x, y), base.variances(d, x, y)
+        better = before[1] / (before[1] + variance)
+        expected = (1.0 - better) * before[0] + better * mean
+        error = (1.0 - better) * (before[1] + before[0] ** 2) + better * (variance + mean**2) - expected**2
+        distance = (average.values(d, x, y) - expected) / np.sqrt(error)
+        assert np.abs(distance).max() < 0.06
+        np.testing.assert_allclose(average.variances(d, x, y), error, rtol=0.06)
+    # The fields without heights stay as they were.
+    assert base.own.shape[2] == 10
+    assert (base.focal_covariance != 0.0).any()
+
+
+def test_the_best_solutions_go_on(made: _Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of most evidence do, each with stars of its own, best first."""
+    base = fit_fields(
+        made.scores, made.stars, made.everything(), FieldBasis(tuple(made.stars.frames), 2, 2), 4
+    )
+    evidence, started, continued = iter([3.0, np.nan, 7.0, 5.0, 1.0, 2.0]), [], []
+
+    def learn(model: HeightModel, *_: int, **__: object) -> HeightModel:
+        model.evidence = next(evidence)
+        started.append(model)
+        return model
+
+    def go_on(coarse: HeightModel, fine: HeightModel) -> None:
+        continued.append((coarse, fine))
+
+    monkeypatch.setattr(search, "learn", learn)
+    monkeypatch.setattr(search, "_continue", go_on)
+    best = find_heights(made.scores, made.stars, made.everything(), base, 3, 4)
+    assert [c.evidence for c, _ in continued] == [7.0, 5.0]
+    assert best == [continued[1][1], continued[0][1]]
+    assert best[0].stars[0].values is not best[1].stars[0].values
+    assert not np.allclose(started[0].effects, started[1].effects)
+
+
+def test_a_solution_goes_on_where_it_was(found: tuple[FieldModel, list[HeightModel]]) -> None:
+    """More polynomials change nothing until they are fitted."""
+    base, solutions = found
+    coarse = solutions[0]
+    basis = FieldBasis(base.basis.frames, 4, 6)
+    terms = [basis.detector_terms(f.scaled(np.array([5.0]), np.array([7.0]))) for f in basis.frames]
+    stars = [
+        replace(s, terms=np.zeros((len(s.terms), terms[0].shape[1])), values=s.values.copy())
+        for s in coarse.stars
+    ]
+    fine = HeightModel(stars, base, basis, 1)
+    # Halved for each degree that the fields have no variance of.
+    ratio = fine.own_variance / base.prior.detector[:, -1:]
+    np.testing.assert_allclose(ratio[:, 4:] / ratio[:, 3:4], [[0.5, 0.25, 0.125]] * 3)
+    search._continue(coarse, fine)
+    np.testing.assert_array_equal(fine.effects, coarse.effects)
+    np.testing.assert_array_equal(fine.effect_variance, coarse.effect_variance)
+    for d in range(16):
+        frame = basis.frames[d]
+        old = coarse.basis.detector_terms(frame.scaled(np.array([5.0]), np.array([7.0])))
+        np.testing.assert_allclose(terms[d] @ fine.height[d], old @ coarse.height[d])
+    np.testing.assert_array_equal(fine.law[:5], coarse.law)
+    np.testing.assert_array_equal(fine.own_variance[:, :5], coarse.own_variance)
+    assert (fine.law[5:] == 1e-4).all()
 
 
 def test_a_fit_can_be_repeated(made: _Made, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,129 +244,6 @@ def test_options_out_of_range_are_refused(options: dict[str, int]) -> None:
     """The message names the options."""
     with pytest.raises(ValueError, match=f"{next(iter(options))}={next(iter(options.values()))}"):
         HierarchicalOptions(**options)
-
-
-@pytest.fixture
-def small() -> HeightModel:
-    """Make a model of two detectors, one of which has 8 stars."""
-    rng = np.random.default_rng(3)
-    frames = (_frame(0.0, 0.0), _frame(50.0, 0.0))
-    x, y = rng.uniform(0.0, 3999.0, (2, 8))
-    places = StarPlaces(list(frames), np.zeros(8, dtype=np.int64), x, y)
-    basis = FieldBasis(frames, 1, 2)
-    scores = _scores(rng.normal(size=(8, 3)), 0.5)
-    base = fit_fields(scores, places, np.ones(8, dtype=bool), basis, 2)
-    base.prior.star[:] = [0.1, 0.2, 0.3]
-    stars = search._stars(scores, places, np.ones(8, dtype=bool), base, basis, 8)
-    model = HeightModel(stars, base, basis, 1)
-    model.own_variance = rng.uniform(0.1, 0.5, (3, 3))
-    model.law = np.array([0.5, 0.2, 0.1])
-    model.effects = rng.normal(size=model.effects.shape)
-    model.refresh()
-    return model
-
-
-def _dense(model: HeightModel) -> np.ndarray:
-    """Return the covariances of stars but for heights [3, n, n]."""
-    stars = model.stars[0]
-    own = np.einsum("ni,ki,mi->knm", stars.terms, model.own_variance[:, model.degrees], stars.terms)
-    return own + np.stack([np.diag(1.0 / w) for w in stars.weight.T])
-
-
-def test_precisions_are_inverse_covariances(small: HeightModel) -> None:
-    """Products, determinants and matrices are those of dense ones."""
-    precision, covariance = small.precision[0], _dense(small)
-    columns = np.random.default_rng(0).normal(size=(3, 8, 2))
-    np.testing.assert_allclose(precision @ columns, np.linalg.solve(covariance, columns), rtol=1e-9)
-    np.testing.assert_allclose(precision.dense(), np.linalg.inv(covariance), rtol=1e-9, atol=1e-12)
-    assert precision.log_determinant == pytest.approx(np.linalg.slogdet(covariance)[1].sum())
-    empty = small.stars[1]
-    assert len(empty.terms) == 0
-    nothing = Precision(empty, small.own_variance[:, small.degrees])
-    assert nothing.log_determinant == pytest.approx(0.0, abs=1e-12)
-
-
-def test_linear_heights_are_conditional_gaussians(small: HeightModel) -> None:
-    """Without squares and with known slopes all is one Gaussian."""
-    small.effects[:, small.bend] = 0.0
-    evidence = _find_heights(small, False)
-    stars, law = small.stars[0], np.diag(small.law[small.degrees])
-    x, y = np.array([100.0, 3000.0, 3999.0]), np.array([200.0, 1500.0, 3999.0])
-    terms = small.basis.detector_terms(small.basis.frames[0].scaled(x, y))
-    smooth, slope, _ = small.split(stars.focal_terms)
-    at_smooth, at_slope, _ = small.split(small.basis.focal_terms(small.basis.frames[0].focal(x, y)))
-    own = np.array([np.diag(v) for v in small.own_variance[:, small.degrees]])
-    # Of all coefficients [3 n], and of those at the places with them.
-    by_height, at_height = (
-        (s.T[:, :, None] * t).reshape(-1, 6) for s, t in ((slope, stars.terms), (at_slope, terms))
-    )
-    measured = by_height @ law @ by_height.T
-    between, places = at_height @ law @ by_height.T, at_height @ law @ at_height.T
-    for k, covariance in enumerate(_dense(small)):
-        n, m = slice(8 * k, 8 * k + 8), slice(3 * k, 3 * k + 3)
-        measured[n, n] += covariance
-        between[m, n] += terms @ own[k] @ stars.terms.T
-        places[m, m] += terms @ own[k] @ terms.T
-    residual = (stars.raw - smooth).T.ravel()
-    values, covariances = small.posterior(0, x, y)
-    expected = at_smooth.T.ravel() + between @ np.linalg.solve(measured, residual)
-    np.testing.assert_allclose(values.ravel(), expected, rtol=1e-8)
-    left = places - between @ np.linalg.solve(measured, between.T)
-    for k in range(3):
-        m = slice(3 * k, 3 * k + 3)
-        np.testing.assert_allclose(covariances[k], left[m, m], rtol=1e-8)
-    likelihood = -0.5 * (np.linalg.slogdet(measured)[1] + residual @ np.linalg.solve(measured, residual))
-    assert evidence == pytest.approx(likelihood)
-    # Without stars the prior is left, with the squares of heights or not.
-    _, prior = small.posterior(1, x, y)
-    at_slope = small.split(small.basis.focal_terms(small.basis.frames[1].focal(x, y)))[1]
-    expected = np.einsum("nk,ni,ij,mj,mk->knm", at_slope, terms, law, terms, at_slope) + terms @ own @ terms.T
-    np.testing.assert_allclose(prior, expected, rtol=1e-8)
-
-
-def _drawn(model: HeightModel, number: int) -> tuple[StarsOfDetector, np.ndarray]:
-    """Draw heights [number, n] of the stars from an uncertain one."""
-    rng = np.random.default_rng(1)
-    root = 0.3 * rng.normal(size=(6, 6))
-    model.height[0], model.height_covariance[0] = rng.normal(size=6), root @ root.T
-    stars = model.stars[0]
-    return stars, (model.height[0] + rng.normal(size=(number, 6)) @ root.T) @ stars.terms.T
-
-
-def test_effects_are_those_of_uncertain_heights(small: HeightModel) -> None:
-    """Their normal equations are averages over the heights."""
-    stars, heights = _drawn(small, 20000)
-    small.effect_variance[:] = 4.0
-    _solve_effects(small)
-    Z, S, T = (stars.focal_terms[:, m] for m in (np.ones(3, dtype=bool), small.in_slope, small.in_bend))
-    for k, precision in enumerate(small.precision[0].dense()):
-        design = np.concatenate(
-            [np.broadcast_to(Z, (20000, *Z.shape)), S * heights[:, :, None], T * heights[:, :, None] ** 2],
-            axis=2,
-        )
-        weighted = design.swapaxes(1, 2) @ precision
-        matrix = (weighted @ design).mean(axis=0) + np.eye(design.shape[2]) / 4.0
-        side = (weighted @ stars.raw[:, k]).mean(axis=0)
-        scale = np.sqrt(np.outer(np.diag(matrix), np.diag(matrix)))
-        found = np.linalg.inv(small.effect_covariance[k])
-        np.testing.assert_allclose(found / scale, matrix / scale, atol=0.03)
-        np.testing.assert_allclose(found @ small.effects[k], side, atol=0.03 * np.abs(side).max())
-
-
-def test_power_is_that_of_uncertain_residuals(small: HeightModel) -> None:
-    """Variances are learnt from a mean over heights and effects."""
-    stars, heights = _drawn(small, 40000)
-    weighted = small.precision[0] @ stars.terms[np.newaxis]
-    g, s, t = (e.T[:, np.newaxis] for e in small.split(stars.focal_terms))
-    residual = stars.raw.T[:, np.newaxis] - g - s * heights - t * heights**2
-    expected = ((residual @ weighted) ** 2).mean(axis=1)
-    np.testing.assert_allclose(_power(small, 0, stars, weighted), expected, rtol=0.05)
-    # Uncertain effects add their variance for the mean heights.
-    certain = _power(small, 0, stars, weighted)
-    small.effect_covariance[:] = 0.01 * np.eye(len(small.group))
-    _, design = small.design(0, stars.focal_terms, stars.terms)
-    added = 0.01 * ((weighted.swapaxes(1, 2) @ design) ** 2).sum(axis=2)
-    np.testing.assert_allclose(_power(small, 0, stars, weighted) - certain, added, rtol=1e-9)
 
 
 def test_averages_follow_the_better_known(made: _Made) -> None:

@@ -168,6 +168,19 @@ def test_model_is_near_truth_everywhere(fitted: _Fitted) -> None:
         assert (errors[detector] < 4.0 * usual).all()
 
 
+def test_heights_are_an_option(fitted: _Fitted) -> None:
+    """They have polynomials of their own degree, and change the fields."""
+    assert fitted.model.fields.basis.detector_order == 7
+    x, y = [300.0, 3000.0], [2000.0, 1000.0]
+    values = [fitted.model.fields.values(2, x, y)]
+    for options in ({"height_starts": 0}, {"height_order": 6, "height_starts": 1}):
+        model = fit_visit(fitted.stars, HierarchicalOptions(prior_iterations=2, **options))
+        assert model.fields.basis.detector_order == options.get("height_order", 5)
+        values.append(model.fields.values(2, x, y))
+    assert (np.abs(values[1] - values[2])[:, :3] > 1e-6).all()
+    np.testing.assert_allclose(values[1][:, 3:], values[2][:, 3:], atol=1e-12)
+
+
 def test_galaxies_are_not_used(fitted: _Fitted) -> None:
     """Most small galaxies are rejected, hardly any star is."""
     galaxy = np.concatenate([p.is_galaxy for p in fitted.parts])

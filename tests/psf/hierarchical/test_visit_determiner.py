@@ -125,6 +125,14 @@ def test_small_stamps_are_no_failure(
     assert f"Stamps of {least - 2} pixels are smaller than the {least}" in caplog.text
 
 
+def test_options_are_those_of_the_fit() -> None:
+    """Each has its counterpart."""
+    config = HierarchicalPsfDeterminerConfig()
+    assert (config.options().height_order, config.options().height_starts) == (7, 8)
+    config.heightOrder, config.heightStarts = 3, 5
+    assert (config.options().height_order, config.options().height_starts) == (3, 5)
+
+
 def test_variance_grows_with_signal(detectors: dict[int, DetectorStars]) -> None:
     """The slope is that of pixels to use, and the fit gets its median."""
     rng = np.random.default_rng(1)
