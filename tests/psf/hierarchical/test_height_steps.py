@@ -20,6 +20,7 @@ from lsst.meas.finalize.focal_plane import DetectorFrame, FieldBasis, Scores, St
 from lsst.meas.finalize.psf.hierarchical import _height_search as search
 from lsst.meas.finalize.psf.hierarchical._height_model import HeightModel, Precision, StarsOfDetector
 from lsst.meas.finalize.psf.hierarchical._height_steps import (
+    _beyond_focus,
     _find_heights,
     _power,
     _solve_effects,
@@ -177,6 +178,19 @@ def test_coefficients_are_solved_given_the_others() -> None:
         np.testing.assert_allclose(1.0 / stars.weight[:, k], 1.0 / matrix[:, k, k] + scatter[k])
 
 
+def test_each_iteration_learns_all_variances(small: HeightModel) -> None:
+    """The last step only solves; stars scatter as without heights."""
+    np.testing.assert_array_equal(small.stars[0].scatter, [0.1, 0.2, 0.3])
+    names = ("law", "own_variance", "effect_variance")
+    before = [getattr(small, n).copy() for n in names]
+    learn(small, 0)
+    for name, old in zip(names, before, strict=True):
+        np.testing.assert_array_equal(getattr(small, name), old)
+    learn(small, 1)
+    for name, old in zip(names, before, strict=True):
+        assert (getattr(small, name) != old).all()
+
+
 def test_values_at_stars_are_the_posterior(small: HeightModel) -> None:
     """The model is evaluated at its stars as anywhere."""
     _drawn(small, 1)
@@ -227,6 +241,7 @@ def test_the_other_side_of_focus_is_tried(small: HeightModel) -> None:
     for flips in (False, True):
         # The same size on the other side.
         small.height[0] = [0.4 - height, 0.0, 0.0, 0.0, 0.0, 0.0]
+        assert _beyond_focus(small, 0)[0] == pytest.approx(height, rel=0.02)
         evidence.append(_find_heights(small, flips))
         side = small.height[0, 0] > 0.2
         assert side == flips
