@@ -371,3 +371,18 @@ def test_bad_footprints(make_exposure: Callable[..., Any]) -> None:
     good.footprints.present[1] = False
     with pytest.raises(ValueError, match=r"without a footprint: 2\."):
         NoiseReplacer(_config(), exposure, good, one)
+
+
+def test_special_numbers_come_back_bit_by_bit(make_exposure: Callable[..., Any]) -> None:
+    """Take noise out of pixels that are NaN of any kind, infinite or -0."""
+    image = np.random.default_rng(1).normal(10, 3, (40, 50)).astype(np.float32)
+    bits = image.view(np.uint32)
+    for k, special in enumerate((0x7FC00123, 0x7F800001, 0x80000000, 0x00000001, 0xFF800000)):
+        bits[5 + k : 30 : 5, 5:40:3] = special
+    exposure = make_exposure(image.copy())
+    spans = [[(y, 4, 41) for y in range(4, 32)], [(y, 0, 49) for y in range(40)]]
+    detected = DetectedFootprints(np.array([1, 2]), np.array([0, 0]), Footprints.from_spans(spans))
+    replacer = NoiseReplacer(_config(), exposure, detected, np.array([1]), in_place=True)
+    assert (exposure.image.array.view(np.uint32) != bits).all()
+    replacer.end()
+    np.testing.assert_array_equal(exposure.image.array.view(np.uint32), bits)
