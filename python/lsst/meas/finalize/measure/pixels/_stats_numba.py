@@ -42,9 +42,13 @@ def count_keys(bits: Any, counts: Any) -> Any:
 
 @njit()
 def collect(bits: Any, wanted: Any, out: Any) -> Any:
-    """Copy the numbers whose upper half is wanted, bool (65536,)."""
+    """Copy the numbers whose upper half is wanted, bool (65536,), at most as
+    many as there is room for: others may change the image meanwhile.
+    """
     found = 0
     for i in range(len(bits)):
+        if found == len(out):
+            break
         if bits[i] & np.uint32(0x7F800000) != np.uint32(0x7F800000) and wanted[_key(bits[i])]:
             out[found] = bits[i]
             found += 1
