@@ -112,7 +112,11 @@ class ExposureComponents:
                 f"{self.where}: EXPINFO_V = {version!r} isn't a supported version (0 to {_MAX_VERSION})"
             )
         self._version = version
-        check_kind(file, self._primary)
+        try:
+            image: fits.Header | None = self._image_header
+        except FitsFormatError:
+            image = None
+        check_kind(self.where, self._primary, image)
 
     @cached_property
     def _planes(self) -> dict[int, Plane]:

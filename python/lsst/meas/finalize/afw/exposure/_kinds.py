@@ -18,37 +18,33 @@ from typing import Any
 from astropy.io import fits
 
 from .._errors import FitsFormatError
-from ..fits import NATIVE, FitsFile, hdu_label, is_native
-from ._clean_header import read_clean_header
+from ..fits import NATIVE, is_native
 
 _READERS = {"SOURCE": "read_source_catalog", "EXPOSURE": "read_exposure_catalog"}
 
 
-def check_kind(file: fits.HDUList | FitsFile, primary: fits.Header) -> None:
+def check_kind(where: str, primary: fits.Header, image: fits.Header | None) -> None:
     """Check that a file may be an exposure.
 
     Parameters
     ----------
-    file
-        Open file.
+    where
+        The primary HDU, for messages.
     primary
-        Its primary header.
+        Its header.
+    image
+        Header of the next HDU, if there is one; some components don't need
+        it.
 
     Raises
     ------
     FitsFormatError
         If it is something else that is known.
     """
-    where = hdu_label(file, 0)
     if is_native(primary):
         raise FitsFormatError(f"{where}: {NATIVE}")
-    try:
-        header = read_clean_header(file, 1)
-    except FitsFormatError:
-        # There are components that don't need it.
-        return
-    kind: Any = header.get("AFW_TYPE")
-    if kind is None or header.get("ZIMAGE") is True:
+    kind: Any = None if image is None else image.get("AFW_TYPE")
+    if image is None or kind is None or image.get("ZIMAGE") is True:
         return
     kind = str(kind).strip()
     advice = f"use {_READERS[kind]}" if kind in _READERS else "it isn't supported"
