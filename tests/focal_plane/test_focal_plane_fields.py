@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -118,6 +119,17 @@ def _dense(
     size = n_values * terms.shape[1]
     covariance = np.linalg.inv(normal.reshape(size, size) + np.diag(1.0 / prior.ravel()))
     return (covariance @ side.ravel()).reshape(n_values, -1), covariance, design
+
+
+def test_time_of_terms_is_not_that_of_all_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Corners of all detectors are looked at once, not for each detector."""
+    frame = DetectorFrame((0.0, 99.0, 0.0, 99.0), (0.0, 0.0), ((1.0, 0.0), (0.0, 1.0)), ((1, 0), (0, 1)))
+    frames = tuple(dataclasses.replace(frame, offset=(100.0 * i, 0.0)) for i in range(5))
+    basis, calls, focal = FieldBasis(frames, 2, 1), [], DetectorFrame.focal
+    monkeypatch.setattr(DetectorFrame, "focal", lambda *args: calls.append(1) or focal(*args))
+    first, second = (basis.focal_terms(np.array([[3.0, 4.0]])) for _ in range(2))
+    assert len(calls) == 5
+    np.testing.assert_array_equal(first, second)
 
 
 def test_posterior_is_that_of_dense_algebra() -> None:

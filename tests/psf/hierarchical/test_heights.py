@@ -113,6 +113,24 @@ def test_heights_help_size_and_ellipticity(made: _Made, models: tuple[FieldModel
     assert models[0].basis.detector_order == 3
 
 
+@pytest.mark.parametrize("order", [0, 1])
+def test_simple_heights_are_no_harm(
+    made: _Made, found: tuple[FieldModel, list[HeightModel]], order: int
+) -> None:
+    """Detectors differ by all polynomials of the fields, however flat."""
+    base = found[0]
+    solutions = find_heights(made.scores, made.stars, made.everything(), base, order, 2)
+    simple = average_with_heights(base, solutions)
+    assert simple.basis.detector_order == 3
+    assert solutions[0].height.shape[1] == (order + 1) * (order + 2) // 2
+    full = [d for d in range(16) if d not in (5, 6)]
+    without, with_them = (made.residuals(m) for m in (base, simple))
+    ratio = np.sqrt((with_them[0][full] ** 2).mean(axis=(0, 1)) / (without[0][full] ** 2).mean(axis=(0, 1)))
+    assert (ratio < 1.1).all()
+    pull = np.sqrt((with_them[0] ** 2 / with_them[1]).mean(axis=(0, 1)))
+    assert (pull < 1.3).all()
+
+
 def test_errors_are_right(made: _Made, models: tuple[FieldModel, FieldModel]) -> None:
     """Residuals are as large as the errors say, with and without stars."""
     residual, variance = made.residuals(models[1])

@@ -14,6 +14,7 @@ from __future__ import annotations
 __all__ = ("FieldBasis", "FieldModel", "Scores", "fit_fields")
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,8 @@ class FieldBasis:
     focal_order: int
     detector_order: int
 
+    # Cached, since the time of a call is that of all detectors.
+    @functools.cached_property
     def _disc(self) -> tuple[npt.NDArray[np.float64], float]:
         """Return centre and radius of a disc with all detectors on it."""
         corners = [
@@ -77,7 +80,7 @@ class FieldBasis:
         """Return Zernike polynomials [N, M] at focal-plane positions."""
         import galsim.zernike
 
-        centre, radius = self._disc()
+        centre, radius = self._disc
         number = (self.focal_order + 1) * (self.focal_order + 2) // 2
         u, v = ((position - centre) / radius).T
         return np.ascontiguousarray(galsim.zernike.zernikeBasis(number, u, v)[1:].T)

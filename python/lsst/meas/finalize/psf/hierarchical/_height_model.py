@@ -137,13 +137,20 @@ class HeightModel:
     base
         Fit of the fields without heights.
     basis
-        Polynomials of the heights; over the focal plane those of ``base``.
+        Polynomials of a_kd; over the focal plane those of ``base``.
     bend_degree
         Degree of t over the focal plane.
+    height_degree
+        Degree of the heights; default that of a_kd.
     """
 
     def __init__(
-        self, stars: list[StarsOfDetector], base: FieldModel, basis: FieldBasis, bend_degree: int
+        self,
+        stars: list[StarsOfDetector],
+        base: FieldModel,
+        basis: FieldBasis,
+        bend_degree: int,
+        height_degree: int | None = None,
     ) -> None:
         self.stars, self.base, self.basis = stars, base, basis
         self.focal_degrees, self.degrees = basis.focal_degrees(), basis.detector_degrees()
@@ -162,10 +169,13 @@ class HeightModel:
         self.effect_covariance = np.zeros((N_LEADING, number, number))
         # Variances by degree, of a and of the heights.
         self.own_variance = _UNEXPLAINED * _extended(base.prior.detector[:N_LEADING], basis.detector_order)
-        self.law = _FIRST_LAW[: basis.detector_order + 1].copy()
-        self.law /= self.law[self.degrees].sum()
-        self.height = np.zeros((len(stars), len(self.degrees)))
-        self.height_covariance = np.zeros((*self.height.shape, len(self.degrees)))
+        # The first of the polynomials of a are those of the heights.
+        highest = basis.detector_order if height_degree is None else height_degree
+        self.height_degrees = self.degrees[self.degrees <= highest]
+        self.law = _FIRST_LAW[: highest + 1].copy()
+        self.law /= self.law[self.height_degrees].sum()
+        self.height = np.zeros((len(stars), len(self.height_degrees)))
+        self.height_covariance = np.zeros((*self.height.shape, len(self.height_degrees)))
         self.evidence = -np.inf
         """Logarithm but for a constant, of the last `learn`."""
         self.refresh()
@@ -187,8 +197,13 @@ class HeightModel:
             focal_terms[:, self.in_bend] @ self.effects[:, self.bend].T,
         )
 
+    def height_terms(self, terms: _Array) -> _Array:
+        """Return those polynomials [n, H] of a_kd that heights have, too."""
+        return terms[:, : self.height.shape[1]]
+
     def design(self, d: int, focal_terms: _Array, terms: _Array) -> tuple[_Array, _Array]:
         """Return heights [n] and what multiplies ``effects`` [n, any]."""
+        terms = self.height_terms(terms)
         height = terms @ self.height[d]
         square = height**2 + ((terms @ self.height_covariance[d]) * terms).sum(axis=1)
         columns = (
@@ -233,14 +248,15 @@ class HeightModel:
         to_own = terms @ precision.regression()
         values = self.effects @ design.T + (to_own @ residual.T[:, :, np.newaxis])[:, :, 0]
         # By the heights, by g, s and t, and what is left of a.
-        by_height = derivatives(self.split(focal_terms), height, terms)
-        by_height -= to_own @ derivatives(self.split(stars.focal_terms), star_height, stars.terms)
+        of_height, of_star_height = self.height_terms(terms), self.height_terms(stars.terms)
+        by_height = derivatives(self.split(focal_terms), height, of_height)
+        by_height -= to_own @ derivatives(self.split(stars.focal_terms), star_height, of_star_height)
         by_effects = design - to_own @ star_design
         covariance = by_height @ self.height_covariance[d] @ by_height.swapaxes(1, 2)
         covariance += by_effects @ self.effect_covariance @ by_effects.swapaxes(1, 2)
         covariance += terms @ precision.covariance @ terms.T
         bend = self.split(focal_terms)[2].T
-        spread = terms @ self.height_covariance[d] @ terms.T
+        spread = of_height @ self.height_covariance[d] @ of_height.T
         covariance += 2.0 * bend[:, :, np.newaxis] * bend[:, np.newaxis] * spread**2
         return values, covariance
 

@@ -89,19 +89,21 @@ def find_heights(
         return []
     rng = np.random.default_rng(_SEED)
     basis = base.basis
-    first = FieldBasis(basis.frames, basis.focal_order, min(_FIRST_DEGREE, order))
-    full = FieldBasis(basis.frames, basis.focal_order, order)
+    # What heights don't explain has at least the degree of the fields.
+    highest = max(order, basis.detector_order)
+    first = FieldBasis(basis.frames, basis.focal_order, min(_FIRST_DEGREE, highest))
+    full = FieldBasis(basis.frames, basis.focal_order, highest)
     number = len(basis.frames)
     if number > _MANY_DETECTORS:
         starts = min(starts, max(_FEWEST_STARTS, starts * _MANY_DETECTORS // number))
     some, coarse = _stars(scores, stars, use, base, first, _FIRST_STARS), []
     for _ in range(starts):
-        model = HeightModel(_copies(some), base, first, 0)
+        model = HeightModel(_copies(some), base, first, 0, min(_FIRST_DEGREE, order))
         _start(model, rng)
         coarse.append(learn(model, _FIRST_ITERATIONS, flips=_FIRST_FLIPS))
     most, found = _stars(scores, stars, use, base, full, _MOST_STARS), []
     for best in _by_evidence(coarse)[:_KEPT]:
-        model = HeightModel(_copies(most), base, full, _BEND_DEGREE)
+        model = HeightModel(_copies(most), base, full, _BEND_DEGREE, order)
         _continue(best, model)
         found.append(learn(model, _ITERATIONS, flips=_FLIPS))
     found = _by_evidence(found)
@@ -176,10 +178,11 @@ def _start(model: HeightModel, rng: np.random.Generator) -> None:
 def _continue(coarse: HeightModel, fine: HeightModel) -> None:
     """Start from a solution of lower degrees."""
     number, orders, terms = coarse.effects.shape[1], len(coarse.law), coarse.height.shape[1]
+    own_orders = coarse.own_variance.shape[1]
     fine.effects[:, :number] = coarse.effects
     fine.effect_variance[:, :number] = coarse.effect_variance
     fine.effect_variance[:, number:] = 0.1 * coarse.effect_variance[:, -1:]
     fine.law[:] = 1e-4
     fine.law[:orders] = coarse.law
-    fine.own_variance[:, :orders] = coarse.own_variance
+    fine.own_variance[:, :own_orders] = coarse.own_variance
     fine.height[:, :terms] = coarse.height

@@ -81,7 +81,7 @@ def _find_heights(model: HeightModel, flips: bool) -> float:
 def _fit_height(model: HeightModel, d: int, start: _Array) -> tuple[_Array, _Array, float]:
     """Return coefficients of a height, their covariance and the evidence."""
     stars, precision = model.stars[d], model.precision[d]
-    terms, inverse = stars.terms, 1.0 / model.law[model.degrees]
+    terms, inverse = model.height_terms(stars.terms), 1.0 / model.law[model.height_degrees]
     split = smooth, slope, bend = model.split(stars.focal_terms)
 
     def residuals(coefficients: _Array) -> tuple[_Array, _Array, float]:
@@ -117,13 +117,13 @@ def _fit_height(model: HeightModel, d: int, start: _Array) -> tuple[_Array, _Arr
 
 def _beyond_focus(model: HeightModel, d: int) -> _Array:
     """Return the height of the same size on the other side of focus."""
-    terms = model.stars[d].terms
+    terms = model.height_terms(model.stars[d].terms)
     _, slope, bend = model.split(model.stars[d].focal_terms)
     safe = np.where(np.abs(bend[:, 0]) > 1e-12, bend[:, 0], 1e-12)
     other = np.clip(-slope[:, 0] / safe - terms @ model.height[d], -_FARTHEST, _FARTHEST)
     # The heights of stars as if measured to a fifth of their scatter.
     precise = 20.0
-    matrix = precise * terms.T @ terms + np.diag(1.0 / model.law[model.degrees])
+    matrix = precise * terms.T @ terms + np.diag(1.0 / model.law[model.height_degrees])
     return np.linalg.solve(matrix, precise * terms.T @ other)
 
 
@@ -138,7 +138,8 @@ def _solve_effects(model: HeightModel) -> None:
         matrix += design.T @ weighted
         side += (weighted.swapaxes(1, 2) @ stars.raw.T[:, :, np.newaxis])[:, :, 0]
         # Covariances of h and h^2 between stars are those of a Gaussian.
-        spread = stars.terms @ model.height_covariance[d] @ stars.terms.T
+        terms = model.height_terms(stars.terms)
+        spread = terms @ model.height_covariance[d] @ terms.T
         bends = stars.focal_terms[:, model.in_bend]
         linear = np.concatenate(
             [stars.focal_terms[:, model.in_slope], 2.0 * height[:, np.newaxis] * bends], axis=1
@@ -168,8 +169,8 @@ def _update_own_variances(model: HeightModel) -> None:
     Each is multiplied by ``E[p^T Q r r^T Q p] / (p^T Q p)``, summed over the
     polynomials p of a degree, with residuals r and their precision Q.
     """
-    member = (model.degrees[:, np.newaxis] == np.arange(len(model.law))).astype(np.float64)
-    found = np.zeros((N_LEADING, len(model.law)))
+    member = (model.degrees[:, np.newaxis] == np.arange(model.own_variance.shape[1])).astype(np.float64)
+    found = np.zeros_like(model.own_variance)
     expected = np.zeros_like(found)
     for d, (stars, precision) in enumerate(zip(model.stars, model.precision, strict=True)):
         weighted = precision @ stars.terms[np.newaxis]
@@ -189,9 +190,10 @@ def _power(model: HeightModel, d: int, stars: StarsOfDetector, weighted: _Array)
     power = (transposed @ residual)[:, :, 0] ** 2
     # Variances of the residuals by heights, their squares, and g, s and t.
     covariance = model.height_covariance[d]
-    by_height = transposed @ derivatives(split, height, stars.terms)
+    terms = model.height_terms(stars.terms)
+    by_height = transposed @ derivatives(split, height, terms)
     power += ((by_height @ covariance) * by_height).sum(axis=2)
-    spread = stars.terms @ covariance @ stars.terms.T
+    spread = terms @ covariance @ terms.T
     bent = weighted * split[2].T[:, :, np.newaxis]
     power += 2.0 * ((spread**2 @ bent) * bent).sum(axis=1)
     by_effects = transposed @ design
@@ -204,13 +206,13 @@ def _update_law(model: HeightModel) -> None:
     squares = model.height[have] ** 2
     spread = np.einsum("dll->dl", model.height_covariance[have])
     for degree in range(len(model.law)):
-        mine = model.degrees == degree
+        mine = model.height_degrees == degree
         known = (1.0 - spread[:, mine] / model.law[degree]).sum()
         mackay = squares[:, mine].sum() / max(known, 0.05 * len(have))
         new = np.sqrt(mackay * (squares + spread)[:, mine].mean())
         model.law[degree] = np.clip(new, 1e-5, 10.0)
     # The unit of heights is free.
-    total = model.law[model.degrees].sum()
+    total = model.law[model.height_degrees].sum()
     model.law /= total
     model.height /= np.sqrt(total)
     model.height_covariance /= total
