@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -216,12 +218,18 @@ def test_a_solution_goes_on_where_it_was(found: tuple[FieldModel, list[HeightMod
     assert (fine.law[5:] == 1e-4).all()
 
 
-def test_a_fit_can_be_repeated(made: _Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_can_be_repeated(
+    made: _Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Starts are the same each time, and few where detectors are many."""
     base = fit_fields(
         made.scores, made.stars, made.everything(), FieldBasis(tuple(made.stars.frames), 2, 2), 4
     )
-    first, second = (find_heights(made.scores, made.stars, made.everything(), base, 2, 2) for _ in range(2))
+    with caplog.at_level(logging.INFO):
+        first, second = (
+            find_heights(made.scores, made.stars, made.everything(), base, 2, 2) for _ in range(2)
+        )
+    assert re.fullmatch(r"Heights of 16 detectors: log evidence \[[-\d., ]+\]\.", caplog.messages[-1])
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a.height, b.height)
     started = []

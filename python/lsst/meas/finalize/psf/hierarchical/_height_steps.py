@@ -61,7 +61,8 @@ def learn(model: HeightModel, iterations: int, flips: Collection[int] = ()) -> H
             _update_law(model)
         model.update_values()
     prior = (model.effects**2 / model.effect_variance).sum() + np.log(model.effect_variance).sum()
-    model.evidence = evidence - 0.5 * prior + 0.5 * np.linalg.slogdet(model.effect_covariance)[1].sum()
+    volume = np.linalg.slogdet(model.effect_covariance)[1].sum()
+    model.evidence = float(evidence + 0.5 * (volume - prior))
     return model
 
 
