@@ -112,7 +112,7 @@ def test_few_tables_are_described() -> None:
         return arrow_to_astropy(schema.empty_table())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lsst.meas.finalize.tasks._shared_columns._describe", describe)
+        patch.setattr("lsst.meas.finalize.tasks._shared_columns.describe_columns", describe)
         merged = _concatenate([(i, t) for i, t in enumerate(tables)], 30)
     assert merged["flux"].unit == u.nJy
     assert len(merged) == 60

@@ -24,14 +24,11 @@ from lsst.daf.butler import DeferredDatasetHandle
 from ..butler import StreamedTable, stream_all
 from ._column_blocks import ColumnBlocks
 from ._output import WideTable
-from ._shared_columns import SharedColumns, check_units
+from ._shared_columns import ASTROPY_YAML, SharedColumns, check_units, describe_columns
 from ._stack_types import fetch
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-_ASTROPY_YAML = b"table_meta_yaml"
 
 
 def merge_tables(sources: Sequence[Any], done: Callable[[], object]) -> astropy.table.Table:
@@ -97,10 +94,10 @@ def _concatenate(tables: Iterable[tuple[object, pa.Table]], n_tables: int) -> as
 
 def _make_table(shared: SharedColumns, columns: dict[str, npt.NDArray[Any]]) -> WideTable:
     """Return a table described as the butler describes one."""
-    from lsst.daf.butler.formatters.parquet import ASTROPY_PANDAS_INDEX_KEY, arrow_to_astropy
+    from lsst.daf.butler.formatters.parquet import ASTROPY_PANDAS_INDEX_KEY
 
     schema, described = shared.schema, shared.described
-    special = {_ASTROPY_YAML, ASTROPY_PANDAS_INDEX_KEY.encode()} & (schema.metadata or {}).keys()
+    special = {ASTROPY_YAML, ASTROPY_PANDAS_INDEX_KEY.encode()} & (schema.metadata or {}).keys()
     if columns and described is None and not special and len(columns) == len(schema):
         table = WideTable(list(columns.values()), names=list(columns), copy=False)
         for column, field in zip(table.columns.values(), schema, strict=True):
@@ -108,7 +105,7 @@ def _make_table(shared: SharedColumns, columns: dict[str, npt.NDArray[Any]]) -> 
         return table
     if described is None:
         # This would import pandas.
-        described = arrow_to_astropy(schema.empty_table())
+        described = describe_columns(schema)
     if not columns:
         return WideTable(described, copy=False)
     table = WideTable(list(columns.values()), names=list(columns), copy=False, meta=described.meta)

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ("SharedColumns", "check_units")
+__all__ = ("ASTROPY_YAML", "SharedColumns", "check_units", "describe_columns")
 
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,8 @@ import astropy.table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ASTROPY_YAML = b"table_meta_yaml"
+ASTROPY_YAML = b"table_meta_yaml"
+"""Key of what astropy tells of the columns and the table."""
 _LENGTHS = (b"lsst::arrow::len::", b"table::len::")
 """Keys of the lengths of texts, before the column, of butler and astropy."""
 _SHAPE = b"lsst::arrow::shape::"
@@ -74,8 +75,8 @@ class SharedColumns:
             raise TypeError(f"Star tables differ in columns {names}: {what} from the first one.")
         if schema.names != self.schema.names:
             raise TypeError(f"Star tables differ in the order of columns: {what} from the first one.")
-        new = _describe(schema)
-        known = _describe(self.schema) if self.described is None else self.described
+        new = describe_columns(schema)
+        known = describe_columns(self.schema) if self.described is None else self.described
         check_units(known, new, what)
         self.described = _merge(known, new)
         self._seen.append(told)
@@ -109,7 +110,7 @@ def _told(schema: pa.Schema) -> tuple[bytes, dict[bytes, bytes]]:
     """Return columns with what each tells as bytes, which takes less time than
     comparing schemas does, and what else is told of them.
     """
-    keys = (_ASTROPY_YAML, *_LENGTHS, _SHAPE)
+    keys = (ASTROPY_YAML, *_LENGTHS, _SHAPE)
     metadata = (schema.metadata or {}).items()
     others = {key: value for key, value in metadata if key.startswith(keys)}
     return schema.remove_metadata().serialize().to_pybytes(), others
@@ -127,8 +128,14 @@ def _typed_columns(schema: pa.Schema) -> list[tuple[str, str, bytes | None, byte
     return columns
 
 
-def _describe(schema: pa.Schema) -> astropy.table.Table:
-    """Return the butler's table of a schema."""
+def describe_columns(schema: pa.Schema) -> astropy.table.Table:
+    """Return the butler's table of a schema, without rows.
+
+    Parameters
+    ----------
+    schema
+        The schema.
+    """
     from lsst.daf.butler.formatters.parquet import arrow_to_astropy
 
     return arrow_to_astropy(schema.empty_table())

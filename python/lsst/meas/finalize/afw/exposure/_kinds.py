@@ -13,8 +13,6 @@ from __future__ import annotations
 
 __all__ = ("check_kind",)
 
-from typing import Any
-
 from astropy.io import fits
 
 from .._errors import FitsFormatError
@@ -43,10 +41,9 @@ def check_kind(where: str, primary: fits.Header, image: fits.Header | None) -> N
     """
     if is_native(primary):
         raise FitsFormatError(f"{where}: {NATIVE}")
-    kind: Any = None if image is None else image.get("AFW_TYPE")
-    if image is None or kind is None or image.get("ZIMAGE") is True:
+    if image is None or image.get("AFW_TYPE") is None or image.get("ZIMAGE") is True:
         return
-    kind = str(kind).strip()
+    kind = str(image["AFW_TYPE"]).strip()
     advice = f"use {_READERS[kind]}" if kind in _READERS else "it isn't supported"
     article = "an" if kind.startswith(("E", "A")) else "a"
     raise FitsFormatError(f"{where}: this is {article} {kind} catalog of the stack; {advice}")
