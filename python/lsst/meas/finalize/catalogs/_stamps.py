@@ -19,6 +19,7 @@ __all__ = (
     "cut_stamps",
     "informative_variance",
     "mask_planes",
+    "plane_bits",
 )
 
 from collections.abc import Iterable, Mapping
@@ -96,6 +97,32 @@ def mask_planes(schema: MaskSchema) -> dict[str, int]:
     return {_AFW_NAMES.get(p.name, p.name): i for i, p in enumerate(schema) if p is not None}
 
 
+def plane_bits(planes: Mapping[str, int], names: Iterable[str]) -> int:
+    """Return the OR of the bits of some mask planes.
+
+    Parameters
+    ----------
+    planes
+        Bit numbers by afw name, as of `mask_planes`.
+    names
+        Names as in afw or in lsst.images.  A known plane that isn't there
+        contributes nothing.
+
+    Raises
+    ------
+    ValueError
+        Raised for a name that is no known mask plane.
+    """
+    bits = 0
+    for given in names:
+        name = _AFW_NAMES.get(given, given)
+        if name in planes:
+            bits |= 1 << planes[name]
+        elif name not in AFW_MASK_PLANES and name not in _OPTIONAL_PLANES:
+            raise ValueError(f"There is no mask plane {given!r}; known are {sorted(planes)}.")
+    return bits
+
+
 @dataclass(repr=False)
 class StampSet:
     """Cut-outs of N stars, all of one size.
@@ -150,14 +177,7 @@ class StampSet:
         ValueError
             Raised for a name that is no known mask plane.
         """
-        bits = 0
-        for given in names:
-            name = _AFW_NAMES.get(given, given)
-            if name in self.planes:
-                bits |= 1 << self.planes[name]
-            elif name not in AFW_MASK_PLANES and name not in _OPTIONAL_PLANES:
-                raise ValueError(f"There is no mask plane {given!r}; known are {sorted(self.planes)}.")
-        return bits
+        return plane_bits(self.planes, names)
 
     def bad(self, names: Iterable[str]) -> np.ndarray:
         """Return where any of some mask planes is set, bool like ``mask``."""

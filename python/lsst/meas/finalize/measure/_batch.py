@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..catalogs import Footprints, SourceCatalog, StampSet, cut_stamps, mask_planes
+from ..catalogs import Footprints, SourceCatalog, StampSet, mask_planes, plane_bits
 from ._errors import UnknownMaskPlaneError
 from ._psf import BatchPsf
 from ._star_psfs import StarPsfs
@@ -56,10 +56,9 @@ def mask_bits(exposure: VisitImage, names: Iterable[str], name: str) -> int:
     ValueError
         Raised if the image has more mask planes than there are bits.
     """
-    nowhere = np.zeros(0, dtype=np.int64)
-    nothing = cut_stamps(exposure, nowhere, nowhere, 1, 1)
+    planes = mask_planes(exposure.mask.schema)
     try:
-        return nothing.bits(names)
+        return plane_bits(planes, names)
     except ValueError as err:
         raise UnknownMaskPlaneError(f"Plugin {name}: {err}") from err
 

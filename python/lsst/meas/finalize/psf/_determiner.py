@@ -27,7 +27,7 @@ import lsst.pex.config as pexConfig
 from lsst.pipe.base import Task, TaskMetadata
 from lsst.utils.logging import getLogger
 
-from ..catalogs import cut_stamps
+from ..catalogs import mask_planes, plane_bits
 from ._config import BasePsfDeterminerConfig, PiffPsfDeterminerConfig
 from ._errors import PiffTooFewGoodStarsError
 from ._fit import fit
@@ -166,10 +166,9 @@ class PiffPsfDeterminerTask(BasePsfDeterminerTask):
         self.piffLogger.setLevel(_LOG_LEVELS[self.config.piffLoggingLevel])
 
     def check(self, exposure: VisitImage) -> None:
-        nowhere = np.zeros(0, dtype=np.int64)
-        nothing = cut_stamps(exposure, nowhere, nowhere, 1, 1)
+        planes = mask_planes(exposure.mask.schema)
         try:
-            nothing.bits(self.config.zeroWeightMaskBits)
+            plane_bits(planes, self.config.zeroWeightMaskBits)
         except ValueError as error:
             raise ValueError(f"zeroWeightMaskBits of the PSF determiner: {error}") from error
 
